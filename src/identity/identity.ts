@@ -1,0 +1,33 @@
+import type { Principal } from '../types.js'
+
+/** Token -> Principal. Throws `MayflyError` with `token_missing|token_invalid|token_expired|token_replayed`. */
+export interface Identity {
+  /** `authorization` is the raw header value, exactly one; the reason for a refusal is in `error.details.internal`, never in its message. */
+  verify(authorization: string | undefined): Promise<Principal>
+  /** Which check failed, in words, for `mayfly doctor --token-file`. Uses no cache and consumes nothing. */
+  explain(token: string): Promise<TokenExplanation>
+  status(): readonly IssuerStatus[]
+  readonly cache: { readonly hits: number; readonly misses: number }
+  close(): Promise<void>
+}
+
+export interface TokenExplanation {
+  readonly ok: boolean
+  readonly steps: readonly { readonly check: string; readonly ok: boolean; readonly detail: string }[]
+  readonly principal?: Principal
+}
+
+export interface IssuerStatus {
+  readonly name: string
+  readonly state: 'ready' | 'stale' | 'down'
+  readonly keys: number
+  readonly fetchedAt?: number
+  readonly error?: string
+}
+
+/** What identity needs of the house and may not import. */
+export interface IdentityCapabilities {
+  /** True the first time, on whatever replica; throws when the ledger is unreachable (and the token is then refused). */
+  consume(hash: string, ttlMs: number): Promise<boolean>
+  now(): number
+}

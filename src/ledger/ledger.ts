@@ -1,0 +1,232 @@
+import type { Result } from '../errors.js'
+import type {
+  Access,
+  Agent,
+  Cause,
+  Claim,
+  EmergencyRevocation,
+  Event,
+  Facts,
+  Freeze,
+  Lease,
+  LeaseState,
+  Revocation,
+  Role,
+  Scope,
+  Selector,
+  Task,
+  TaskEnd,
+  TaskState,
+} from '../types.js'
+
+/**
+ * What the rest of the house may ask of the ledger. Every transition is one Lua script on one partition, on Redis's clock, with its
+ * event in the same step. Expected refusals are values; a ledger that cannot be reached throws `MayflyError('ledger_unavailable')`.
+ * Every call that changes something may be repeated with the same ids: the second answer is the first's.
+ */
+export interface Ledger {
+  // --- tasks
+  newTaskId(external?: { orchestrator: string; externalId: string }): string
+  openTask(
+    task: NewTask,
+    event: Event,
+  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'outbox_full'>>
+  /** A recently read task may be answered from memory unless `fresh`: `stale` catches what was decided on it. */
+  task(id: string, options?: { fresh?: boolean }): Promise<Task | undefined>
+  /** Heartbeat. */
+  touchTask(id: string): Promise<Result<{ state: TaskState; heartbeatDueAt?: number }, 'not_found'>>
+  /** New facts; bumps the context version of the tree and sets `review_by` on its live leases. */
+  changeTask(id: string, change: TaskChange, event: Event): Promise<Result<{ task: Task; live: Lease[] }, 'not_found' | 'ended'>>
+  /** A live lease that is still allowed after a change. */
+  reaffirm(lease: string, contextVersion: number): Promise<Result<object, 'not_found' | 'stale' | 'ended'>>
+  /** Ends the task and its subtree in one step; claims up to 200 closing leases for the caller, leaves the rest due now. */
+  endTask(id: string, end: { state: TaskEnd; cause: Cause; reason?: string }, event: Event): Promise<Result<Ended, 'not_found'>>
+
+  // --- leases
+  newLeaseId(task: string): string
+  /** Writes the lease before anything exists upstream. */
+  reserve(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
+  /** pending -> active; or `closing` (handle stored all the same) when the task ended, a freeze came or facts changed meanwhile. */
+  activate(
+    lease: string,
+    minted: { handle: Lease['handle']; expiresAt: number },
+    event: Event,
+  ): Promise<{ state: 'active' | 'closing'; cause?: Cause; claim?: Claim }>
+  /** reserve and activate in one step, for providers that mint in-process. */
+  grant(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
+  /** Records the later expiry before the upstream is asked to extend. */
+  renew(
+    lease: string,
+    renewal: { ttlSeconds: number; facts: Facts },
+    event: Event,
+  ): Promise<Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | 'stale' | 'outbox_full'>>
+  /** One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. */
+  close(lease: string, cause: Cause, event: Event): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
+  /** Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox. */
+  claim(
+    capacity: ReadonlyMap<string, number>,
+  ): Promise<{ claims: Claim[]; ended: number; expired: { lease: string; provider: string }[]; lagMs: number; more: boolean }>
+  settle(claim: Pick<Claim, 'attempt'> & { lease: string }, outcome: SettleOutcome, event: Event): Promise<{ state: LeaseState; dueAt?: number }>
+  lease(id: string): Promise<Lease | undefined>
+  leasesOfTask(task: string): Promise<Lease[]>
+
+  // --- the stop
+  freeze(freeze: { selector: Selector; reason: string; by: string }, event: Event): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
+  thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
+  freezes(): Promise<Freeze[]>
+  /** Counts what a selector matches now, per provider, changing nothing. */
+  match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
+  openRevocation(revocation: { selector: Selector; reason: string; by: string; freeze?: string }, event: Event): Promise<EmergencyRevocation>
+  revocation(id: string): Promise<EmergencyRevocation | undefined>
+  /** Takes one more step of an open revocation: a page of leases -> closing, urgent. Any replica may go on with it. */
+  advanceRevocation(id: string): Promise<{ claims: Claim[]; done: boolean }>
+  /** Revocations not yet finished, for the sweeper to go on with. */
+  openRevocations(): Promise<string[]>
+
+  // --- events
+  /** Appends an event without a change of state. Refuses when the outbox is full. */
+  record(event: Event): Promise<Result<object, 'outbox_full'>>
+  /** A refusal of an unauthenticated caller: into a capped stream, never the outbox. Best effort; never throws. */
+  refuse(event: Event): Promise<void>
+  outbox: Outbox
+
+  // --- listings: fan out over partitions, composite cursor
+  leases(filter: LeaseFilter, page: Page): Promise<{ leases: Lease[]; cursor?: string }>
+  tasks(filter: TaskFilter, page: Page): Promise<{ tasks: Task[]; cursor?: string }>
+
+  /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
+  consume(hash: string, ttlMs: number): Promise<boolean>
+  /** Providers (and roles) that unsettled leases still need. */
+  inUse(): Promise<{ providers: string[]; roles: string[] }>
+  status(): Promise<LedgerStatus>
+  /** Milliseconds on Redis's clock, estimated from the last answers; good to the round trip. */
+  now(): number
+  /** Called when some broker published that work is due now. */
+  onDue(listener: () => void): void
+  disconnect(): Promise<void>
+}
+
+export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict'
+
+export interface NewTask {
+  readonly id: string
+  readonly parent?: string
+  readonly openedBy: Task['openedBy']
+  readonly intent: string
+  readonly classified: boolean
+  readonly confidence: number
+  readonly classification: Task['classification']
+  readonly environment: string
+  readonly assignees: Task['assignees']
+  readonly envelope: Task['envelope']
+  readonly labels: Task['labels']
+  readonly human?: string
+  readonly externalId?: string
+  readonly deadlineAt: number
+  readonly heartbeatSeconds?: number
+  readonly maxDepth: number
+}
+export type TaskChange = Partial<Pick<NewTask, 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'labels'>>
+
+export interface Ended {
+  readonly state: TaskEnd
+  /** False: it had ended before, and this answer is the first end's. */
+  readonly first: boolean
+  readonly claims: Claim[]
+  /** Live leases of the subtree at the end, claimed or left to the sweeper. */
+  readonly closing: number
+}
+
+export interface NewLease {
+  readonly id: string
+  readonly task: string
+  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
+  readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity'>
+  readonly scope: Scope
+  readonly handle: Lease['handle']
+  readonly revocation: Revocation
+  readonly residualSeconds: number
+  readonly expiryEndsUse: boolean
+  /** Asked for; the script clamps it to the task's deadline. */
+  readonly ttlSeconds: number
+  readonly maxLifetimeSeconds: number
+  /** How long the mint may take; `mint_until` = now + this. 0 for in-process. */
+  readonly mintMs: number
+  readonly facts: Facts
+  readonly limits: {
+    readonly perTaskLive: number
+    readonly perAgentLive: number
+    /** `@maxLive`: of this agent in this task's tree. */
+    readonly maxLive?: number
+    /** `max_leases` of the envelope's entry: ever, in this task, of this role. */
+    readonly maxLeases?: number
+  }
+  /** SHA-256 of agent + Idempotency-Key: a repeat closes the first lease as `superseded`. */
+  readonly idempotency?: string
+  /** A lease that this one takes over from, closed as `superseded` in the same step. */
+  readonly supersedes?: string
+  /** An upper bound inherited from the lease that this one renews. */
+  readonly renewableUntil?: number
+}
+export interface Reserved {
+  readonly issuedAt: number
+  readonly expiresAt: number
+  readonly renewableUntil: number
+  readonly mintUntil: number
+  /** Leases that this one took the place of, closing now. */
+  readonly superseded: Claim[]
+}
+
+export type SettleOutcome =
+  | { readonly result: 'revoked' | 'absent' }
+  /** Nothing can be done before the upstream's own expiry. */
+  | { readonly result: 'awaits_expiry' }
+  | { readonly result: 'failed'; readonly error: string }
+
+export interface LeaseFilter {
+  readonly task?: string
+  readonly agent?: string
+  readonly role?: string
+  readonly provider?: string
+  readonly state?: LeaseState
+}
+export interface TaskFilter {
+  readonly state?: TaskState
+  readonly agent?: string
+  readonly orchestrator?: string
+}
+export interface Page {
+  readonly limit: number
+  readonly cursor?: string
+}
+
+/** An event as the outbox holds it. */
+export interface OutboxEntry {
+  readonly partition: number
+  /** Redis stream id, `<ms>-<n>`: order within the partition, and the time on the ledger's clock. */
+  readonly streamId: string
+  readonly event: Event & { readonly at: number }
+}
+/** One reader at a time per partition, fenced; at-least-once. */
+export interface Outbox {
+  /** Takes or keeps the right to read, for `ttlMs`; answers the partitions held. */
+  hold(reader: string, ttlMs: number): Promise<number[]>
+  read(partition: number, count: number): Promise<OutboxEntry[]>
+  /** Confirms up to and including `streamId` and trims; false when another reader took over. */
+  confirm(partition: number, reader: string, streamId: string): Promise<boolean>
+  /** Entries not yet confirmed, all partitions. */
+  length(): Promise<number>
+}
+
+export interface LedgerStatus {
+  readonly reachable: boolean
+  readonly redisVersion?: string
+  readonly durability?: 'strict' | 'everysec' | 'none'
+  readonly outboxLength: number
+  readonly live: number
+  /** Unsettled leases past their time, and by how much the oldest is. */
+  readonly stuck: readonly { readonly provider: string; readonly leases: number; readonly oldestMs: number }[]
+  readonly problems: readonly string[]
+}
+
+export type { Access }

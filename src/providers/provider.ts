@@ -1,0 +1,122 @@
+import type { z } from 'zod'
+import type { Handle, Revocation, Scope, ScopeKind } from '../types.js'
+
+/**
+ * The contract between Mayfly and one upstream: plan, mint, revoke. `test/providers/contract.ts` holds every provider to it.
+ *
+ * A provider has two halves. The **module** is what the configuration needs (schemas, role check) and must be cheap to import;
+ * the **provider** is one configured upstream, opened, and loads the upstream's client library in `open`.
+ */
+export interface ProviderModule<Options = unknown, Params = unknown> {
+  /** Name in the configuration, e.g. `postgres`. */
+  readonly type: string
+  readonly options: z.ZodType<Options>
+  readonly params: z.ZodType<Params>
+  /** What is wrong with one role, in sentences; found when the configuration is read. Empty: nothing. */
+  checkRole(params: Params, scope: Readonly<Record<string, ScopeKind>>, options: Options): string[]
+  open(options: Options, context: ProviderContext): Promise<Provider<Params>>
+}
+
+/** The small capabilities a provider is opened with. */
+export interface ProviderContext {
+  /** Name of this provider in the configuration. */
+  readonly name: string
+  /** Name of this installation: part of every name made upstream. */
+  readonly instance: string
+  /** Longest that one call to the upstream may take, milliseconds. */
+  readonly timeoutMs: number
+  /** Mints and revokes that may run at once, each; a provider with a connection pool makes room for both. */
+  readonly concurrency: number
+  readonly signer: Signer
+}
+
+/** Signs what Mayfly asserts. */
+export interface Signer {
+  readonly issuer: string
+  /** Compact JWS; `iat`, `exp`, `nbf` are the caller's, in seconds. Adds `iss` and the `kid` of the active key. */
+  sign(claims: Readonly<Record<string, unknown>>, header: { readonly typ: string }): Promise<string>
+}
+
+/** What is known of a lease before anything exists upstream. */
+export interface LeasePlan {
+  readonly id: string
+  readonly task: string
+  readonly agent: string
+  readonly owner: string
+  readonly human?: string
+  readonly role: string
+  readonly scope: Scope
+}
+
+export interface MintRequest<Params> {
+  readonly lease: LeasePlan
+  readonly handle: Handle
+  readonly params: Params
+  readonly issuedAt: number
+  /** When the credential must stop working by itself, if the upstream can. Ledger's clock, ms. */
+  readonly expiresAt: number
+  /** Absolute end of the mint, ledger's clock, ms. Passed on to the upstream, because a paused broker defeats relative ones. */
+  readonly until: number
+  /** `until` seen from here: milliseconds left when `mint` was called. */
+  readonly deadlineMs: number
+}
+
+/** The one time that the secret is in memory. `fields` are described on the provider's page. */
+export interface Credential {
+  readonly type: string
+  readonly fields: Readonly<Record<string, unknown>>
+  /** What a process needs in its environment to use it. */
+  readonly env: Readonly<Record<string, string>>
+}
+export interface Minted {
+  readonly credential: Credential
+  /** Replaces the planned handle where only the mint knows it. */
+  readonly handle?: Handle
+  /** The upstream's own expiry where it is earlier than asked for. */
+  readonly expiresAt?: number
+}
+
+export interface Provider<Params = unknown> {
+  readonly type: string
+  readonly revocation: Revocation
+  /** Worst case between a confirmed revoke and "no longer works". */
+  readonly residualSeconds: number
+  /** True: nothing exists upstream, so the ledger's `grant` (one round trip) is enough. */
+  readonly inProcess: boolean
+  /** `returned`: only the mint knows the handle. Then `blindWindowSeconds` says how long an unrecorded credential may live. */
+  readonly handle: 'planned' | 'returned'
+  readonly blindWindowSeconds?: number
+  /** True: the handle is itself a secret and is stored encrypted. */
+  readonly sensitiveHandle: boolean
+  /** True where the upstream's expiry ends all use; false where open sessions outlive it, or there is none. */
+  readonly expiryEndsUse: boolean
+  /** Pure: upstream names derived from the lease id. Self-sufficient: revocable after its role is gone from the configuration. */
+  plan(lease: LeasePlan, params: Params): Handle
+  mint(request: MintRequest<Params>): Promise<Minted>
+  /** Idempotent; `absent` is success; safe before, during and after the mint. Not called for `at-expiry`. */
+  revoke(handle: Handle, deadlineMs: number): Promise<'revoked' | 'absent'>
+  /** Where the upstream can extend a credential in place. */
+  renew?(handle: Handle, expiresAt: number, deadlineMs: number): Promise<void>
+  /** Probes that the credential no longer works. */
+  verify?(handle: Handle, deadlineMs: number): Promise<'dead' | 'alive'>
+  /** What this instance made and still exists upstream, for reconciliation. */
+  list?(): AsyncIterable<{ readonly lease: string; readonly handle: Handle; readonly expiresAt?: number }>
+  /** Readiness and the least-privilege self-test of the broker's own access; throws a ProviderError that says how to mend it. */
+  check(): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * What went wrong at the upstream. `message` is written by the provider and holds no secret and no statement text;
+ * the driver's error goes into `cause`, which is never logged whole.
+ */
+export class ProviderError extends Error {
+  override readonly name = 'ProviderError'
+  constructor(
+    readonly kind: 'timeout' | 'unreachable' | 'refused' | 'throttled' | 'invalid' | 'broken',
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options)
+  }
+}

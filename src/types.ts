@@ -1,0 +1,302 @@
+/**
+ * The nouns of Mayfly, as the inside knows them. The wire's spelling of the same things is in `api.ts`.
+ *
+ * Units: every `…At` and `…Until` is milliseconds since the Unix epoch on the **ledger's clock** (Redis `TIME`),
+ * every `…Seconds` is whole seconds. Ids: `task_<pp><base32>`, `lease_<pp><base32>`, where `pp` is the ledger partition.
+ */
+
+export type Access = 'read' | 'write' | 'escalate'
+export type Sensitivity = 'public' | 'internal' | 'confidential' | 'restricted'
+export type Autonomy = 'scripted' | 'supervised' | 'autonomous'
+
+/** How a provider takes a credential back: at once, by a deny rule that spreads, or only by the credential's own expiry. */
+export type Revocation = 'immediate' | 'deny-policy' | 'at-expiry'
+
+/** How a subset of a role's scope is told: the same string, a path below it, or fewer members. */
+export type ScopeKind = 'equal' | 'path' | 'set'
+export type Scope = Readonly<Record<string, string | readonly string[]>>
+
+interface Caller {
+  readonly id: string
+  /** Name of the issuer in the configuration, never the token's `iss` text. */
+  readonly issuer: string
+  readonly subject: string
+  readonly labels: readonly string[]
+  readonly team?: string
+  /** SHA-256 of the token's signing input, base64url, truncated to 16 characters: tells tokens apart, is not one. */
+  readonly tokenFingerprint: string
+  readonly tokenIssuedAt: number
+  readonly tokenExpiresAt: number
+}
+export interface Agent extends Caller {
+  readonly kind: 'agent'
+  readonly instance?: string
+  readonly owner: string
+  readonly autonomy: Autonomy
+  /** What it may open for itself; absent: it opens no tasks. */
+  readonly openTasks?: readonly EnvelopeEntry[]
+}
+export interface Orchestrator extends Caller {
+  readonly kind: 'orchestrator'
+}
+export interface Operator extends Caller {
+  readonly kind: 'operator'
+  readonly groups: readonly string[]
+}
+/** A resource server or tool gateway: it asks whether a token that Mayfly signed for one of its audiences is still good. */
+export interface Gateway extends Caller {
+  readonly kind: 'gateway'
+  readonly audiences: readonly string[]
+}
+/** Who is calling, verified from a token. */
+export type Principal = Agent | Orchestrator | Operator | Gateway
+
+/** One line of the most that a task may ever obtain. */
+export interface EnvelopeEntry {
+  readonly role: string
+  readonly scope?: Scope
+  readonly maxTtlSeconds?: number
+  readonly maxLeases?: number
+}
+export interface Assignee {
+  readonly agent: string
+  /** Only this running copy of the agent. */
+  readonly instance?: string
+  /** Only the copy that first obtains a lease; decided in the ledger. */
+  readonly bindInstance?: boolean
+}
+export type TaskState = 'active' | TaskEnd
+export type TaskEnd = 'completed' | 'failed' | 'cancelled' | 'expired' | 'revoked'
+
+export interface Task {
+  readonly id: string
+  readonly root: string
+  readonly parent?: string
+  readonly depth: number
+  readonly state: TaskState
+  readonly openedBy: { readonly kind: 'agent' | 'orchestrator'; readonly id: string; readonly issuer: string }
+  readonly intent: string
+  /** True only when an orchestrator named an intent of the configured catalogue: an agent's own word is none. */
+  readonly classified: boolean
+  /** 0 to 1, two digits, truncated. 0 when unknown. */
+  readonly confidence: number
+  /** Sensitivity of the task's data; unknown is `restricted`. */
+  readonly classification: Sensitivity
+  readonly environment: string
+  readonly assignees: readonly Assignee[]
+  readonly envelope: readonly EnvelopeEntry[]
+  readonly labels: Readonly<Record<string, string>>
+  readonly human?: string
+  readonly externalId?: string
+  readonly openedAt: number
+  readonly deadlineAt: number
+  readonly heartbeatSeconds?: number
+  readonly heartbeatDueAt?: number
+  readonly endedAt?: number
+  readonly reason?: string
+  /** Facts that decisions read, and that `reserve` compares so that no decision on old facts is carried out. */
+  readonly contextVersion: number
+  /** What the tree obtained so far, sorted: `"access:sensitivity"`. */
+  readonly obtained: readonly string[]
+  readonly counts: Readonly<Record<Access, number>>
+}
+
+/** A named template of what a provider mints. */
+export interface Role {
+  readonly name: string
+  readonly provider: string
+  readonly access: Access
+  readonly sensitivity: Sensitivity
+  readonly maxTtlSeconds: number
+  /** Longest life of one lease with all its renewals. */
+  readonly maxLifetimeSeconds: number
+  readonly scope: Readonly<Record<string, ScopeKind>>
+  readonly labels: readonly string[]
+  /** Checked by the provider's own schema when the configuration was read. */
+  readonly params: unknown
+}
+
+export type LeaseState = 'pending' | 'active' | 'closing' | 'revoked' | 'expired'
+/** Why a lease was closed. */
+export type Cause =
+  | 'task_completed'
+  | 'task_failed'
+  | 'task_cancelled'
+  | 'task_expired'
+  | 'task_revoked'
+  | 'heartbeat_missed'
+  | 'context_changed'
+  | 'released'
+  | 'superseded'
+  | 'expired'
+  | 'mint_failed'
+  | 'mint_timeout'
+  | 'caller_gone'
+  | 'frozen'
+  | 'emergency'
+
+/** What a provider needs to take a credential back. Plain JSON; holds no secret unless the provider says `sensitiveHandle`. */
+export type Handle = Readonly<Record<string, unknown>>
+
+/** The record of one issued credential. Never holds the secret. */
+export interface Lease {
+  readonly id: string
+  readonly task: string
+  readonly state: LeaseState
+  readonly agent: string
+  readonly instance?: string
+  readonly owner: string
+  readonly issuer: string
+  readonly orchestrator: string
+  readonly human?: string
+  readonly role: string
+  readonly provider: string
+  readonly access: Access
+  readonly sensitivity: Sensitivity
+  readonly scope: Scope
+  readonly handle: Handle
+  readonly revocation: Revocation
+  /** Worst case between a confirmed revoke and "no longer works". */
+  readonly residualSeconds: number
+  readonly expiryEndsUse: boolean
+  readonly issuedAt: number
+  readonly expiresAt: number
+  /** No renewal goes beyond it. */
+  readonly renewableUntil: number
+  /** Until then an upstream's "absent" proves nothing, because the mint may still arrive. */
+  readonly mintUntil: number
+  readonly contextVersion: number
+  readonly attempts: number
+  readonly lastError?: string
+  readonly cause?: Cause
+  readonly closedAt?: number
+  readonly settledAt?: number
+}
+
+/** A closing lease in the hands of one broker until `until`; after that the sweeper may hand it to another. */
+export interface Claim {
+  readonly lease: Lease
+  /** Number of this attempt; a failure is accepted only from the current one. */
+  readonly attempt: number
+  readonly until: number
+}
+
+/** The versions of the facts that a decision read. */
+export interface Facts {
+  readonly contextVersion: number
+  readonly obtained: readonly string[]
+  /** Present only when some policy reads the counts. */
+  readonly counts?: Readonly<Record<Access, number>>
+}
+
+/** The policy's answer to one request. */
+export interface Decision {
+  readonly outcome: 'allow' | 'deny' | 'step-up'
+  /** Ids of the policies that decided, sorted. */
+  readonly policies: readonly string[]
+  /** Texts of `@reason`, in the order of `policies`. */
+  readonly reasons: readonly string[]
+  /** The least `@maxTtl` of the deciding permits. */
+  readonly maxTtlSeconds?: number
+  /** The least `@maxLive` of the deciding permits: live leases of this agent in this task's tree. */
+  readonly maxLive?: number
+  /** For `step-up`: each group that must consent, and how many of it. */
+  readonly stepUp?: readonly { readonly group: string; readonly approvals: number }[]
+  readonly policyVersion: string
+  /** True when some policy of this action reads the accumulated counts: then `Facts.counts` must be sent to `reserve`. */
+  readonly readsCounts: boolean
+  /** Told in the event only: what went wrong when the outcome is a deny because evaluation failed. */
+  readonly error?: string
+}
+
+/** Which leases or requests a freeze or an emergency covers. Keys are ANDed; a list means any of it. */
+export interface Selector {
+  readonly all?: true
+  readonly agent?: readonly string[]
+  readonly task?: readonly string[]
+  readonly role?: readonly string[]
+  readonly provider?: readonly string[]
+  readonly issuer?: readonly string[]
+  readonly owner?: readonly string[]
+  readonly human?: readonly string[]
+  readonly orchestrator?: readonly string[]
+}
+export const SELECTOR_KEYS = ['agent', 'task', 'role', 'provider', 'issuer', 'owner', 'human', 'orchestrator'] as const
+
+/** A durable block on issuing. */
+export interface Freeze {
+  readonly id: string
+  readonly selector: Selector
+  readonly generation: number
+  readonly reason: string
+  readonly by: string
+  readonly at: number
+}
+
+/** Progress of one emergency revocation. */
+export interface EmergencyRevocation {
+  readonly id: string
+  readonly selector: Selector
+  readonly reason: string
+  readonly by: string
+  readonly startedAt: number
+  readonly finishedAt?: number
+  readonly state: 'running' | 'finished'
+  readonly freeze?: string
+  readonly matched: number
+  readonly revoked: number
+  readonly expired: number
+  readonly pending: number
+  readonly failed: number
+  /** When the last matched credential stops working by itself, if the upstreams never answered. */
+  readonly residualUntil?: number
+}
+
+/** What happened. Attacker-controlled text appears only inside `detail`, escaped by JSON. Never a secret. */
+export interface Event {
+  /** Made by the broker; a problem's `instance` points at it. */
+  readonly id: string
+  readonly type: EventType
+  readonly principal?: {
+    readonly kind: Principal['kind']
+    readonly id: string
+    readonly instance?: string
+    readonly owner?: string
+    readonly issuer: string
+    readonly token: string
+  }
+  readonly request?: { readonly id: string; readonly trace?: string }
+  readonly task?: string
+  readonly lease?: string
+  readonly role?: string
+  readonly provider?: string
+  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion'> & { readonly error?: string }
+  readonly cause?: Cause
+  readonly code?: string
+  readonly detail?: Readonly<Record<string, unknown>>
+}
+export type EventType =
+  | 'task.opened'
+  | 'task.changed'
+  | 'task.ended'
+  | 'lease.reserved'
+  | 'lease.issued'
+  | 'lease.denied'
+  | 'lease.renewed'
+  | 'lease.closing'
+  | 'lease.revoked'
+  | 'lease.expired'
+  | 'lease.stuck'
+  | 'request.refused'
+  | 'operator.refused'
+  | 'freeze.set'
+  | 'freeze.thawed'
+  | 'revocation.started'
+  | 'revocation.finished'
+  | 'config.reloaded'
+
+/** What a request carries through the house besides its principal. */
+export interface RequestContext {
+  readonly requestId: string
+  readonly trace?: string
+}
