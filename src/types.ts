@@ -173,6 +173,25 @@ export interface Lease {
   readonly settledAt?: number
 }
 
+/** What may be told of a lease to whoever it belongs to. */
+export type LeaseRecord = Pick<
+  Lease,
+  | 'id'
+  | 'task'
+  | 'state'
+  | 'agent'
+  | 'role'
+  | 'provider'
+  | 'access'
+  | 'scope'
+  | 'revocation'
+  | 'residualSeconds'
+  | 'issuedAt'
+  | 'expiresAt'
+  | 'renewableUntil'
+> &
+  Partial<Pick<Lease, 'cause' | 'settledAt' | 'lastError'>>
+
 /** A closing lease in the hands of one broker until `until`; after that the sweeper may hand it to another. */
 export interface Claim {
   readonly lease: Lease

@@ -141,7 +141,8 @@ export interface NewLease {
   readonly id: string
   readonly task: string
   readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
-  readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity'>
+  readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity' | 'params'>
+  readonly human?: string
   readonly scope: Scope
   readonly handle: Lease['handle']
   readonly revocation: Revocation

@@ -1,0 +1,303 @@
+/**
+ * The wire: every request and answer as a zod schema. `http` validates with them, `client` and `cli` take their types, and OpenAPI 3.1
+ * is generated from them. snake_case; times are RFC 3339 UTC; durations are whole seconds. Imports nothing of ours.
+ */
+import { z } from 'zod'
+
+// --- parts
+
+/** A string that Cedar, Redis and the logs can all carry: well-formed Unicode, no control characters. */
+const hasControl = (s: string): boolean => /[\p{Cc}\p{Zl}\p{Zp}]/u.test(s)
+const text = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .refine((s) => s.isWellFormed() && !hasControl(s), 'must be well-formed text without control characters')
+const word = text(256).min(1)
+export const TASK_ID = /^task_[0-9]{2}[a-z2-7]{26}$/
+export const LEASE_ID = /^lease_[0-9]{2}[a-z2-7]{26}$/
+const taskId = z.string().regex(TASK_ID, 'must be a task id').meta({ id: 'TaskId' })
+const leaseId = z.string().regex(LEASE_ID, 'must be a lease id').meta({ id: 'LeaseId' })
+const seconds = z.int().min(1).max(31_536_000)
+const time = z.iso.datetime()
+const access = z.enum(['read', 'write', 'escalate'])
+const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
+
+export const Scope = z
+  .record(z.string().regex(/^[a-z][a-z0-9_]{0,31}$/), z.union([text(512).min(1), z.array(text(512).min(1)).min(1).max(64)]))
+  .refine((scope) => Object.keys(scope).length <= 16, 'at most 16 keys')
+  .meta({ id: 'Scope' })
+
+export const Labels = z
+  .record(z.string().regex(/^[a-z][a-z0-9_.-]{0,62}$/), text(256))
+  .refine((labels) => Object.keys(labels).length <= 32, 'at most 32 labels')
+
+// --- leases
+
+export const LeaseRequest = z
+  .strictObject({
+    task: taskId,
+    role: word,
+    ttl: seconds.optional().describe('asked for; what is given is the least of this, role, envelope, policy and task deadline'),
+    scope: Scope.optional().describe("narrows the role's scope; never widens"),
+    reason: text(1024).optional().describe("the agent's own words; recorded, never decided on"),
+    tool: word.optional(),
+    destination: text(512).optional(),
+  })
+  .meta({ id: 'LeaseRequest' })
+export const RenewRequest = z.strictObject({ ttl: seconds.optional() }).meta({ id: 'RenewRequest' })
+
+export const LeaseState = z.enum(['pending', 'active', 'closing', 'revoked', 'expired'])
+export const Lease = z
+  .object({
+    id: leaseId,
+    task: taskId,
+    agent: z.string(),
+    role: z.string(),
+    provider: z.string(),
+    access,
+    state: LeaseState,
+    issued_at: time,
+    expires_at: time,
+    renewable_until: time,
+    revocation: z.object({
+      mode: z.enum(['immediate', 'deny-policy', 'at-expiry']),
+      residual_seconds: z.int().describe('worst case between a confirmed revoke and "no longer works"'),
+    }),
+    scope: Scope,
+    cause: z.string().optional(),
+    settled_at: time.optional(),
+    last_error: z.string().optional().describe('why the last attempt to revoke failed'),
+  })
+  .meta({ id: 'Lease' })
+
+export const Credential = z
+  .looseObject({
+    type: z.string(),
+    env: z.record(z.string(), z.string()),
+    expires_at: time,
+  })
+  .meta({ id: 'Credential' })
+export const LeaseAnswer = z.object({ lease: Lease }).meta({ id: 'LeaseAnswer' })
+export const IssuedAnswer = z.object({ lease: Lease, credential: Credential }).meta({ id: 'IssuedAnswer' })
+export const RenewedAnswer = z.object({ lease: Lease, credential: Credential.optional() }).meta({ id: 'RenewedAnswer' })
+
+// --- tasks
+
+export const EnvelopeEntry = z
+  .strictObject({ role: word, scope: Scope.optional(), max_ttl: seconds.optional(), max_leases: z.int().min(1).max(100_000).optional() })
+  .meta({ id: 'EnvelopeEntry' })
+export const Assignee = z
+  .strictObject({
+    agent: word,
+    instance: word.optional().describe('only this running copy'),
+    bind_instance: z.boolean().optional().describe('only the copy that first obtains a lease'),
+  })
+  .meta({ id: 'Assignee' })
+export const TaskRequest = z
+  .strictObject({
+    intent: word,
+    confidence: z.number().min(0).max(1).optional(),
+    classification: sensitivity.optional(),
+    environment: word.optional(),
+    assignees: z.array(Assignee).min(1).max(64).optional().describe('required of an orchestrator; an agent that opens for itself is the assignee'),
+    envelope: z.array(EnvelopeEntry).min(1).max(64),
+    deadline_at: time,
+    heartbeat_seconds: z.int().min(1).max(86_400).optional(),
+    external_id: text(256).min(1).optional().describe('opening twice with the same one returns the same task'),
+    human: word.optional(),
+    labels: Labels.optional(),
+  })
+  .meta({ id: 'TaskRequest' })
+export const TaskState = z.enum(['active', 'completed', 'failed', 'cancelled', 'expired', 'revoked'])
+export const Task = z
+  .object({
+    id: taskId,
+    state: TaskState,
+    parent: taskId.optional(),
+    opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
+    intent: z.string(),
+    classified: z.boolean(),
+    confidence: z.number(),
+    classification: sensitivity,
+    environment: z.string(),
+    assignees: z.array(Assignee),
+    envelope: z.array(EnvelopeEntry),
+    labels: Labels,
+    human: z.string().optional(),
+    external_id: z.string().optional(),
+    opened_at: time,
+    deadline_at: time,
+    heartbeat_seconds: z.int().optional(),
+    heartbeat_due_at: time.optional(),
+    ended_at: time.optional(),
+    reason: z.string().optional(),
+    obtained: z.array(z.string()).describe('"access:sensitivity" of what the task tree obtained so far'),
+  })
+  .meta({ id: 'Task' })
+export const TaskAnswer = z.object({ task: Task }).meta({ id: 'TaskAnswer' })
+export const TaskDetailAnswer = z.object({ task: Task, leases: z.array(Lease).describe('unsettled') }).meta({ id: 'TaskDetailAnswer' })
+export const HeartbeatAnswer = z.object({ state: TaskState, heartbeat_due_at: time.optional() }).meta({ id: 'HeartbeatAnswer' })
+export const EndRequest = z.strictObject({ reason: text(1024).optional() }).meta({ id: 'EndRequest' })
+export const EndAnswer = z
+  .object({
+    state: TaskState,
+    closing: z.int().describe('live leases at the end; none can be issued any more'),
+    leases: z.array(Lease).optional().describe('with ?wait: the outcome of each lease that this broker closed'),
+  })
+  .meta({ id: 'EndAnswer' })
+
+// --- operators
+
+const oneOrMany = z.union([word, z.array(word).min(1).max(100)]).transform((value) => (typeof value === 'string' ? [value] : value))
+export const Selector = z
+  .union([
+    z.strictObject({ all: z.literal(true) }),
+    z
+      .strictObject({
+        agent: oneOrMany.optional(),
+        task: oneOrMany.optional(),
+        role: oneOrMany.optional(),
+        provider: oneOrMany.optional(),
+        issuer: oneOrMany.optional(),
+        owner: oneOrMany.optional(),
+        human: oneOrMany.optional(),
+        orchestrator: oneOrMany.optional(),
+      })
+      .refine(
+        (selector) => Object.keys(selector).length > 0,
+        'name at least one of agent, task, role, provider, issuer, owner, human, orchestrator, or {"all": true}',
+      ),
+  ])
+  .meta({ id: 'Selector' })
+const reason = text(1024).min(1)
+export const EmergencyRequest = z
+  .strictObject({ selector: Selector, reason, freeze: z.boolean().default(true), dry_run: z.boolean().default(false) })
+  .meta({ id: 'EmergencyRequest' })
+export const FreezeRequest = z.strictObject({ selector: Selector, reason }).meta({ id: 'FreezeRequest' })
+export const ThawRequest = z.strictObject({ reason }).meta({ id: 'ThawRequest' })
+const selectorAnswer = z.record(z.string(), z.union([z.literal(true), z.array(z.string())]))
+export const Freeze = z
+  .object({ id: z.string(), selector: selectorAnswer, reason: z.string(), by: z.string(), at: time, generation: z.int() })
+  .meta({ id: 'Freeze' })
+const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int() })
+export const FreezeAnswer = z.object({ freeze: Freeze, partitions: holding }).meta({ id: 'FreezeAnswer' })
+export const ThawAnswer = z.object({ freeze: Freeze }).meta({ id: 'ThawAnswer' })
+export const FreezesAnswer = z.object({ freezes: z.array(Freeze) }).meta({ id: 'FreezesAnswer' })
+export const EmergencyRevocation = z
+  .object({
+    id: z.string(),
+    selector: selectorAnswer,
+    reason: z.string(),
+    by: z.string(),
+    state: z.enum(['running', 'finished']),
+    started_at: time,
+    finished_at: time.optional(),
+    matched: z.int(),
+    revoked: z.int(),
+    expired: z.int(),
+    pending: z.int(),
+    failed: z.int().describe('of the pending: those whose last attempt failed; they are retried until confirmed'),
+    residual_until: time.optional(),
+  })
+  .meta({ id: 'EmergencyRevocation' })
+export const EmergencyAnswer = z
+  .object({ revocation: EmergencyRevocation, freeze: Freeze.extend({ partitions: holding }).optional() })
+  .meta({ id: 'EmergencyAnswer' })
+export const DryRunAnswer = z
+  .object({
+    dry_run: z.literal(true),
+    matched: z.int(),
+    providers: z.array(z.object({ provider: z.string(), live: z.int(), revocation: z.string(), residual_until: time.optional() })),
+  })
+  .meta({ id: 'DryRunAnswer' })
+export const RevocationAnswer = z.object({ revocation: EmergencyRevocation }).meta({ id: 'RevocationAnswer' })
+export const LeasesAnswer = z.object({ leases: z.array(Lease), next_cursor: z.string().optional() }).meta({ id: 'LeasesAnswer' })
+export const TasksAnswer = z.object({ tasks: z.array(Task), next_cursor: z.string().optional() }).meta({ id: 'TasksAnswer' })
+export const LeasesQuery = z.strictObject({
+  task: taskId.optional(),
+  agent: word.optional(),
+  role: word.optional(),
+  provider: word.optional(),
+  state: LeaseState.optional(),
+  limit: z.coerce.number().int().min(1).max(500).default(100),
+  cursor: text(512).optional(),
+})
+export const TasksQuery = z.strictObject({
+  state: TaskState.optional(),
+  agent: word.optional(),
+  orchestrator: word.optional(),
+  limit: z.coerce.number().int().min(1).max(500).default(100),
+  cursor: text(512).optional(),
+})
+export const AgentsAnswer = z
+  .object({ agents: z.array(z.object({ id: z.string(), owner: z.string(), autonomy: z.string(), team: z.string().optional() })) })
+  .meta({ id: 'AgentsAnswer' })
+export const WaitQuery = z.strictObject({ wait: z.coerce.number().min(0).max(60).optional().describe('seconds to wait for the upstreams') })
+
+// --- anybody
+
+export const WhoamiAnswer = z
+  .object({
+    principal: z.object({
+      kind: z.enum(['agent', 'orchestrator', 'operator', 'gateway']),
+      id: z.string(),
+      instance: z.string().optional(),
+      issuer: z.string(),
+      owner: z.string().optional(),
+      autonomy: z.string().optional(),
+      groups: z.array(z.string()).optional(),
+      token_expires_at: time,
+    }),
+    obtainable: z
+      .array(
+        z.object({ role: z.string(), decision: z.enum(['allow', 'deny', 'step-up']), policies: z.array(z.string()), reasons: z.array(z.string()) }),
+      )
+      .optional()
+      .describe('with ?task='),
+  })
+  .meta({ id: 'WhoamiAnswer' })
+export const WhoamiQuery = z.strictObject({ task: taskId.optional() })
+
+/** RFC 9457. */
+export const Problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    instance: z.string().optional().describe('urn of the event that has the detail'),
+    code: z.string(),
+    policies: z.array(z.string()).optional(),
+    reasons: z.array(z.string()).optional(),
+    next: z.string().optional().describe('what the caller can do about it'),
+    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+    step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
+  })
+  .meta({ id: 'Problem' })
+
+/** RFC 7662 §2.2; inactive is exactly `{"active": false}`. */
+export const IntrospectionAnswer = z.looseObject({ active: z.boolean() }).meta({ id: 'IntrospectionAnswer' })
+
+export type LeaseRequest = z.output<typeof LeaseRequest>
+export type Lease = z.output<typeof Lease>
+export type Credential = z.output<typeof Credential>
+export type IssuedAnswer = z.output<typeof IssuedAnswer>
+export type RenewedAnswer = z.output<typeof RenewedAnswer>
+export type TaskRequest = z.output<typeof TaskRequest>
+export type Task = z.output<typeof Task>
+export type TaskDetailAnswer = z.output<typeof TaskDetailAnswer>
+export type HeartbeatAnswer = z.output<typeof HeartbeatAnswer>
+export type EndAnswer = z.output<typeof EndAnswer>
+export type EmergencyRequest = z.input<typeof EmergencyRequest>
+export type EmergencyAnswer = z.output<typeof EmergencyAnswer>
+export type DryRunAnswer = z.output<typeof DryRunAnswer>
+export type RevocationAnswer = z.output<typeof RevocationAnswer>
+export type FreezeRequest = z.input<typeof FreezeRequest>
+export type FreezeAnswer = z.output<typeof FreezeAnswer>
+export type FreezesAnswer = z.output<typeof FreezesAnswer>
+export type ThawAnswer = z.output<typeof ThawAnswer>
+export type LeasesAnswer = z.output<typeof LeasesAnswer>
+export type TasksAnswer = z.output<typeof TasksAnswer>
+export type WhoamiAnswer = z.output<typeof WhoamiAnswer>
+export type Problem = z.output<typeof Problem>

@@ -1,0 +1,108 @@
+import { type Narrowed, narrow } from './envelope.js'
+import { MayflyError } from './errors.js'
+import { event } from './event.js'
+import type { House } from './house.js'
+import type { NewLease } from './ledger/ledger.js'
+import { refusal } from './refusals.js'
+import type { Agent, Decision, Lease, RequestContext, Role, Scope, Task } from './types.js'
+import type { Upstream } from './upstream.js'
+
+/** What an agent asks for. */
+export interface LeaseAsk {
+  readonly task: string
+  readonly role: string
+  readonly ttlSeconds?: number
+  readonly scope?: Scope
+  /** The agent's own words: recorded, never decided on. */
+  readonly reason?: string
+  readonly tool?: string
+  readonly destination?: string
+  /** SHA-256 of agent and Idempotency-Key. */
+  readonly idempotency?: string
+  /** The lease that this one renews, in place or by taking its place. */
+  readonly renews?: Lease
+}
+export interface Authorized {
+  readonly task: Task
+  readonly role: Role
+  readonly upstream: Upstream
+  readonly decision: Decision
+  readonly narrowed: Narrowed
+}
+
+/**
+ * Whether this agent may have this role for this task now: assignment, envelope, policy, in this order.
+ * @throws MayflyError what the caller is told, after it was recorded
+ */
+export async function authorize(
+  house: House,
+  agent: Agent,
+  ask: LeaseAsk,
+  context: RequestContext,
+  options: { fresh: boolean },
+): Promise<Authorized> {
+  const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision)
+  const task = await house.ledger.task(ask.task, options)
+  if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
+  if (task.state !== 'active') throw await no(refusal('ended', task.state))
+  const role = house.roles.get(ask.role)
+  const entry = task.envelope.find((candidate) => candidate.role === ask.role)
+  const upstream = role && house.upstreams.get(role.provider)
+  if (!role || !entry || !upstream) throw await no(outside(`role "${ask.role}" is not in the task's envelope`))
+  const narrowed = narrow(role, entry, { ttl: ask.ttlSeconds, scope: ask.scope })
+  if ('outside' in narrowed) throw await no(outside(narrowed.outside))
+  const decision = await house.policy.decide({
+    action: role.access,
+    principal: agent,
+    role: { ...role, revocation: upstream.provider.revocation },
+    task,
+    context: {
+      renewal: ask.renews !== undefined,
+      ttlSeconds: narrowed.ttlSeconds,
+      scope: narrowed.scope,
+      tool: ask.tool === undefined ? undefined : { name: ask.tool, access: role.access },
+      destination: ask.destination,
+      external: ask.destination !== undefined,
+    },
+  })
+  if (decision.outcome !== 'allow') throw await no(notAllowed(decision), decision)
+  return { task, role, upstream, decision, narrowed }
+}
+
+/** Records a refusal and answers it, to be thrown. A full outbox turns a refusal into nothing else. */
+export async function refuse(
+  house: House,
+  agent: Agent,
+  ask: LeaseAsk,
+  context: RequestContext,
+  error: MayflyError,
+  decision?: Decision,
+): Promise<MayflyError> {
+  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination }
+  const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, detail: words })
+  await house.ledger.record(told)
+  return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
+}
+
+/** What an event says of the lease that it is about. */
+export function subjectOf(lease: Pick<NewLease, 'id' | 'task' | 'role'>): { task: string; lease: string; role: string; provider: string } {
+  return { task: lease.task, lease: lease.id, role: lease.role.name, provider: lease.role.provider }
+}
+
+function isAssigned(task: Task, agent: Agent): boolean {
+  return task.assignees.some((one) => one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance))
+}
+
+function outside(message: string): MayflyError {
+  return new MayflyError('outside_envelope', message, { next: 'ask within the envelope that the task was opened with' })
+}
+
+/** What a policy's no means to the caller. */
+export function notAllowed(decision: Decision): MayflyError {
+  const { policies, reasons } = decision
+  if (decision.error !== undefined)
+    return new MayflyError('denied', 'the policy could not be evaluated, so the answer is no', { internal: decision.error })
+  if (decision.outcome === 'deny') return new MayflyError('denied', reasons[0] ?? 'no policy allows this', { policies, reasons })
+  const next = 'a human has to agree to this request, and this broker takes no approvals yet: ask for less, or change the policy'
+  return new MayflyError('approval_required', reasons[0] ?? 'a human has to agree', { policies, reasons, stepUp: decision.stepUp, next })
+}

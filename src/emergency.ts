@@ -1,0 +1,51 @@
+import { event } from './event.js'
+import type { House } from './house.js'
+import { drive } from './revoke.js'
+import type { EmergencyRevocation, Freeze, Operator, RequestContext, Selector } from './types.js'
+
+export interface Emergency {
+  readonly revocation: EmergencyRevocation
+  readonly freeze?: { readonly freeze: Freeze; readonly holding: number; readonly unreachable: number }
+}
+
+/**
+ * The stop. The freeze holds in every partition that can be reached before anything else is done, and before this answers; then a
+ * record is written that any replica can go on from, and the leases are closed page by page. Never waits for the outbox.
+ */
+export async function emergencyRevoke(
+  house: House,
+  operator: Operator,
+  ask: { selector: Selector; reason: string; freeze: boolean },
+  context: RequestContext,
+): Promise<Emergency> {
+  const { selector, reason } = ask
+  const by = operator.id
+  const about = { detail: { selector, reason } }
+  const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by }, event('freeze.set', context, operator, about)) : undefined
+  const told = event('revocation.started', context, operator, about)
+  const revocation = await house.ledger.openRevocation({ selector, reason, by, freeze: frozen?.freeze.id }, told)
+  house.metrics.emergency.inc()
+  house.log.warn({ revocation: revocation.id, by, selector }, 'emergency revoke started')
+  await endNamedTasks(house, operator, selector, reason, context)
+  house.background.run('emergency', carryOn(house, revocation.id))
+  return { revocation, freeze: frozen }
+}
+
+/** Goes on with one revocation until all of its leases are closing; what is closing is the ledger's to repeat. */
+export async function carryOn(house: House, id: string): Promise<void> {
+  for (;;) {
+    const { claims, done } = await house.ledger.advanceRevocation(id)
+    await Promise.allSettled(claims.map((claim) => drive(house, claim)))
+    if (done) return
+  }
+}
+
+/** A task that is named alone is over: its end also takes what descends from it. */
+async function endNamedTasks(house: House, operator: Operator, selector: Selector, reason: string, context: RequestContext): Promise<void> {
+  if (!selector.task || Object.keys(selector).length > 1) return
+  for (const task of selector.task) {
+    const told = event('task.ended', context, operator, { task, cause: 'task_revoked' })
+    const ended = await house.ledger.endTask(task, { state: 'revoked', cause: 'task_revoked', reason }, told)
+    if (ended.ok) for (const claim of ended.claims) void drive(house, claim)
+  }
+}

@@ -1,0 +1,50 @@
+import type { ErrorCode } from './errors.js'
+import type { Ledger } from './ledger/ledger.js'
+import type { Metrics } from './metrics.js'
+import type { Policy } from './policy/policy.js'
+import type { Role, Task } from './types.js'
+import type { Upstream } from './upstream.js'
+
+/**
+ * What the paths through the house work with: one consistent snapshot of configuration, policy and upstreams. A reload makes a new
+ * one; whoever started with the old one ends with it.
+ */
+export interface House {
+  readonly instance: string
+  readonly ledger: Ledger
+  readonly policy: Policy
+  readonly roles: ReadonlyMap<string, Role>
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
+  readonly limits: Limits
+  readonly metrics: Metrics
+  readonly log: Log
+  /** Work that an answer does not wait for (revokes under way); a drain waits for it. */
+  readonly background: Background
+}
+
+export interface Limits {
+  readonly perAgentLive: number
+  readonly perTaskLive: number
+  /** Longest deadline a task may have, seconds. */
+  readonly maxTaskSeconds: number
+  readonly maxTaskDepth: number
+  /** True: no credential outlives the workload token that asked for it. */
+  readonly withinTokenLife: boolean
+}
+
+export interface Log {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+export interface Background {
+  /** Keeps hold of the promise until it ends; a rejection is logged, never lost. */
+  run(what: string, work: Promise<unknown>): void
+  /** Waits for all of it, at most `ms`. */
+  drain(ms: number): Promise<void>
+}
+
+export type { ErrorCode, Task }

@@ -1,0 +1,114 @@
+import { type Authorized, authorize, type LeaseAsk, refuse, subjectOf } from './authorize.js'
+import { MayflyError } from './errors.js'
+import { event } from './event.js'
+import type { House } from './house.js'
+import type { NewLease, Reserved } from './ledger/ledger.js'
+import type { Credential, LeasePlan, Minted } from './providers/provider.js'
+import { refusal } from './refusals.js'
+import { closeLease, drive } from './revoke.js'
+import type { Agent, LeaseRecord, RequestContext } from './types.js'
+
+export interface Issued {
+  readonly lease: LeaseRecord
+  readonly credential: Credential
+}
+
+/** Decisions on facts that changed meanwhile are made again, this often at most. */
+const MOST_DECISIONS = 3
+
+/**
+ * The forward path: may they, written down, minted, active. The principal is verified already; after any throw nothing usable is left.
+ * @throws MayflyError with the codes of `docs/errors.md`
+ */
+export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: RequestContext, callerGone: () => boolean): Promise<Issued> {
+  const { lease, upstream, decision, reserved } = await reserve(house, agent, ask, context)
+  for (const claim of reserved.superseded) void drive(house, claim)
+
+  const minted = await mint(house, lease, reserved).catch(async (error: unknown) => {
+    await closeLease(house, lease.id, 'mint_failed', event('lease.closing', context, agent, { ...subjectOf(lease), cause: 'mint_failed' }))
+    throw error
+  })
+  const expiresAt = Math.min(reserved.expiresAt, minted.expiresAt ?? reserved.expiresAt)
+
+  if (!upstream.provider.inProcess) {
+    const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
+    const { state, cause, claim } = await house.ledger.activate(lease.id, { handle: minted.handle ?? lease.handle, expiresAt }, told)
+    if (claim) void drive(house, claim)
+    if (state === 'closing') throw refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
+  }
+  if (callerGone()) {
+    await closeLease(house, lease.id, 'caller_gone', event('lease.closing', context, agent, { ...subjectOf(lease), cause: 'caller_gone' }))
+    throw new MayflyError('internal', 'the caller went away before the credential was sent')
+  }
+  house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
+  return { lease: recordOf(lease, reserved, expiresAt), credential: minted.credential }
+}
+
+type Written = Authorized & { readonly lease: NewLease; readonly reserved: Reserved }
+
+/** Decides and writes the lease down before anything exists upstream; again when what the decision read has changed meanwhile. */
+async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: RequestContext): Promise<Written> {
+  for (let round = 1; ; round++) {
+    const authorized = await authorize(house, agent, ask, context, { fresh: round > 1 })
+    const lease = leaseOf(house, agent, ask, authorized)
+    const { inProcess } = authorized.upstream.provider
+    const told = event(inProcess ? 'lease.issued' : 'lease.reserved', context, agent, { ...subjectOf(lease), decision: authorized.decision })
+    const reserved = await (inProcess ? house.ledger.grant(lease, told) : house.ledger.reserve(lease, told))
+    if (reserved.ok) return { ...authorized, lease, reserved }
+    if (reserved.refused === 'stale' && round < MOST_DECISIONS) continue
+    throw await refuse(house, agent, ask, context, refusal(reserved.refused, reserved.detail), authorized.decision)
+  }
+}
+
+function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, narrowed }: Authorized): NewLease {
+  const { provider } = upstream
+  const id = house.ledger.newLeaseId(task.id)
+  const { scope, ttlSeconds, maxLeases } = narrowed
+  const { perAgentLive, perTaskLive } = house.limits
+  return {
+    id,
+    task: task.id,
+    agent,
+    role,
+    scope,
+    human: task.human,
+    handle: provider.plan(planOf({ id, task: task.id, agent, role, scope, human: task.human }), role.params),
+    revocation: provider.revocation,
+    residualSeconds: provider.residualSeconds,
+    expiryEndsUse: provider.expiryEndsUse,
+    ttlSeconds: Math.min(ttlSeconds, decision.maxTtlSeconds ?? ttlSeconds, tokenLifeOf(house, agent)),
+    maxLifetimeSeconds: role.maxLifetimeSeconds,
+    mintMs: provider.inProcess ? 0 : upstream.timeoutMs,
+    facts: { contextVersion: task.contextVersion, obtained: task.obtained, counts: decision.readsCounts ? task.counts : undefined },
+    limits: { perAgentLive, perTaskLive, maxLive: decision.maxLive, maxLeases },
+    idempotency: ask.idempotency,
+    supersedes: ask.renews?.id,
+    renewableUntil: ask.renews?.renewableUntil,
+  }
+}
+
+async function mint(house: House, lease: NewLease, reserved: Reserved): Promise<Minted> {
+  const upstream = house.upstreams.get(lease.role.provider)
+  if (!upstream) throw new MayflyError('provider_failed', 'the provider is gone from the configuration')
+  const { issuedAt, expiresAt, mintUntil: until } = reserved
+  const deadlineMs = upstream.provider.inProcess ? upstream.timeoutMs : until - house.ledger.now()
+  return upstream.mint({ lease: planOf(lease), handle: lease.handle, params: lease.role.params, issuedAt, expiresAt, until, deadlineMs })
+}
+
+function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human'>): LeasePlan {
+  const { id, task, agent, role, scope, human } = lease
+  return { id, task, agent: agent.id, owner: agent.owner, human, role: role.name, scope }
+}
+
+/** Where the configuration says so, no credential outlives the token that asked for it. */
+function tokenLifeOf(house: House, agent: Agent): number {
+  if (!house.limits.withinTokenLife) return Number.POSITIVE_INFINITY
+  return Math.max(1, Math.floor((agent.tokenExpiresAt - house.ledger.now()) / 1000))
+}
+
+function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number): LeaseRecord {
+  const { id, task, scope, revocation, residualSeconds } = lease
+  const { name, provider, access } = lease.role
+  const times = { issuedAt, expiresAt, renewableUntil }
+  return { id, task, state: 'active', agent: lease.agent.id, role: name, provider, access, scope, revocation, residualSeconds, ...times }
+}

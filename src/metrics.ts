@@ -1,0 +1,43 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/**
+ * Every metric of Mayfly. Labels are bounded by the configuration (provider, route) or by a literal list (outcome, cause, code):
+ * never an agent, a task or a lease.
+ */
+export type Metrics = ReturnType<typeof createMetrics>
+
+const LATENCY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+
+export function createMetrics() {
+  const registry = new Registry()
+  const registers = [registry]
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]) => new Counter<L>({ name, help, labelNames, registers })
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) => new Gauge<L>({ name, help, labelNames, registers })
+  const histogram = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
+    new Histogram<L>({ name, help, labelNames, registers, buckets: LATENCY_SECONDS })
+  collectDefaultMetrics({ register: registry, prefix: 'mayfly_' })
+  return {
+    registry,
+    issued: counter('mayfly_leases_issued_total', 'Credentials issued.', ['provider', 'access']),
+    refused: counter('mayfly_refusals_total', 'Requests refused, by error code.', ['code']),
+    revoked: counter('mayfly_leases_settled_total', 'Leases settled, by provider, outcome and cause.', ['provider', 'outcome', 'cause']),
+    revokeFailures: counter('mayfly_revoke_failures_total', 'Attempts to revoke that failed and will be repeated.', ['provider']),
+    issueSeconds: histogram('mayfly_issue_duration_seconds', 'From request to credential.', ['provider']),
+    mintSeconds: histogram('mayfly_mint_duration_seconds', 'The call to the upstream alone.', ['provider', 'outcome']),
+    revokeSeconds: histogram('mayfly_revoke_duration_seconds', 'The revoke call to the upstream alone.', ['provider', 'outcome']),
+    timeToDead: histogram('mayfly_task_end_to_revoked_seconds', 'From the moment a lease was closed to the confirmed revoke.', ['provider']),
+    httpSeconds: histogram('mayfly_http_request_duration_seconds', 'HTTP requests.', ['route', 'method', 'status']),
+    stuckLeases: gauge('mayfly_leases_stuck', 'Unsettled leases past their time.', ['provider']),
+    stuckSeconds: gauge('mayfly_lease_stuck_seconds', 'By how much the oldest such lease is late.', ['provider']),
+    sweeperLag: gauge('mayfly_sweeper_lag_seconds', 'How late the oldest work was when it was claimed last.', []),
+    sweeps: counter('mayfly_sweeps_total', 'Sweeps, by outcome.', ['outcome']),
+    outboxLength: gauge('mayfly_outbox_entries', 'Events not yet confirmed by the audit sink.', []),
+    auditWritten: counter('mayfly_audit_events_total', 'Events written by the audit sink.', ['sink', 'outcome']),
+    live: gauge('mayfly_leases_live', 'Unsettled leases.', []),
+    memo: gauge('mayfly_policy_memo_hit_ratio', 'Decisions answered from the memo, of all.', []),
+    tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),
+    upstreamState: gauge('mayfly_upstream_circuit_open', '1 while the mint circuit of a provider is open.', ['provider']),
+    emergency: counter('mayfly_emergency_revocations_total', 'Emergency revocations started.', []),
+    frozen: gauge('mayfly_freezes', 'Freezes in force.', []),
+  }
+}

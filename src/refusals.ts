@@ -1,0 +1,26 @@
+import { MayflyError } from './errors.js'
+import type { ReserveRefusal } from './ledger/ledger.js'
+
+const NO_SUCH_TASK = 'there is no such task for you'
+
+/** What each refusal of the ledger means to the caller. */
+const refusals: Record<ReserveRefusal | 'closed' | 'limit', (detail?: string) => MayflyError> = {
+  not_found: () => new MayflyError('not_found', NO_SUCH_TASK),
+  // Another instance's task looks like no task at all.
+  not_assigned: () => new MayflyError('not_found', NO_SUCH_TASK),
+  ended: (how) => new MayflyError('task_ended', `the task has ended${how ? ` (${how})` : ''}: nothing more is issued for it`),
+  frozen: () => new MayflyError('frozen', 'issuing is frozen for this request', { next: 'wait until an operator thaws it' }),
+  quota: (which) => {
+    const message = `too many live leases${which ? ` (${which})` : ''}`
+    return new MayflyError('quota_exceeded', message, { next: 'return a lease first', retryAfterSeconds: 5 })
+  },
+  stale: () => new MayflyError('conflict', 'what the decision depends on keeps changing', { next: 'try again', retryAfterSeconds: 1 }),
+  outbox_full: () => new MayflyError('audit_unavailable', 'events cannot be recorded, so nothing is issued', { retryAfterSeconds: 5 }),
+  conflict: () => new MayflyError('conflict', 'this lease exists already'),
+  closed: () => new MayflyError('lease_ended', 'the lease is closed or has expired', { next: 'ask for a new one' }),
+  limit: () => new MayflyError('renewal_limit', 'the lease is at the end of its longest life', { next: 'ask for a new one' }),
+}
+
+export function refusal(code: keyof typeof refusals, detail?: string): MayflyError {
+  return refusals[code](detail)
+}

@@ -1,0 +1,68 @@
+import { MayflyError } from './errors.js'
+import { event } from './event.js'
+import type { House } from './house.js'
+import type { SettleOutcome } from './ledger/ledger.js'
+import type { Cause, Claim, Event, EventType, Lease, LeaseState } from './types.js'
+
+/** What must be left of a claim, beyond one call's timeout, for it to be carried out. */
+const CLAIM_MARGIN_MS = 1_000
+
+/** Closes one lease and starts to take it back. Answers once the ledger holds the close; `outcome` is for who wants to wait. */
+export async function closeLease(
+  house: House,
+  id: string,
+  cause: Cause,
+  told: Event,
+): Promise<{ lease: Lease; outcome: Promise<LeaseState> } | undefined> {
+  const closed = await house.ledger.close(id, cause, told)
+  if (!closed.ok) return undefined
+  return { lease: closed.lease, outcome: closed.claim ? drive(house, closed.claim) : Promise.resolve(closed.lease.state) }
+}
+
+/** Takes back, in the background, what this broker holds the claim of. What does not end here comes due again for the sweeper. */
+export function drive(house: House, claim: Claim): Promise<LeaseState> {
+  const outcome = revoke(house, claim)
+  house.background.run('revoke', outcome)
+  return outcome
+}
+
+/**
+ * The mirrored path, for one closing lease: revoke upstream, settle. What the upstream does is never thrown: a failure is written down
+ * with the lease, which stays `closing` and comes due again.
+ * @returns the state that the lease is in now
+ * @throws MayflyError only when the ledger cannot be reached
+ */
+export async function revoke(house: House, { lease, attempt, until }: Claim): Promise<LeaseState> {
+  const settle = async (outcome: SettleOutcome, type: EventType): Promise<LeaseState> => {
+    const about = { task: lease.task, lease: lease.id, role: lease.role, provider: lease.provider, cause: lease.cause }
+    const { state } = await house.ledger.settle({ lease: lease.id, attempt }, outcome, event(type, undefined, undefined, about))
+    if (state === 'revoked') countRevoked(house, lease)
+    return state
+  }
+  const upstream = house.upstreams.get(lease.provider)
+  if (!upstream) return settle({ result: 'failed', error: `provider "${lease.provider}" is not configured` }, 'lease.stuck')
+  if (upstream.provider.revocation === 'at-expiry') return settle({ result: 'awaits_expiry' }, 'lease.closing')
+
+  const stillMine = () => house.ledger.now() + upstream.timeoutMs + CLAIM_MARGIN_MS < until
+  const started = performance.now()
+  const result = await upstream.revoke(lease.handle, stillMine).catch((error: unknown) => messageOf(house, lease, attempt, error))
+  const outcome = typeof result === 'string' ? result : 'failed'
+  house.metrics.revokeSeconds.observe({ provider: upstream.name, outcome }, (performance.now() - started) / 1000)
+
+  if (typeof result !== 'string') return settle({ result: 'failed', error: result.failed }, 'lease.stuck')
+  return result === 'lost' ? 'closing' : settle({ result }, 'lease.revoked')
+}
+
+function countRevoked(house: House, lease: Lease): void {
+  house.metrics.revoked.inc({ provider: lease.provider, outcome: 'revoked', cause: lease.cause ?? 'expired' })
+  if (lease.closedAt === undefined) return
+  house.metrics.timeToDead.observe({ provider: lease.provider }, (house.ledger.now() - lease.closedAt) / 1000)
+}
+
+/** A provider's own words hold no secret, by its contract; a stranger's are not repeated. */
+function messageOf(house: House, lease: Lease, attempt: number, error: unknown): { failed: string } {
+  const failed = error instanceof Error && (error.name === 'ProviderError' || error instanceof MayflyError) ? error.message : 'unexpected failure'
+  house.metrics.revokeFailures.inc({ provider: lease.provider })
+  house.log.warn({ lease: lease.id, provider: lease.provider, attempt, error: failed }, 'a revoke failed and will be repeated')
+  return { failed }
+}

@@ -1,0 +1,164 @@
+import { notAllowed } from './authorize.js'
+import { envelopeOutside, scopeOutside } from './envelope.js'
+import { MayflyError } from './errors.js'
+import { event } from './event.js'
+import type { House } from './house.js'
+import type { NewTask } from './ledger/ledger.js'
+import { refusal } from './refusals.js'
+import { drive } from './revoke.js'
+import type {
+  Agent,
+  Assignee,
+  Cause,
+  EnvelopeEntry,
+  LeaseState,
+  Orchestrator,
+  Principal,
+  RequestContext,
+  Sensitivity,
+  Task,
+  TaskEnd,
+} from './types.js'
+
+/** What an orchestrator, or an agent for itself, asks for. */
+export interface TaskAsk {
+  readonly intent: string
+  readonly confidence?: number
+  readonly classification?: Sensitivity
+  readonly environment?: string
+  readonly assignees?: readonly Assignee[]
+  readonly envelope: readonly EnvelopeEntry[]
+  /** Milliseconds since the epoch. */
+  readonly deadlineAt: number
+  readonly heartbeatSeconds?: number
+  readonly externalId?: string
+  readonly human?: string
+  readonly labels?: Readonly<Record<string, string>>
+}
+
+/** Opens a task; twice with the same external id answers the first one. */
+export async function openTask(
+  house: House,
+  opener: Orchestrator | Agent,
+  ask: TaskAsk,
+  context: RequestContext,
+): Promise<{ task: Task; created: boolean }> {
+  const task = opener.kind === 'agent' ? ownTask(house, opener, ask) : orderedTask(house, opener, ask)
+  const decision = await house.policy.decide({ action: 'openTask', principal: opener, task })
+  if (decision.outcome !== 'allow') throw await refuseOperation(house, opener, context, notAllowed(decision))
+  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, decision }))
+  if (opened.ok) return opened
+  if (opened.refused === 'conflict') throw new MayflyError('conflict', 'this external_id is taken by a task with another body')
+  if (opened.refused === 'frozen' || opened.refused === 'outbox_full') throw refusal(opened.refused)
+  throw new MayflyError('task_ended', 'the parent task takes no children any more')
+}
+
+/** An orchestrator's word classifies the intent, if it names one of the catalogue. */
+function orderedTask(house: House, opener: Orchestrator, ask: TaskAsk): NewTask {
+  if (!ask.assignees) throw invalid('assignees', 'name the agents that may work on the task')
+  const classified = house.vocabulary.intents.has(ask.intent) && ask.intent !== 'unclassified'
+  const confidence = classified ? Math.trunc((ask.confidence ?? 0) * 100) / 100 : 0
+  return { ...taskOf(house, opener, ask), assignees: ask.assignees, classified, confidence }
+}
+
+/** An agent's own word classifies nothing, and it opens no more than its configuration lets it. */
+function ownTask(house: House, opener: Agent, ask: TaskAsk): NewTask {
+  if (!opener.openTasks) throw new MayflyError('denied', 'this agent opens no tasks', { next: 'have an orchestrator open it' })
+  const wider = envelopeOutside(house.roles, opener.openTasks, ask.envelope)
+  if (wider) throw new MayflyError('outside_envelope', wider, { next: 'open it within the open_tasks envelope of the configuration' })
+  const assignees = [{ agent: opener.id, instance: opener.instance }]
+  return { ...taskOf(house, opener, ask), human: undefined, assignees, classified: false, confidence: 0, classification: 'restricted' }
+}
+
+function taskOf(house: House, opener: Orchestrator | Agent, ask: TaskAsk): Omit<NewTask, 'assignees' | 'classified' | 'confidence'> {
+  const { ledger, limits, roles, vocabulary } = house
+  if (ask.deadlineAt <= ledger.now()) throw invalid('deadline_at', 'is in the past')
+  if (ask.deadlineAt > ledger.now() + limits.maxTaskSeconds * 1000) throw invalid('deadline_at', `is more than ${limits.maxTaskSeconds} s away`)
+  const seen = new Set<string>()
+  for (const [index, entry] of ask.envelope.entries()) {
+    const role = roles.get(entry.role)
+    if (!role) throw invalid(`envelope.${index}.role`, `there is no role "${entry.role}"`)
+    if (seen.has(entry.role)) throw invalid(`envelope.${index}.role`, `role "${entry.role}" is named twice`)
+    seen.add(entry.role)
+    const outside = scopeOutside(role.scope, {}, entry.scope ?? {})
+    if (outside) throw invalid(`envelope.${index}.scope`, outside)
+  }
+  const external = ask.externalId === undefined ? undefined : { orchestrator: `${opener.kind}:${opener.id}`, externalId: ask.externalId }
+  return {
+    id: ledger.newTaskId(external),
+    openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer },
+    intent: ask.intent,
+    classification: ask.classification ?? 'restricted',
+    environment: ask.environment !== undefined && vocabulary.environments.has(ask.environment) ? ask.environment : 'unknown',
+    envelope: ask.envelope,
+    labels: ask.labels ?? {},
+    human: ask.human,
+    externalId: ask.externalId,
+    deadlineAt: ask.deadlineAt,
+    heartbeatSeconds: ask.heartbeatSeconds,
+    maxDepth: limits.maxTaskDepth,
+  }
+}
+
+/** A task that this principal opened or, with `assignee`, works on; anybody else's looks like none. */
+export async function taskOfCaller(house: House, principal: Principal, id: string, who: 'opener' | 'assignee'): Promise<Task> {
+  const task = await house.ledger.task(id, { fresh: true })
+  if (task && isOpener(task, principal)) return task
+  if (task && who === 'assignee' && principal.kind === 'agent' && task.assignees.some((one) => isSelf(one, principal))) return task
+  throw refusal('not_found')
+}
+
+export async function heartbeat(house: House, principal: Principal, id: string): Promise<{ state: Task['state']; heartbeatDueAt?: number }> {
+  await taskOfCaller(house, principal, id, 'assignee')
+  const touched = await house.ledger.touchTask(id)
+  if (!touched.ok) throw refusal('not_found')
+  return touched
+}
+
+const CAUSES: Record<TaskEnd, Cause> = {
+  completed: 'task_completed',
+  failed: 'task_failed',
+  cancelled: 'task_cancelled',
+  expired: 'task_expired',
+  revoked: 'task_revoked',
+}
+
+/**
+ * Ends a task. When this answers, nothing more is issued for it or for what descends from it, and each live lease is on its way back;
+ * `outcomes` is there for who wants to wait for the upstreams.
+ */
+export async function endTask(
+  house: House,
+  principal: Orchestrator | Agent,
+  id: string,
+  end: { state: TaskEnd; reason?: string },
+  context: RequestContext,
+): Promise<{ state: TaskEnd; closing: number; outcomes: { lease: string; state: Promise<LeaseState> }[] }> {
+  const task = await taskOfCaller(house, principal, id, 'opener')
+  const decision = await house.policy.decide({ action: 'endTask', principal, task })
+  if (decision.outcome !== 'allow') throw await refuseOperation(house, principal, context, notAllowed(decision))
+  const told = event('task.ended', context, principal, { task: id, cause: CAUSES[end.state], decision })
+  const ended = await house.ledger.endTask(id, { ...end, cause: CAUSES[end.state] }, told)
+  if (!ended.ok) throw refusal('not_found')
+  const outcomes = ended.claims.map((claim) => ({ lease: claim.lease.id, state: drive(house, claim) }))
+  return { state: ended.state, closing: ended.closing, outcomes }
+}
+
+/** Records that somebody was refused something other than a lease. */
+export async function refuseOperation(house: House, principal: Principal, context: RequestContext, error: MayflyError): Promise<MayflyError> {
+  const told = event('operator.refused', context, principal, { code: error.code, detail: { policies: error.details.policies } })
+  await house.ledger.record(told)
+  return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
+}
+
+function isOpener(task: Task, principal: Principal): boolean {
+  return task.openedBy.kind === principal.kind && task.openedBy.id === principal.id && task.openedBy.issuer === principal.issuer
+}
+
+function isSelf(one: Assignee, agent: Agent): boolean {
+  return one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance)
+}
+
+function invalid(path: string, message: string): MayflyError {
+  return new MayflyError('request_invalid', `${path}: ${message}`, { issues: [{ path, message }] })
+}
