@@ -14,6 +14,8 @@ export interface ProviderModule<Options = unknown, Params = unknown> {
   readonly params: z.ZodType<Params>
   /** What is wrong with one role, in sentences; found when the configuration is read. Empty: nothing. */
   checkRole(params: Params, scope: Readonly<Record<string, ScopeKind>>, options: Options): string[]
+  /** Which upstream the options point at, without its credentials: what a reload may not change under live leases. */
+  target(options: Options): string
   open(options: Options, context: ProviderContext): Promise<Provider<Params>>
 }
 
@@ -27,7 +29,8 @@ export interface ProviderContext {
   readonly timeoutMs: number
   /** Mints and revokes that may run at once, each; a provider with a connection pool makes room for both. */
   readonly concurrency: number
-  readonly signer: Signer
+  /** Present when the configuration has `signing`. */
+  readonly signer?: Signer
 }
 
 /** Signs what Mayfly asserts. */

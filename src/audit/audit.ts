@@ -1,0 +1,95 @@
+import type { Event } from '../types.js'
+
+/** What audit needs of the ledger's outbox, and may not import. */
+export interface EventSource {
+  hold(reader: string, ttlMs: number): Promise<number[]>
+  read(partition: number, count: number): Promise<SourceEntry[]>
+  confirm(partition: number, reader: string, streamId: string): Promise<boolean>
+}
+export interface SourceEntry {
+  readonly partition: number
+  readonly streamId: string
+  readonly event: Event & { readonly at: number }
+}
+
+/** Where events go for good. `write` answers only when they are there. */
+export interface Sink {
+  readonly name: string
+  write(entries: readonly SourceEntry[]): Promise<void>
+}
+
+export interface Audit {
+  /** Hands over what is in the outbox now; for shutdown and tests. */
+  flush(): Promise<void>
+  stop(): Promise<void>
+}
+
+export interface AuditOptions {
+  /** Names this reader, uniquely among brokers. */
+  readonly reader: string
+  readonly sinks: readonly Sink[]
+  readonly pollMs?: number
+  readonly onWritten: (sink: string, count: number) => void
+  readonly onFailed: (sink: string, error: unknown) => void
+}
+
+const POLL_MS = 250
+const HOLD_MS = 10_000
+const BATCH = 500
+
+/**
+ * Moves events from the outbox to every sink, then trims the outbox. At least once: a broker that dies between the write and the
+ * confirmation leaves entries that are written again, with the same partition and stream id. A sink that is down stops the trimming,
+ * never the writing of new events, until the outbox's limit stops issuing.
+ */
+export function startAudit(source: EventSource, options: AuditOptions): Audit {
+  let stopped = false
+  let timer: NodeJS.Timeout | undefined
+  let wake: () => void = () => {}
+
+  const pump = async (): Promise<boolean> => {
+    const partitions = await source.hold(options.reader, HOLD_MS)
+    const batches = await Promise.all(partitions.map((partition) => source.read(partition, BATCH)))
+    const entries = batches.flat()
+    if (entries.length === 0) return false
+    for (const sink of options.sinks) {
+      try {
+        await sink.write(entries)
+        options.onWritten(sink.name, entries.length)
+      } catch (error) {
+        options.onFailed(sink.name, error)
+        return false
+      }
+    }
+    await Promise.all(batches.map((batch) => confirmLast(source, options.reader, batch)))
+    return batches.some((batch) => batch.length === BATCH)
+  }
+  const loop = async (): Promise<void> => {
+    while (!stopped) {
+      // A ledger that cannot be reached is the ledger's to tell; here it only means: later.
+      const more = await pump().catch(() => false)
+      if (more || stopped) continue
+      await new Promise<void>((resolve) => {
+        wake = resolve
+        timer = setTimeout(resolve, options.pollMs ?? POLL_MS)
+      })
+    }
+  }
+  const running = loop()
+  return {
+    flush: async () => {
+      while (await pump());
+    },
+    stop: async () => {
+      stopped = true
+      clearTimeout(timer)
+      wake()
+      await running
+    },
+  }
+}
+
+async function confirmLast(source: EventSource, reader: string, batch: readonly SourceEntry[]): Promise<void> {
+  const last = batch.at(-1)
+  if (last) await source.confirm(last.partition, reader, last.streamId)
+}

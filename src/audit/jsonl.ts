@@ -1,0 +1,30 @@
+import { mkdir, open } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Sink, SourceEntry } from './audit.js'
+
+/** File in the sink's folder. Reopened for each batch, so that it may be rotated by renaming. */
+export const EVENTS_FILE = 'events.jsonl'
+
+/** One JSON object a line: `{partition, stream_id, at, …event}`, on disk (fsync) before `write` answers. The folder is private. */
+export function createJsonlSink(name: string, folder: string): Sink {
+  return {
+    name,
+    write: async (entries) => {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      const file = await open(join(folder, EVENTS_FILE), 'a', 0o600)
+      try {
+        await file.appendFile(entries.map(lineOf).join(''))
+        await file.datasync()
+      } finally {
+        await file.close()
+      }
+    },
+  }
+}
+
+/** U+2028 and U+2029 are line ends to some readers; JSON leaves them as they are. */
+function lineOf({ partition, streamId, event }: SourceEntry): string {
+  const { at, ...rest } = event
+  const line = JSON.stringify({ partition, stream_id: streamId, at: new Date(at).toISOString(), ...rest })
+  return `${line.replaceAll('\u2028', '\\u2028').replaceAll('\u2029', '\\u2029')}\n`
+}

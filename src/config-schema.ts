@@ -1,0 +1,148 @@
+import { z } from 'zod'
+import { ALGORITHMS } from './identity/options.js'
+
+/** The shape of `mayfly.yaml`: what each field is, with its default. Cross-references are checked in `config.ts`. */
+
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+const DURATION = /^(\d{1,9})(ms|s|m|h|d)$/
+const duration = z
+  .string()
+  .regex(DURATION, 'must be a duration such as 500ms, 30s, 15m, 1h or 7d')
+  .meta({ examples: ['30s', '15m', '1h'] })
+const milliseconds = duration.transform((value) => {
+  const [, count = '0', unit = 'ms'] = DURATION.exec(value) ?? []
+  return Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS]
+})
+const seconds = milliseconds.transform((ms, context) => {
+  if (ms >= 1_000) return Math.floor(ms / 1_000)
+  context.addIssue('must be at least 1s')
+  return z.NEVER
+})
+const name = z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and dashes, starting with a letter')
+const word = z.string().min(1).max(256)
+const access = z.enum(['read', 'write', 'escalate'])
+const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
+const kind = z.enum(['agent', 'orchestrator', 'operator', 'gateway'])
+const json = z.string().transform((text, context) => {
+  try {
+    return JSON.parse(text) as unknown
+  } catch {
+    context.addIssue('must be JSON (give it as file:PATH or env:NAME)')
+    return z.NEVER
+  }
+})
+const keySet = json.pipe(z.object({ keys: z.array(z.looseObject({ kty: z.string() })).min(1) }))
+
+const address = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'must be HOST:PORT')
+  .transform((value) => {
+    const at = value.lastIndexOf(':')
+    return { host: value.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(value.slice(at + 1)) }
+  })
+const listener = z.strictObject({
+  address,
+  tls: z.strictObject({ cert: word.max(65_536), key: word.max(65_536) }).optional(),
+  trust_proxy: z.array(word).default([]),
+})
+
+const issuer = z.strictObject({
+  preset: z.enum(['kubernetes', 'github-actions']).optional(),
+  url: z.url().optional(),
+  jwks_uri: z.url().optional(),
+  jwks: keySet.optional(),
+  issuer: word.optional(),
+  audience: z.union([word, z.strictObject({ contains: word })]),
+  algorithms: z.array(z.enum(ALGORITHMS)).min(1).optional(),
+  typ: z.array(word).optional(),
+  max_lifetime: seconds.optional(),
+  skew: seconds.optional(),
+  single_use: z.boolean().optional(),
+  only: z.array(kind).min(1).optional(),
+  ca: word.max(65_536).optional(),
+  allow_http_loopback: z.boolean().optional(),
+  allow_private_addresses: z.boolean().optional(),
+  stale_limit: seconds.optional(),
+})
+const match = z.looseObject({ issuer: name }).catchall(z.string().min(1))
+const scope = z.record(z.string(), z.union([word, z.array(word).min(1)]))
+const envelope = z.array(z.strictObject({ role: name, scope: scope.optional(), max_ttl: seconds.optional(), max_leases: z.int().min(1).optional() }))
+const rule = { id: word, match, team: name.optional(), labels: z.array(word).optional() }
+const agent = z.strictObject({
+  ...rule,
+  instance: word.optional(),
+  owner: word,
+  autonomy: z.enum(['scripted', 'supervised', 'autonomous']),
+  open_tasks: z.strictObject({ envelope }).optional(),
+})
+const orchestrator = z.strictObject(rule)
+const operator = z.strictObject({ ...rule, groups: z.array(name).min(1) })
+const gateway = z.strictObject({ ...rule, audiences: z.array(word).min(1) })
+
+const role = z.strictObject({
+  provider: name,
+  access,
+  sensitivity: sensitivity.default('restricted'),
+  max_ttl: seconds,
+  max_lifetime: seconds.optional(),
+  scope: z.record(z.string().regex(/^[a-z][a-z0-9_]{0,31}$/), z.enum(['equal', 'path', 'set'])).default({}),
+  labels: z.array(word).default([]),
+  params: z.record(z.string(), z.unknown()).default({}),
+})
+
+/** What every provider has besides the options of its type. */
+export const ProviderCommon = z.looseObject({
+  type: word,
+  concurrency: z.int().min(1).max(256).default(8),
+  timeout: milliseconds.default(5_000),
+})
+
+export const ConfigFile = z.strictObject({
+  version: z.literal(1),
+  instance: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,19}$/, 'must be at most 20 lower-case letters, digits and dashes: it is part of every name made upstream'),
+  data_dir: word.default('.mayfly'),
+  listeners: z.strictObject({ public: listener, operator: listener.optional(), metrics: z.strictObject({ address }).optional() }),
+  ledger: z.strictObject({
+    redis: word,
+    durability: z.enum(['strict', 'everysec']).default('strict'),
+    partitions: z.int().min(1).max(99).default(64),
+    settled_retention: seconds.default(3_600),
+  }),
+  signing: z.strictObject({ issuer: z.url(), keys: keySet }).optional(),
+  issuers: z.record(name, issuer),
+  agents: z.array(agent).default([]),
+  orchestrators: z.array(orchestrator).default([]),
+  operators: z.array(operator).default([]),
+  gateways: z.array(gateway).default([]),
+  providers: z.record(name, ProviderCommon),
+  roles: z.record(name, role),
+  vocabulary: z
+    .strictObject({ intents: z.array(name).default([]), environments: z.array(name).default([]) })
+    .default({ intents: [], environments: [] }),
+  policies: z.strictObject({
+    engine: z.literal('cedar').default('cedar'),
+    schema: word,
+    files: z.array(word).min(1),
+    memo: z.int().min(0).optional(),
+  }),
+  limits: z
+    .strictObject({
+      per_agent_live: z.int().min(0).default(50),
+      per_task_live: z.int().min(1).default(100),
+      requests_per_second: z.int().min(1).default(100),
+      max_task: seconds.default(86_400),
+      max_task_depth: z.int().min(0).max(16).default(4),
+      within_token_life: z.boolean().default(false),
+    })
+    .prefault({}),
+  audit: z.strictObject({
+    outbox_limit: z.int().min(1_000).default(1_000_000),
+    sinks: z.record(name, z.strictObject({ type: z.literal('jsonl'), path: word })),
+  }),
+  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).prefault({}),
+})
+export type ConfigFile = z.output<typeof ConfigFile>
+export type IssuerFile = z.output<typeof issuer>
+export type EnvelopeFile = z.output<typeof envelope>

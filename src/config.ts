@@ -1,0 +1,259 @@
+import { readFile } from 'node:fs/promises'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { parseDocument } from 'yaml'
+import { z } from 'zod'
+import { createReferences, type References } from './config-references.js'
+import { ConfigFile, type EnvelopeFile, type IssuerFile } from './config-schema.js'
+import type { Limits } from './house.js'
+import type { IdentityOptions, IssuerOptions, Match } from './identity/options.js'
+import type { PolicyOptions } from './policy/options.js'
+import { providers as modules } from './providers/index.js'
+import type { ProviderModule } from './providers/provider.js'
+import type { EnvelopeEntry, Role } from './types.js'
+
+/** The configuration as the house uses it: read, checked, resolved and frozen. */
+export interface Config {
+  readonly instance: string
+  readonly dataDir: string
+  readonly listeners: ConfigFile['listeners']
+  readonly ledger: {
+    readonly redis: { readonly embedded: true } | { readonly url: string }
+    readonly durability: 'strict' | 'everysec'
+    readonly partitions: number
+    readonly settledRetentionSeconds: number
+    readonly outboxLimit: number
+  }
+  readonly signing?: { readonly issuer: string; readonly keys: { readonly keys: readonly object[] } }
+  readonly identity: IdentityOptions
+  readonly policy: PolicyOptions
+  readonly providers: readonly ProviderConfig[]
+  readonly roles: readonly Role[]
+  readonly vocabulary: ConfigFile['vocabulary']
+  readonly limits: Limits & { readonly requestsPerSecond: number }
+  readonly sinks: readonly { readonly name: string; readonly path: string }[]
+  readonly logLevel: ConfigFile['log']['level']
+  /** Every file that was read: what to watch. */
+  readonly files: readonly string[]
+}
+export interface ProviderConfig {
+  readonly name: string
+  readonly module: ProviderModule
+  readonly options: unknown
+  readonly concurrency: number
+  readonly timeoutMs: number
+}
+
+/** Everything that is wrong, each with its path. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  constructor(
+    readonly file: string,
+    readonly problems: readonly string[],
+  ) {
+    super(`${file} cannot be used:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`)
+  }
+}
+
+/** @throws ConfigError that names every problem by its path */
+export async function loadConfig(path: string, env: Readonly<Record<string, string | undefined>>): Promise<Config> {
+  const problems: string[] = []
+  const refs = createReferences(dirname(resolve(path)), env, problems)
+  const raw = await refs.resolve(await readYaml(path, problems))
+  if (problems.length > 0) throw new ConfigError(path, problems)
+  const parsed = ConfigFile.safeParse(raw)
+  if (!parsed.success)
+    throw new ConfigError(
+      path,
+      parsed.error.issues.map((issue) => sentence(issue)),
+    )
+  const config = await assemble(parsed.data, resolve(path), refs, problems)
+  if (problems.length > 0) throw new ConfigError(path, problems)
+  return deepFreeze(config)
+}
+
+/** JSON Schema of the file, for editors. */
+export function configJsonSchema(): object {
+  const schema = z.toJSONSchema(ConfigFile, { io: 'input', unrepresentable: 'any' })
+  const common = { concurrency: { type: 'integer', minimum: 1, maximum: 256, default: 8 }, timeout: { type: 'string', default: '5s' } }
+  const anyOf = modules.map((module) => {
+    const own = z.toJSONSchema(module.options, { io: 'input', unrepresentable: 'any' })
+    return {
+      type: 'object',
+      properties: { type: { const: module.type }, ...common, ...own.properties },
+      required: ['type', ...(own.required ?? [])],
+      additionalProperties: false,
+    }
+  })
+  const properties = { ...schema.properties, providers: { type: 'object', additionalProperties: { anyOf } } }
+  return { ...schema, title: 'Mayfly configuration', properties }
+}
+
+async function readYaml(path: string, problems: string[]): Promise<unknown> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new ConfigError(path, [error.code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${error.code})`])
+  })
+  const document = parseDocument(text, { uniqueKeys: true, strict: true })
+  problems.push(...document.errors.map((error) => error.message.split('\n')[0] ?? 'it is not YAML'))
+  return document.toJS({ maxAliasCount: 0 }) as unknown
+}
+
+async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {
+  const at = (relative: string) => (isAbsolute(relative) ? relative : resolve(dirname(path), relative))
+  const providers = providersOf(file, problems)
+  const roles = rolesOf(file, new Map(providers.map((one) => [one.name, one])), problems)
+  if (file.ledger.redis !== 'embedded' && !/^(rediss?|unix):/.test(file.ledger.redis))
+    problems.push('ledger.redis: must be "embedded" or a redis:, rediss: or unix: URL')
+  if (Object.keys(file.audit.sinks).length === 0) problems.push('audit.sinks: name at least one: what is not recorded is not issued')
+  return {
+    instance: file.instance,
+    dataDir: at(file.data_dir),
+    listeners: file.listeners,
+    ledger: {
+      redis: file.ledger.redis === 'embedded' ? { embedded: true } : { url: file.ledger.redis },
+      durability: file.ledger.durability,
+      partitions: file.ledger.partitions,
+      settledRetentionSeconds: file.ledger.settled_retention,
+      outboxLimit: file.audit.outbox_limit,
+    },
+    signing: file.signing,
+    identity: identityOf(file, problems),
+    policy: await policyOf(file, refs),
+    providers,
+    roles,
+    vocabulary: file.vocabulary,
+    limits: {
+      perAgentLive: file.limits.per_agent_live,
+      perTaskLive: file.limits.per_task_live,
+      maxTaskSeconds: file.limits.max_task,
+      maxTaskDepth: file.limits.max_task_depth,
+      withinTokenLife: file.limits.within_token_life,
+      requestsPerSecond: file.limits.requests_per_second,
+    },
+    sinks: Object.entries(file.audit.sinks).map(([name, sink]) => ({ name, path: at(sink.path) })),
+    logLevel: file.log.level,
+    files: [path, ...refs.files],
+  }
+}
+
+function providersOf(file: ConfigFile, problems: string[]): ProviderConfig[] {
+  return Object.entries(file.providers).flatMap(([name, { type, concurrency, timeout, ...rest }]) => {
+    const module = modules.find((candidate) => candidate.type === type)
+    if (!module) {
+      problems.push(`providers.${name}.type: "${type}" is none of ${modules.map((one) => one.type).join(', ')}`)
+      return []
+    }
+    if (type === 'jwt' && !file.signing) problems.push(`providers.${name}: a jwt provider needs "signing" (issuer and keys)`)
+    const options = module.options.safeParse(rest)
+    if (!options.success) problems.push(...options.error.issues.map((issue) => sentence(issue, ['providers', name])))
+    return options.success ? [{ name, module, options: options.data, concurrency, timeoutMs: timeout }] : []
+  })
+}
+
+function rolesOf(file: ConfigFile, providers: ReadonlyMap<string, ProviderConfig>, problems: string[]): Role[] {
+  return Object.entries(file.roles).flatMap(([name, role]) => {
+    const provider = providers.get(role.provider)
+    if (!provider) {
+      if (!Object.hasOwn(file.providers, role.provider)) problems.push(`roles.${name}.provider: there is no provider "${role.provider}"`)
+      return []
+    }
+    const params = provider.module.params.safeParse(role.params)
+    if (!params.success) {
+      problems.push(...params.error.issues.map((issue) => sentence(issue, ['roles', name, 'params'])))
+      return []
+    }
+    problems.push(...provider.module.checkRole(params.data, role.scope, provider.options).map((problem) => `roles.${name}: ${problem}`))
+    const { access, sensitivity, scope, labels } = role
+    const maxLifetimeSeconds = role.max_lifetime ?? role.max_ttl
+    if (maxLifetimeSeconds < role.max_ttl) problems.push(`roles.${name}.max_lifetime: is shorter than max_ttl`)
+    const life = { maxTtlSeconds: role.max_ttl, maxLifetimeSeconds }
+    return [{ name, provider: role.provider, access, sensitivity, ...life, scope, labels, params: params.data }]
+  })
+}
+
+function identityOf(file: ConfigFile, problems: string[]): IdentityOptions {
+  const known = (path: string, issuer: string) => {
+    if (!Object.hasOwn(file.issuers, issuer)) problems.push(`${path}.match.issuer: there is no issuer "${issuer}"`)
+  }
+  const ruleOf = <R extends { match: { issuer: string } & Record<string, unknown> }>(kind: string) => {
+    return (rule: R, index: number) => {
+      known(`${kind}[${index}]`, rule.match.issuer)
+      const { issuer, ...claims } = rule.match
+      return { ...rule, match: { issuer, claims } as Match }
+    }
+  }
+  return {
+    issuers: Object.fromEntries(Object.entries(file.issuers).flatMap(([name, issuer]) => issuerOf(name, issuer, problems))),
+    agents: file.agents.map(ruleOf<(typeof file.agents)[number]>('agents')).map(({ open_tasks, ...rule }, index) => {
+      for (const entry of open_tasks?.envelope ?? [])
+        if (!Object.hasOwn(file.roles, entry.role)) problems.push(`agents[${index}].open_tasks: there is no role "${entry.role}"`)
+      return { ...rule, openTasks: open_tasks && envelopeOf(open_tasks.envelope) }
+    }),
+    orchestrators: file.orchestrators.map(ruleOf<(typeof file.orchestrators)[number]>('orchestrators')),
+    operators: file.operators.map(ruleOf<(typeof file.operators)[number]>('operators')),
+    gateways: file.gateways.map(ruleOf<(typeof file.gateways)[number]>('gateways')),
+    ownIssuers: file.signing ? [file.signing.issuer] : [],
+  }
+}
+
+function issuerOf(name: string, issuer: IssuerFile, problems: string[]): [string, IssuerOptions][] {
+  const { audience, algorithms, typ, preset, only } = issuer
+  const checks = {
+    audience,
+    algorithms,
+    typ,
+    preset,
+    only,
+    maxLifetimeSeconds: issuer.max_lifetime,
+    skewSeconds: issuer.skew,
+    singleUse: issuer.single_use,
+  }
+  if (issuer.jwks) {
+    const text = issuer.issuer ?? issuer.url
+    if (!text) problems.push(`issuers.${name}.issuer: say which "iss" the tokens of this key set carry`)
+    return text ? [[name, { kind: 'jwks', keys: issuer.jwks, issuer: text, ...checks }]] : []
+  }
+  if (!issuer.url && issuer.preset !== 'github-actions') {
+    problems.push(`issuers.${name}.url: name the issuer's URL, or a key set with "jwks"`)
+    return []
+  }
+  const { url, ca } = issuer
+  const outbound = { allowHttpLoopback: issuer.allow_http_loopback, allowPrivateAddresses: issuer.allow_private_addresses }
+  return [[name, { kind: 'oidc', url, jwksUri: issuer.jwks_uri, ca, ...outbound, staleLimitSeconds: issuer.stale_limit, ...checks }]]
+}
+
+function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {
+  return envelope.map(({ role, scope, max_ttl, max_leases }) => ({ role, scope, maxTtlSeconds: max_ttl, maxLeases: max_leases }))
+}
+
+async function policyOf(file: ConfigFile, refs: References): Promise<PolicyOptions> {
+  const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways]
+  const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
+  return {
+    schema: (await refs.read(file.policies.schema, 'policies.schema')) ?? '',
+    files: await refs.glob(file.policies.files, 'policies.files'),
+    vocabulary: file.vocabulary,
+    known: {
+      teams: unique(rules.map((rule) => rule.team)),
+      groups: unique(file.operators.flatMap((operator) => operator.groups)),
+      providers: Object.keys(file.providers),
+      roles: Object.keys(file.roles),
+      issuers: Object.keys(file.issuers),
+    },
+    memoSize: file.policies.memo,
+  }
+}
+
+/** `providers.warehouse: unknown field "ur1"`. */
+function sentence(issue: z.core.$ZodIssue, prefix: readonly string[] = []): string {
+  const path = [...prefix, ...issue.path.map(String)].join('.') || 'the file'
+  if (issue.code === 'unrecognized_keys') return `${path}: unknown field ${issue.keys.map((key) => `"${key}"`).join(', ')}`
+  if (issue.code === 'invalid_type' && issue.input === undefined) return `${path}: missing (expected ${issue.expected})`
+  return `${path}: ${issue.message}`
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value) || value instanceof z.ZodType) return value
+  Object.freeze(value)
+  for (const inner of Object.values(value)) deepFreeze(inner)
+  return value
+}
