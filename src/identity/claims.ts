@@ -1,0 +1,60 @@
+import { type Issuer, mediaType } from './issuer.js'
+import type { ParsedJws } from './jws.js'
+import { refuse } from './refuse.js'
+
+/** Claims by which a login's ID token is known (OpenID Connect Core 1.0 §2, §3.3.2.11): it speaks to a client of a person, not for a workload. */
+const ID_TOKEN_CLAIMS = ['nonce', 'at_hash', 'c_hash', 's_hash']
+/** Claims of a SET (RFC 8417 §2.2) and a DPoP proof (RFC 9449 §4.2). */
+const OTHER_TOKEN_CLAIMS = ['events', 'htm', 'htu']
+
+/** The algorithm is on the issuer's list, and `typ` doesn't name another kind of token (RFC 8725 §3.1, §3.11). */
+export function checkHeader({ header }: ParsedJws, issuer: Issuer): void {
+  if (!issuer.algorithms.some((algorithm) => algorithm === header.alg)) refuse('token_invalid', `"alg" is not on the list of issuer ${issuer.name}`)
+  if (header.typ !== undefined && !issuer.typ.includes(mediaType(header.typ))) {
+    refuse('token_invalid', `"typ" is neither JWT nor on the list of issuer ${issuer.name}`)
+  }
+}
+
+/** Not a token made for something else (RFC 8725 §3.12). */
+export function checkPurpose({ claims }: ParsedJws): void {
+  for (const claim of ID_TOKEN_CLAIMS) if (Object.hasOwn(claims, claim)) refuse('token_invalid', `"${claim}" says that it is an ID token of a login`)
+  for (const claim of OTHER_TOKEN_CLAIMS) {
+    if (Object.hasOwn(claims, claim)) refuse('token_invalid', `"${claim}" says that it is no workload token`)
+  }
+}
+
+/** The broker is the sole audience, unless the configuration says that there may be others. */
+export function checkAudience({ claims }: ParsedJws, issuer: Issuer): void {
+  const audience = typeof claims.aud === 'string' ? [claims.aud] : claims.aud
+  if (!Array.isArray(audience) || !audience.every((member) => typeof member === 'string')) refuse('token_invalid', '"aud" is missing or no string')
+  if (!audience.includes(issuer.audience)) refuse('token_invalid', `"aud" is not the audience of issuer ${issuer.name}`)
+  if (audience.length > 1 && !issuer.audienceMayHaveOthers) {
+    refuse('token_invalid', `"aud" has other members, which issuer ${issuer.name} allows only with audience: {contains: …}`)
+  }
+}
+
+/** Milliseconds since the Unix epoch. */
+export interface Validity {
+  readonly issuedAt: number
+  readonly expiresAt: number
+}
+
+/** `exp` and `iat` are required, `nbf` is not; the life between them is capped. */
+export function checkTime({ claims }: ParsedJws, issuer: Issuer, now: number): Validity {
+  const expiresAt = numericDate(claims.exp, 'exp')
+  const issuedAt = numericDate(claims.iat, 'iat')
+  const notBefore = claims.nbf === undefined ? issuedAt : numericDate(claims.nbf, 'nbf')
+  if (now >= expiresAt + issuer.skewMs) refuse('token_expired', '"exp" has passed')
+  if (issuedAt > now + issuer.skewMs) refuse('token_invalid', '"iat" is in the future')
+  if (notBefore > now + issuer.skewMs) refuse('token_invalid', '"nbf" is in the future')
+  if (expiresAt <= issuedAt || expiresAt <= notBefore) refuse('token_invalid', '"exp" is not after "iat" and "nbf"')
+  if (expiresAt - issuedAt > issuer.maxLifetimeMs) refuse('token_invalid', `it lives longer than the cap of issuer ${issuer.name}`)
+  return { issuedAt, expiresAt }
+}
+
+/** RFC 7519 §2: seconds, perhaps with a fraction. */
+function numericDate(value: unknown, claim: string): number {
+  if (typeof value !== 'number' || value < 0 || !Number.isSafeInteger(Math.trunc(value * 1000)))
+    refuse('token_invalid', `"${claim}" is missing or no date`)
+  return Math.trunc(value * 1000)
+}

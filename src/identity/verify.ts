@@ -1,0 +1,116 @@
+import { compactVerify, errors } from 'jose'
+import type { Principal } from '../types.js'
+import { checkAudience, checkHeader, checkPurpose, checkTime } from './claims.js'
+import type { Issuer } from './issuer.js'
+import type { VerificationKey } from './jwk.js'
+import { fingerprint, type ParsedJws, parseJws } from './jws.js'
+import type { Mapping } from './mapping.js'
+import { exposeClaims } from './presets.js'
+import { refuse } from './refuse.js'
+
+/** Runs one check. `describe` says what was found, for `explain`; its text may quote the token. */
+export type Check = <T>(name: string, run: () => T | Promise<T>, describe: (found: T) => string) => Promise<T>
+
+export interface Verifier {
+  /** By `iss`. */
+  readonly issuers: ReadonlyMap<string, Issuer>
+  readonly ownIssuers: readonly string[]
+  readonly mapping: Mapping
+  readonly now: () => number
+}
+export interface Verified {
+  readonly principal: Principal
+  readonly issuer: Issuer
+  readonly key: VerificationKey
+  readonly jws: ParsedJws
+}
+
+/** Token -> principal: parse, find issuer and key, verify the signature, check the claims, map. Throws `MayflyError` at the first check that fails. */
+export async function verifyToken(token: string, verifier: Verifier, check: Check): Promise<Verified> {
+  const jws = await check('form', () => parseJws(token), describeToken)
+  const issuer = await check(
+    'issuer',
+    () => issuerOf(jws, verifier),
+    ({ name }) => `it is of issuer ${name}`,
+  )
+  await check(
+    'header',
+    () => checkHeader(jws, issuer),
+    () => '"alg" and "typ" are allowed',
+  )
+  const key = await check(
+    'signature',
+    () => verifySignature(token, jws, issuer),
+    () => 'a key of the issuer verifies it',
+  )
+  await check(
+    'purpose',
+    () => checkPurpose(jws),
+    () => 'nothing says that it was made for something else',
+  )
+  await check(
+    'audience',
+    () => checkAudience(jws, issuer),
+    () => `it is for ${issuer.audience}`,
+  )
+  const { issuedAt, expiresAt } = await check('time', () => checkTime(jws, issuer, verifier.now()), describeTime)
+  const claims = await check(
+    'claims',
+    () => exposeClaims(jws.claims, issuer.preset),
+    (exposed) => `rules see ${[...exposed.keys()].join(', ')}`,
+  )
+  const facts = {
+    issuer: issuer.name,
+    subject: jws.claims.sub,
+    tokenFingerprint: fingerprint(jws),
+    tokenIssuedAt: issuedAt,
+    tokenExpiresAt: expiresAt,
+  }
+  const principal = await check(
+    'principal',
+    () => verifier.mapping(claims, facts),
+    ({ kind, id }) => `it is ${kind} ${id}`,
+  )
+  return { principal: Object.freeze(principal), issuer, key, jws }
+}
+
+function issuerOf({ claims }: ParsedJws, { issuers, ownIssuers }: Verifier): Issuer {
+  if (ownIssuers.includes(claims.iss)) refuse('token_invalid', 'it was signed by this broker, and is no workload token')
+  const issuer = issuers.get(claims.iss)
+  if (issuer !== undefined) return issuer
+  const near = [...issuers.values()].find((candidate) => loosely(candidate.iss) === loosely(claims.iss))
+  const hint = near === undefined ? '' : `; it differs from issuer ${near.name} only in case or a final slash, and must be equal`
+  refuse('token_invalid', `no issuer of the configuration has its "iss"${hint}`)
+}
+
+function loosely(iss: string): string {
+  return iss.toLowerCase().replace(/\/$/, '')
+}
+
+async function verifySignature(token: string, { header }: ParsedJws, issuer: Issuer): Promise<VerificationKey> {
+  const found = await issuer.keys.find(header)
+  if ('refused' in found) refuse('token_invalid', `${found.refused} (issuer ${issuer.name})`)
+  if (await isSignedBy(token, header.alg, found.key)) return found.key
+  // The issuer may have replaced a key under the same kid, or have none: worth the one refetch of a cool-down.
+  const replaced = await issuer.keys.find(header, found.key)
+  if ('key' in replaced && (await isSignedBy(token, header.alg, replaced.key))) return replaced.key
+  refuse('token_invalid', `the signature does not verify with the key of issuer ${issuer.name}`)
+}
+
+async function isSignedBy(token: string, alg: string, { key }: VerificationKey): Promise<boolean> {
+  try {
+    await compactVerify(token, key, { algorithms: [alg] })
+    return true
+  } catch (error) {
+    if (error instanceof errors.JWSSignatureVerificationFailed) return false
+    refuse('token_invalid', 'the signature cannot be checked', error)
+  }
+}
+
+function describeToken({ header, claims }: ParsedJws): string {
+  return JSON.stringify({ alg: header.alg, kid: header.kid, typ: header.typ, iss: claims.iss, sub: claims.sub, aud: claims.aud })
+}
+
+function describeTime({ issuedAt, expiresAt }: { issuedAt: number; expiresAt: number }): string {
+  return `issued ${new Date(issuedAt).toISOString()}, expires ${new Date(expiresAt).toISOString()}`
+}
