@@ -32,7 +32,7 @@ export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: 
 
   if (!upstream.provider.inProcess) {
     const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
-    const { state, cause, claim } = await house.ledger.activate(lease.id, { handle: minted.handle ?? lease.handle, expiresAt }, told)
+    const { state, cause, claim } = await house.ledger.activate(lease, { handle: minted.handle ?? lease.handle, expiresAt }, told)
     if (claim) void drive(house, claim)
     if (state === 'closing') throw refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
   }

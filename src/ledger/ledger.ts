@@ -26,7 +26,8 @@ import type {
  */
 export interface Ledger {
   // --- tasks
-  newTaskId(external?: { orchestrator: string; externalId: string }): string
+  /** A child's id carries its parent's partition, a root's that of its external id where it has one: pass the one that applies. */
+  newTaskId(from?: { orchestrator: string; externalId: string } | { parent: string }): string
   openTask(
     task: NewTask,
     event: Event,
@@ -46,9 +47,12 @@ export interface Ledger {
   newLeaseId(task: string): string
   /** Writes the lease before anything exists upstream. */
   reserve(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
-  /** pending -> active; or `closing` (handle stored all the same) when the task ended, a freeze came or facts changed meanwhile. */
+  /**
+   * pending -> active; or `closing` (handle stored all the same) when the task ended, a freeze came or facts changed meanwhile.
+   * Takes what was reserved, so that a record which is gone by now can be written again as `closing`.
+   */
   activate(
-    lease: string,
+    lease: NewLease,
     minted: { handle: Lease['handle']; expiresAt: number },
     event: Event,
   ): Promise<{ state: 'active' | 'closing'; cause?: Cause; claim?: Claim }>
@@ -78,7 +82,10 @@ export interface Ledger {
   match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
   openRevocation(revocation: { selector: Selector; reason: string; by: string; freeze?: string }, event: Event): Promise<EmergencyRevocation>
   revocation(id: string): Promise<EmergencyRevocation | undefined>
-  /** Takes one more step of an open revocation: a page of leases -> closing, urgent. Any replica may go on with it. */
+  /**
+   * Takes one more step of an open revocation: a page of leases per partition -> closing, urgent. Any replica may go on with it.
+   * `done`: every lease has been looked at. It is finished when all that matched are settled too, which a later step finds.
+   */
   advanceRevocation(id: string): Promise<{ claims: Claim[]; done: boolean }>
   /** Revocations not yet finished, for the sweeper to go on with. */
   openRevocations(): Promise<string[]>
