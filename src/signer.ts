@@ -1,0 +1,87 @@
+import { CompactSign, calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
+import { z } from 'zod'
+import type { Signer } from './providers/provider.js'
+
+/**
+ * Signs what Mayfly asserts, with a key set that rotates: the first key signs, every key is published and verifies. To rotate, put the new
+ * key second until verifiers have fetched it, then first, and drop the old one once its last token has expired.
+ *
+ * On jose and not on node:crypto's synchronous `sign`: for a token of the usual size 67 µs of CPU (48 µs a token at 32 in flight, part of it
+ * off the main thread) against 33 µs, all of it on the main thread. At 2,000 tokens a second that is a seventh of one core.
+ */
+export interface OpenSigner extends Signer {
+  /** The public half of every key: RFC 7517 §5. */
+  jwks(): { keys: JWK[] }
+  /** Claims of a token that this signer made and that has not expired; `undefined` for whatever else it is given. */
+  verify(token: string): Promise<JWTPayload | undefined>
+}
+
+export type TokenSigner = OpenSigner
+
+/** RFC 9864 prefers the fully specified `Ed25519` to the polymorphic `EdDSA`; ES256 is what every verifier knows. */
+export const SIGNING_ALGORITHMS = ['ES256', 'Ed25519'] as const
+export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
+
+const MAX_TOKEN_LENGTH = 8192
+const coordinate = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be 32 octets in base64url')
+const common = { kid: z.string().min(1).max(128).optional(), use: z.literal('sig').optional(), d: coordinate.optional() }
+const signingKey = z.discriminatedUnion('kty', [
+  z.object({ kty: z.literal('EC'), crv: z.literal('P-256'), x: coordinate, y: coordinate, alg: z.literal('ES256').optional(), ...common }),
+  z.object({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: coordinate, alg: z.enum(['Ed25519', 'EdDSA']).optional(), ...common }),
+])
+/** A JWK set of ES256 (EC P-256) or Ed25519 keys. The first has its private half; the others may be public. */
+export const signingKeys = z.object({ keys: z.array(signingKey).min(1) })
+export type SigningKeys = z.infer<typeof signingKeys>
+type SigningKey = SigningKeys['keys'][number]
+
+/** @throws Error when a key doesn't fit, the first has no private half, or two keys share a `kid` */
+export async function openSigner({ issuer, keys }: { issuer: string; keys: { keys: readonly object[] } }): Promise<OpenSigner> {
+  const set = signingKeys.parse(keys)
+  const published = await Promise.all(set.keys.map(publicHalf))
+  const byKid = new Map(await Promise.all(published.map(async (jwk) => [jwk.kid, { alg: jwk.alg, key: await importJWK(jwk, jwk.alg) }] as const)))
+  if (byKid.size < published.length) throw new Error('two signing keys have the same kid')
+
+  const [first] = set.keys
+  const [active] = published
+  if (first?.d === undefined || active === undefined) throw new Error('the first signing key has no private half ("d")')
+  const { alg, kid } = active
+  const privateKey = await importJWK({ ...first, alg }, alg)
+  const encoder = new TextEncoder()
+
+  return {
+    issuer,
+    sign: (claims, { typ }) =>
+      new CompactSign(encoder.encode(JSON.stringify({ ...claims, iss: issuer }))).setProtectedHeader({ alg, typ, kid }).sign(privateKey),
+    jwks: () => ({ keys: published.map((jwk) => ({ ...jwk })) }),
+    async verify(token) {
+      if (token.length > MAX_TOKEN_LENGTH) return undefined
+      try {
+        const { payload } = await jwtVerify(
+          token,
+          (header) => {
+            const known = header.kid === undefined ? undefined : byKid.get(header.kid)
+            // One algorithm per key (RFC 8725 §3.1): the header's word alone chooses nothing.
+            if (known === undefined || known.alg !== header.alg) throw new Error('not a key of this signer')
+            return known.key
+          },
+          { issuer, requiredClaims: ['exp', 'iat', 'jti'], algorithms: [...SIGNING_ALGORITHMS] },
+        )
+        return payload
+      } catch {
+        // Whoever asks about a token learns only that it is none of ours.
+        return undefined
+      }
+    },
+  }
+}
+
+/** A fresh set of one key, private half included. */
+export async function generateSigningKeys(alg: SigningAlgorithm = 'ES256'): Promise<SigningKeys> {
+  const { privateKey } = await generateKeyPair(alg, { extractable: true })
+  const jwk = await exportJWK(privateKey)
+  return signingKeys.parse({ keys: [{ ...jwk, alg, use: 'sig', kid: await calculateJwkThumbprint(jwk) }] })
+}
+
+async function publicHalf({ d: _private, ...jwk }: SigningKey): Promise<JWK & { kid: string; alg: SigningAlgorithm }> {
+  return { ...jwk, use: 'sig', alg: jwk.kty === 'EC' ? 'ES256' : 'Ed25519', kid: jwk.kid ?? (await calculateJwkThumbprint(jwk)) }
+}
