@@ -258,6 +258,19 @@ export const WhoamiAnswer = z
   })
   .meta({ id: 'WhoamiAnswer' })
 export const WhoamiQuery = z.strictObject({ task: taskId.optional() })
+export const HeartbeatRequest = z.strictObject({}).meta({ id: 'HeartbeatRequest' })
+
+// --- operations
+
+export const HealthAnswer = z.object({ state: z.literal('alive') }).meta({ id: 'HealthAnswer' })
+export const ReadyAnswer = z
+  .object({
+    state: z.enum(['ready', 'starting', 'draining']).describe('the only thing that the status depends on'),
+    ledger: z.object({ reachable: z.boolean(), durability: z.string().optional(), problems: z.int() }),
+    issuers: z.array(z.object({ name: z.string(), state: z.enum(['ready', 'stale', 'down']), keys: z.int() })),
+    providers: z.array(z.object({ name: z.string(), circuit: z.enum(['closed', 'open', 'half-open']) })),
+  })
+  .meta({ id: 'ReadyAnswer' })
 
 /** RFC 9457. */
 export const Problem = z
@@ -276,6 +289,27 @@ export const Problem = z
   })
   .meta({ id: 'Problem' })
 
+// --- standards
+
+/** RFC 7517 §5. */
+export const JwksAnswer = z.object({ keys: z.array(z.looseObject({ kty: z.string() })) }).meta({ id: 'JwksAnswer' })
+/** RFC 8414 §2 and OpenID Connect Discovery 1.0 §3, as much of them as verifying a token takes. */
+export const IssuerMetadata = z
+  .object({
+    issuer: z.string(),
+    jwks_uri: z.string(),
+    introspection_endpoint: z.string(),
+    response_types_supported: z.array(z.string()),
+    subject_types_supported: z.array(z.string()),
+    id_token_signing_alg_values_supported: z.array(z.string()),
+  })
+  .meta({ id: 'IssuerMetadata' })
+/** RFC 7662 §2.1; unknown parameters are ignored (RFC 6749 §3.1). */
+export const IntrospectionRequest = z
+  .object({ token: z.string().min(1).max(16_384), token_type_hint: z.string().optional() })
+  .meta({ id: 'IntrospectionRequest' })
+/** RFC 6749 §5.2. */
+export const OAuthError = z.object({ error: z.string(), error_description: z.string().optional() }).meta({ id: 'OAuthError' })
 /** RFC 7662 §2.2; inactive is exactly `{"active": false}`. */
 export const IntrospectionAnswer = z.looseObject({ active: z.boolean() }).meta({ id: 'IntrospectionAnswer' })
 
@@ -299,5 +333,8 @@ export type FreezesAnswer = z.output<typeof FreezesAnswer>
 export type ThawAnswer = z.output<typeof ThawAnswer>
 export type LeasesAnswer = z.output<typeof LeasesAnswer>
 export type TasksAnswer = z.output<typeof TasksAnswer>
+export type LeasesQuery = Partial<z.output<typeof LeasesQuery>>
+export type TasksQuery = Partial<z.output<typeof TasksQuery>>
+export type AgentsAnswer = z.output<typeof AgentsAnswer>
 export type WhoamiAnswer = z.output<typeof WhoamiAnswer>
 export type Problem = z.output<typeof Problem>

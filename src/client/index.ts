@@ -1,0 +1,7 @@
+export { MayflyApiError, MayflyUnreachableError } from './error.js'
+export type { Leases } from './leases.js'
+export { Mayfly } from './mayfly.js'
+export type { OperatorCalls, Selector } from './operator.js'
+export type { OpenTask } from './task.js'
+export type { EndOptions, Tasks } from './tasks.js'
+export type { CallOptions, TransportOptions } from './transport.js'

@@ -1,0 +1,52 @@
+import type {
+  AgentsAnswer,
+  DryRunAnswer,
+  EmergencyAnswer,
+  EmergencyRequest,
+  FreezeAnswer,
+  FreezeRequest,
+  FreezesAnswer,
+  LeasesAnswer,
+  LeasesQuery,
+  RevocationAnswer,
+  TasksAnswer,
+  TasksQuery,
+  ThawAnswer,
+} from '../api.js'
+import type { CallOptions, Transport } from './transport.js'
+
+/** Which leases or requests a freeze or an emergency covers. */
+export type Selector = EmergencyRequest['selector']
+
+/** What an operator does. Nothing that stops is sent twice by itself: the caller sees what happened and decides. */
+export interface OperatorCalls {
+  leases(filter?: LeasesQuery, options?: CallOptions): Promise<LeasesAnswer>
+  tasks(filter?: TasksQuery, options?: CallOptions): Promise<TasksAnswer>
+  agents(options?: CallOptions): Promise<AgentsAnswer['agents']>
+  freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
+  freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
+  thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
+  /** The freeze, unless `freeze: false`, holds before this answers; the revoking goes on behind it. */
+  emergencyRevoke(ask: Omit<EmergencyRequest, 'dry_run'>, options?: CallOptions): Promise<EmergencyAnswer>
+  /** What the same call would match; changes nothing. */
+  dryRun(ask: Pick<EmergencyRequest, 'selector' | 'reason'>, options?: CallOptions): Promise<DryRunAnswer>
+  revocation(id: string, options?: CallOptions): Promise<RevocationAnswer['revocation']>
+}
+
+export function operator(send: Transport): OperatorCalls {
+  const get = <Answer>(path: string, query: Readonly<Record<string, string | number | undefined>>, options?: CallOptions) =>
+    send<Answer>({ method: 'GET', path, query, repeatable: true, ...options })
+  const post = <Answer>(path: string, body: object, options?: CallOptions) =>
+    send<Answer>({ method: 'POST', path, body, repeatable: false, ...options })
+  return {
+    leases: (filter = {}, options) => get('v1/leases', filter, options),
+    tasks: (filter = {}, options) => get('v1/tasks', filter, options),
+    agents: async (options) => (await get<AgentsAnswer>('v1/agents', {}, options)).agents,
+    freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
+    freeze: (ask, options) => post('v1/freezes', ask, options),
+    thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,
+    emergencyRevoke: (ask, options) => post('v1/emergency/revoke', ask, options),
+    dryRun: ({ selector, reason }, options) => post('v1/emergency/revoke', { selector, reason, dry_run: true }, options),
+    revocation: async (id, options) => (await get<RevocationAnswer>(`v1/emergency/revocations/${encodeURIComponent(id)}`, {}, options)).revocation,
+  }
+}

@@ -1,0 +1,61 @@
+import type { IssuedAnswer, LeaseRequest, Task, TaskRequest } from '../api.js'
+import type { Leases } from './leases.js'
+import type { Tasks } from './tasks.js'
+import type { CallOptions } from './transport.js'
+
+/** A task while its block runs. */
+export interface OpenTask {
+  readonly id: string
+  readonly task: Task
+  /** Aborted when the task has ended without the block (deadline, heartbeat, an operator's stop), or the caller's own signal was. */
+  readonly signal: AbortSignal
+  obtain(role: string, ask?: Omit<LeaseRequest, 'task' | 'role'>): Promise<IssuedAnswer>
+}
+
+/** A heartbeat may be lost twice before the task is given up. */
+const BEATS_PER_PERIOD = 3
+
+/**
+ * Opens a task, runs `block` and completes it; fails it when the block throws. Either way every lease of the task is revoked. Sends
+ * heartbeats where the task asks for them. What the block threw is thrown on, and never sent: it could hold a secret.
+ */
+export async function runTask<T>(
+  calls: { leases: Leases; tasks: Tasks },
+  ask: TaskRequest,
+  block: (task: OpenTask) => Promise<T>,
+  options: CallOptions = {},
+): Promise<T> {
+  const task = await calls.tasks.open(ask, options)
+  const over = new AbortController()
+  const signal = options.signal ? AbortSignal.any([options.signal, over.signal]) : over.signal
+  const stopBeating = beat(calls.tasks, task, over)
+  const obtain: OpenTask['obtain'] = (role, more = {}) => calls.leases.obtain({ ...more, task: task.id, role }, { signal })
+  let result: T
+  try {
+    result = await block({ id: task.id, task, signal, obtain })
+  } catch (error) {
+    stopBeating()
+    // The end that cannot be told comes by itself, with the deadline or the missed heartbeat: the block's own error matters more.
+    await calls.tasks.fail(task.id, { reason: 'the block threw' }).catch(() => {})
+    throw error
+  }
+  stopBeating()
+  await calls.tasks.complete(task.id)
+  return result
+}
+
+function beat(tasks: Tasks, task: Task, over: AbortController): () => void {
+  if (task.heartbeat_seconds === undefined) return () => {}
+  const timer = setInterval(
+    () => {
+      tasks.heartbeat(task.id).then(
+        ({ state }) => {
+          if (state !== 'active') over.abort(new Error(`task ${task.id} is ${state}`))
+        },
+        () => {}, // the next one may get through
+      )
+    },
+    (task.heartbeat_seconds * 1000) / BEATS_PER_PERIOD,
+  )
+  return () => clearInterval(timer)
+}
