@@ -22,6 +22,7 @@ export function deadline(ms: number): Deadline {
  * later all the same, to give back what it holds.
  */
 export async function within<T>(time: Deadline, work: (signal: AbortSignal) => Promise<T>, abandon?: (late: T) => void): Promise<T> {
+  const ms = time.left()
   const controller = new AbortController()
   let over = false
   let timer: NodeJS.Timeout | undefined
@@ -30,7 +31,7 @@ export async function within<T>(time: Deadline, work: (signal: AbortSignal) => P
       over = true
       controller.abort()
       reject(lateError())
-    }, time.left())
+    }, ms)
   })
   const running = work(controller.signal)
   running.then(

@@ -1,5 +1,6 @@
 import { jwt } from './jwt.js'
+import { postgres } from './postgres.js'
 import type { ProviderModule } from './provider.js'
 
 /** Every kind of upstream that Mayfly knows. A new one is added here, with its page in docs/providers and its contract test. */
-export const providers: readonly ProviderModule[] = [jwt]
+export const providers: readonly ProviderModule[] = [jwt, postgres]

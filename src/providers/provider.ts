@@ -104,8 +104,11 @@ export interface Provider<Params = unknown> {
   verify?(handle: Handle, deadlineMs: number): Promise<'dead' | 'alive'>
   /** What this instance made and still exists upstream, for reconciliation. */
   list?(): AsyncIterable<{ readonly lease: string; readonly handle: Handle; readonly expiresAt?: number }>
-  /** Readiness and the least-privilege self-test of the broker's own access; throws a ProviderError that says how to mend it. */
-  check(): Promise<void>
+  /**
+   * Readiness and the least-privilege self-test of the broker's own access, for the roles that use this provider; throws a ProviderError
+   * that says how to mend it.
+   */
+  check(roles?: readonly { readonly name: string; readonly params: Params }[]): Promise<void>
   close(): Promise<void>
 }
 
