@@ -1,0 +1,147 @@
+import { mkdtemp, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { generateSigningKeys } from '../src/signer.js'
+import { MEASURED, MEASURING, startPinned } from './support.js'
+
+/** A broker as it runs in production (the built executable, shipped policies, metrics and logs on), on a core of its own. */
+export interface Fleet {
+  readonly port: number
+  readonly pid: number
+  readonly redisSocket: string
+  readonly redisPid: number
+  readonly signingKeys: string
+  readonly folder: string
+  token(sub: string): Promise<string>
+  openTasks(count: number, of: (n: number) => { agents: string[]; roles: string[] }): Promise<string[]>
+  metrics(): Promise<string>
+  stopBroker(): Promise<void>
+  startBroker(): Promise<void>
+  stop(): Promise<void>
+}
+export interface FleetOptions {
+  readonly roles: readonly string[]
+  readonly ttlSeconds?: number
+  readonly postgresUrl?: string
+}
+
+const ROOT = resolve(import.meta.dirname, '..')
+const ISSUER = 'https://issuer.bench'
+
+export async function startFleet(options: FleetOptions): Promise<Fleet> {
+  const folder = await mkdtemp(join(tmpdir(), 'mayfly-bench-'))
+  const redisSocket = join(folder, 'redis.sock')
+  const redisArguments = ['--port', '0', '--unixsocket', redisSocket, '--dir', folder, '--appendonly', 'yes', '--appendfsync', 'everysec']
+  const redis = await startPinned(
+    MEASURING,
+    ['redis-server', ...redisArguments, '--save', '', '--maxmemory-policy', 'noeviction', '--hash-max-listpack-value', '1024'],
+    { ready: (line) => (line.includes('eady to accept connections') ? true : undefined) },
+  )
+  const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true })
+  const jwks = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: 'bench', alg: 'ES256', use: 'sig' }] })
+  const signingKeys = JSON.stringify(await generateSigningKeys())
+  const config = join(folder, 'mayfly.yaml')
+  await writeFile(config, yamlOf(options, folder))
+  const env = { REDIS_URL: `unix:${redisSocket}`, JWKS: jwks, SIGNING: signingKeys, WAREHOUSE_URL: options.postgresUrl ?? '', NODE_ENV: 'production' }
+  const startBroker = () =>
+    startPinned(MEASURED, [process.execPath, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
+      env,
+      ready: (line) => {
+        const found = /"public":"http:\/\/[^"]*:(\d+)"/.exec(line)
+        return found ? Number(found[1]) : undefined
+      },
+    })
+  let broker = await startBroker()
+
+  const token = (sub: string) =>
+    new SignJWT({ jti: crypto.randomUUID() })
+      .setProtectedHeader({ alg: 'ES256', kid: 'bench' })
+      .setIssuer(ISSUER)
+      .setAudience('mayfly')
+      .setSubject(sub)
+      .setIssuedAt()
+      .setExpirationTime('2h')
+      .sign(privateKey)
+  const fleet: Fleet = {
+    get port() {
+      return broker.answer
+    },
+    get pid() {
+      return broker.pid
+    },
+    redisSocket,
+    redisPid: redis.pid,
+    signingKeys,
+    folder,
+    token,
+    async openTasks(count, of) {
+      const flows = await token('flows')
+      const ids: string[] = []
+      let next = 0
+      const worker = async () => {
+        for (let n = next++; n < count; n = next++) ids[n] = await openTask(broker.answer, flows, of(n))
+      }
+      await Promise.all(Array.from({ length: 16 }, worker))
+      return ids
+    },
+    metrics: async () => (await fetch(`http://127.0.0.1:${broker.answer}/metrics`)).text(),
+    stopBroker: () => broker.stop(),
+    async startBroker() {
+      broker = await startBroker()
+    },
+    async stop() {
+      await broker.stop()
+      await redis.stop()
+    },
+  }
+  return fleet
+}
+
+async function openTask(port: number, token: string, { agents, roles }: { agents: string[]; roles: string[] }): Promise<string> {
+  const body = {
+    intent: 'data-report',
+    confidence: 0.9,
+    classification: 'internal',
+    environment: 'production',
+    assignees: agents.map((agent) => ({ agent })),
+    envelope: roles.map((role) => ({ role })),
+    deadline_at: new Date(Date.now() + 7_200_000).toISOString(),
+  }
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const answer = await fetch(`http://127.0.0.1:${port}/v1/tasks`, { method: 'POST', headers, body: JSON.stringify(body) })
+  if (answer.status !== 201) throw new Error(`a task was not opened: ${answer.status} ${await answer.text()}`)
+  return ((await answer.json()) as { task: { id: string } }).task.id
+}
+
+function yamlOf({ roles, ttlSeconds = 900, postgresUrl }: FleetOptions, folder: string): string {
+  const policies = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const roleLines = roles.map((role) =>
+    role.startsWith('warehouse')
+      ? `  ${role}: {provider: warehouse, access: read, sensitivity: internal, max_ttl: 900s, params: {member_of: [reporting_ro]}}`
+      : `  ${role}: {provider: tokens, access: read, sensitivity: internal, max_ttl: ${ttlSeconds}s, params: {audience: "https://reports.example"}}`,
+  )
+  return `
+version: 1
+instance: bench
+data_dir: ${folder}/data
+listeners: {public: {address: 127.0.0.1:0}}
+ledger: {redis: env:REDIS_URL, durability: everysec}
+signing: {issuer: https://mayfly.example, keys: env:SIGNING}
+issuers:
+  bench: {jwks: env:JWKS, issuer: "${ISSUER}", audience: mayfly}
+agents:
+  - {id: "{sub}", match: {issuer: bench, sub: "agent-*"}, owner: bench@example.com, autonomy: scripted, team: platform}
+orchestrators: [{id: flows, match: {issuer: bench, sub: flows}, team: platform}]
+operators: [{id: oncall, match: {issuer: bench, sub: oncall}, groups: [sre-oncall]}]
+providers:
+  tokens: {type: jwt, verification: introspection}
+${postgresUrl === undefined ? '' : '  warehouse: {type: postgres, url: env:WAREHOUSE_URL, concurrency: 8, timeout: 10s}'}
+roles:
+${roleLines.join('\n')}
+vocabulary: {intents: [data-report], environments: [production]}
+policies: {schema: "${ROOT}/config/schema.cedarschema", files: [${policies.join(', ')}]}
+limits: {requests_per_second: 1000000, per_agent_live: 100000, per_task_live: 100000}
+audit: {sinks: {local: {type: jsonl, path: ${folder}/audit}}}
+`
+}

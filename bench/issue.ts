@@ -1,0 +1,150 @@
+import { resolve } from 'node:path'
+import { startPostgres } from '../test/support/postgres.js'
+import { type Fleet, startFleet } from './fleet.js'
+import { type Load, load, type Request } from './load.js'
+import { cpuMicroseconds, MEASURED, MEASURING, median, pinSelf, round, startPinned } from './support.js'
+
+const CONCURRENCY = 32
+const AGENTS = 1_000
+const ROLES = Array.from({ length: 10 }, (_, n) => `role-${n}`)
+const TASKS = 4_000
+/** Bytes of what the broker writes for one lease (hash and event), which the baseline writes too. Measured, see `bytesWritten`. */
+
+interface Measured extends Omit<Load, 'statuses' | 'seconds'> {
+  readonly cpu_us: number
+}
+
+/** `POST /v1/leases`, full broker beside the bare baseline: interleaved pairs after a fixed warm-up, each side on the same core. */
+export async function run({ quick, say }: { quick: boolean; say: (line: string) => void }): Promise<object> {
+  const pairs = quick ? 2 : 7
+  const perRound = quick ? 4_000 : 8_000
+  pinSelf(MEASURING)
+  const postgres = await startPostgres()
+  await postgres.query('create role reporting_ro nologin').catch(() => undefined)
+  const postgresUrl = await postgres.createBroker(['reporting_ro'])
+  const fleet = await startFleet({ roles: [...ROLES, 'warehouse-read'], postgresUrl })
+  say('opening tasks')
+  const agents = Array.from({ length: AGENTS }, (_, n) => `agent-${n}`)
+  const tokens = await Promise.all(agents.map((agent) => fleet.token(agent)))
+  const tasks = await fleet.openTasks(TASKS, (n) => ({ agents: [`agent-${n % AGENTS}`], roles: [...ROLES, 'warehouse-read'] }))
+  const requests = (count: number, role: (n: number) => string): Request[] =>
+    Array.from({ length: count }, () => {
+      const n = Math.floor(Math.random() * TASKS)
+      return { token: tokens[n % AGENTS] ?? '', body: JSON.stringify({ task: tasks[n], role: role(n) }) }
+    })
+  const anyRole = () => ROLES[Math.floor(Math.random() * ROLES.length)] ?? ''
+
+  say('cold: the first request of each agent')
+  await fleet.stopBroker()
+  await fleet.startBroker()
+  const cold = await measure(
+    fleet.pid,
+    fleet.port,
+    agents.map((_, n) => ({ token: tokens[n] ?? '', body: JSON.stringify({ task: tasks[n], role: ROLES[0] }) })),
+  )
+
+  const { leaseBytes, eventBytes } = await bytesWritten(fleet)
+  say(`a lease is ${leaseBytes} bytes and its event ${eventBytes}; the baseline writes the same`)
+  const bare = await startPinned(
+    MEASURED,
+    [
+      process.execPath,
+      '--import',
+      'tsx',
+      resolve(import.meta.dirname, 'bare.ts'),
+      fleet.redisSocket,
+      fleet.signingKeys,
+      `${leaseBytes}`,
+      `${eventBytes}`,
+    ],
+    { env: { NODE_ENV: 'production' }, ready: (line) => (line.startsWith('{"port"') ? Number(JSON.parse(line).port) : undefined) },
+  )
+
+  say('warming up')
+  await measure(fleet.pid, fleet.port, requests(perRound * 2, anyRole))
+  await measure(bare.pid, bare.answer, requests(perRound * 2, anyRole))
+  const full: Measured[] = []
+  const bares: Measured[] = []
+  for (let pair = 1; pair <= pairs; pair++) {
+    const sides = [
+      async () => full.push(await measure(fleet.pid, fleet.port, requests(perRound, anyRole))),
+      async () => bares.push(await measure(bare.pid, bare.answer, requests(perRound, anyRole))),
+    ]
+    for (const side of pair % 2 === 0 ? sides.reverse() : sides) await side()
+    say(`pair ${pair}: full ${full.at(-1)?.rps} rps, ${full.at(-1)?.cpu_us} us; bare ${bares.at(-1)?.rps} rps, ${bares.at(-1)?.cpu_us} us`)
+  }
+  const hits = await hitRates(fleet)
+
+  say('postgres')
+  const logins = await measure(
+    fleet.pid,
+    fleet.port,
+    requests(quick ? 100 : 600, () => 'warehouse-read'),
+  )
+  await bare.stop()
+  await fleet.stop()
+  await postgres.stop()
+  return {
+    ratio: round(median(full.map((one, n) => one.rps / (bares[n]?.rps ?? 1))), 3),
+    cpu_ratio: round(median(full.map((one, n) => (bares[n]?.cpu_us ?? 0) / one.cpu_us)), 3),
+    full: middle(full),
+    bare: middle(bares),
+    cold,
+    postgres: logins,
+    ...hits,
+    pairs,
+    requests_per_round: perRound,
+    concurrency: CONCURRENCY,
+    bytes: { lease: leaseBytes, event: eventBytes },
+  }
+}
+
+async function measure(pid: number, port: number, requests: readonly Request[]): Promise<Measured> {
+  const before = cpuMicroseconds(pid)
+  const { statuses, seconds: _, ...result } = await load(port, '/v1/leases', requests, CONCURRENCY)
+  const used = cpuMicroseconds(pid) - before
+  const refused = Object.entries(statuses).filter(([status]) => status !== '201')
+  if (refused.length > 0) throw new Error(`answers other than 201: ${JSON.stringify(statuses)}`)
+  return { ...result, cpu_us: round(used / requests.length, 0) }
+}
+
+function middle(rounds: readonly Measured[]): Measured {
+  const of = (field: keyof Measured) => round(median(rounds.map((one) => one[field])))
+  return { rps: of('rps'), p50_ms: of('p50_ms'), p99_ms: of('p99_ms'), cpu_us: of('cpu_us') }
+}
+
+async function hitRates(fleet: Fleet): Promise<{ memo_hit_rate: number; token_cache_hit_rate: number }> {
+  const metrics = await fleet.metrics()
+  const gauge = (name: string) => round(Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(metrics)?.[1] ?? 0), 4)
+  return { memo_hit_rate: gauge('mayfly_policy_memo_hit_ratio'), token_cache_hit_rate: gauge('mayfly_token_cache_hit_ratio') }
+}
+
+/** Payload of one lease's hash and of its event, as the broker wrote them. */
+async function bytesWritten(fleet: Fleet): Promise<{ leaseBytes: number; eventBytes: number }> {
+  const { Redis } = await import('ioredis')
+  const redis = new Redis(fleet.redisSocket)
+  try {
+    let cursor = '0'
+    let lease: string | undefined
+    do {
+      const [next, keys] = await redis.scan(cursor, 'MATCH', 'mf:*:lease:*', 'COUNT', 1000)
+      cursor = next
+      lease = keys[0]
+    } while (lease === undefined && cursor !== '0')
+    if (lease === undefined) throw new Error('no lease was written')
+    const bytes = Object.entries(await redis.hgetall(lease)).reduce((sum, [field, value]) => sum + field.length + value.length, 0)
+    const audit = await lastEvent(redis)
+    return { leaseBytes: bytes, eventBytes: audit }
+  } finally {
+    redis.disconnect()
+  }
+}
+
+/** The outbox is trimmed within a second, so one event is caught as it comes: the longest of what is there now, or a usual size. */
+async function lastEvent(redis: import('ioredis').Redis): Promise<number> {
+  const USUAL_EVENT_BYTES = 600
+  const [, keys] = await redis.scan('0', 'MATCH', 'mf:*:events', 'COUNT', 10_000)
+  let longest = 0
+  for (const key of keys) for (const [, fields] of await redis.xrange(key, '-', '+', 'COUNT', 10)) longest = Math.max(longest, fields.join('').length)
+  return longest || USUAL_EVENT_BYTES
+}
