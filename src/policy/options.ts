@@ -23,6 +23,11 @@ export interface PolicyOptions {
     /** Names of issuers in the configuration. */
     readonly issuers: readonly string[]
   }
+  /** Teams and groups inside others: name -> the ones directly above it. A policy on a team is meant for all teams inside it. */
+  readonly inside?: {
+    readonly teams?: Readonly<Record<string, readonly string[]>>
+    readonly groups?: Readonly<Record<string, readonly string[]>>
+  }
   /** Most answers remembered at once; 1,000 agents with 10 roles each need 10,000. Default 50,000. */
   readonly memoSize?: number
 }

@@ -1,0 +1,36 @@
+import type { PolicyRequest } from './policy.js'
+
+export const OBTAIN_ACTIONS = ['read', 'write', 'escalate'] as const
+export const TASK_ACTIONS = ['openTask', 'changeTask', 'endTask'] as const
+export const OPERATOR_ACTIONS = ['approve', 'emergencyRevoke', 'freeze', 'thaw', 'inspect', 'simulate', 'offboard'] as const
+export const ACTIONS = [...OBTAIN_ACTIONS, ...TASK_ACTIONS, ...OPERATOR_ACTIONS] as const
+
+export type Action = PolicyRequest['action']
+export type ObtainRequest = Extract<PolicyRequest, { role: unknown }>
+export type TaskRequest = Exclude<Extract<PolicyRequest, { task: unknown }>, { role: unknown }>
+export type OperatorRequest = Extract<PolicyRequest, { resource: unknown }>
+/** Actions that are asked in the same way. */
+export type Family = 'obtain' | 'task' | 'operator'
+
+export function isObtain(request: PolicyRequest): request is ObtainRequest {
+  return OBTAIN_ACTIONS.some((action) => action === request.action)
+}
+export function isTask(request: PolicyRequest): request is TaskRequest {
+  return TASK_ACTIONS.some((action) => action === request.action)
+}
+export function familyOf(action: Action): Family {
+  if (OBTAIN_ACTIONS.some((one) => one === action)) return 'obtain'
+  return TASK_ACTIONS.some((one) => one === action) ? 'task' : 'operator'
+}
+
+/** Entity types that may ask; anyone else is refused without asking the engine. */
+export const PRINCIPALS: Readonly<Record<Family, readonly string[]>> = {
+  obtain: ['Agent', 'Human'],
+  task: ['Orchestrator', 'Agent'],
+  operator: ['Operator'],
+}
+export const RESOURCES: Readonly<Record<Family, readonly string[]>> = {
+  obtain: ['Role'],
+  task: ['Task'],
+  operator: ['Broker', 'Agent', 'Task', 'Role', 'Provider', 'Issuer', 'Human', 'Orchestrator'],
+}

@@ -1,0 +1,80 @@
+import type { Decision } from '../types.js'
+import type { Answer } from './evaluate.js'
+import type { LoadedPolicy } from './load.js'
+import { least, type StepUp, unite } from './obligations.js'
+
+/** The engine's answer for one principal, with the consent of these groups. */
+export type Ask = (groups: readonly string[]) => Answer
+/** What makes a decision out of answers. */
+export interface Rules {
+  readonly policies: ReadonlyMap<string, LoadedPolicy>
+  readonly version: string
+  readonly readsCounts: boolean
+}
+
+/** On behalf of a human, who asks and the human must both be allowed: one no is a no, and needs for consent add up. */
+export function decide(asks: readonly Ask[], rules: Rules): Decision {
+  return both(
+    asks.map((ask) => decideOne(ask, rules)),
+    rules,
+  )
+}
+
+/** No consent is presented yet: step-up is told apart from deny by what a consent would change. */
+function decideOne(ask: Ask, rules: Rules): Decision {
+  const first = ask([])
+  if ('error' in first) return refusal(first.error, rules)
+  if (first.decision === 'allow') return decision('allow', first.policies, rules, limits(first.policies, rules))
+
+  const needs = stepUps(first.policies, rules)
+  if (!needs) return decision('deny', first.policies, rules)
+
+  const consented = ask(needs.map(({ group }) => group))
+  if ('error' in consented) return refusal(consented.error, rules)
+  if (consented.decision === 'deny') return decision('deny', union([first.policies, consented.policies]), rules)
+  return decision('step-up', first.policies, rules, { ...limits(consented.policies, rules), stepUp: needs })
+}
+
+function both(decisions: readonly Decision[], rules: Rules): Decision {
+  const [only] = decisions
+  if (only && decisions.length === 1) return only
+  const error = decisions.find((one) => one.error !== undefined)?.error
+  if (error !== undefined || decisions.length === 0) return refusal(error ?? 'nobody asked', rules)
+  const denials = decisions.filter(({ outcome }) => outcome === 'deny')
+  if (denials.length > 0) return decision('deny', union(denials.map((one) => one.policies)), rules)
+  const waiting = decisions.filter(({ outcome }) => outcome === 'step-up')
+  const deciding = union((waiting.length > 0 ? waiting : decisions).map((one) => one.policies))
+  const obliged = { maxTtlSeconds: least(decisions.map((one) => one.maxTtlSeconds)), maxLive: least(decisions.map((one) => one.maxLive)) }
+  if (waiting.length === 0) return decision('allow', deciding, rules, obliged)
+  return decision('step-up', deciding, rules, { ...obliged, stepUp: unite(waiting.flatMap((one) => one.stepUp ?? [])) })
+}
+
+/** Undefined where consent changes nothing: no policy allows it at all, or a forbid that asks for none is among those deciding. */
+function stepUps(forbids: readonly string[], { policies }: Rules): StepUp[] | undefined {
+  const needs = forbids.map((id) => policies.get(id)?.obligations.stepUp)
+  return needs.length > 0 && needs.every((need) => need !== undefined) ? unite(needs) : undefined
+}
+
+function limits(permits: readonly string[], { policies }: Rules): Pick<Decision, 'maxTtlSeconds' | 'maxLive'> {
+  const obligations = permits.map((id) => policies.get(id)?.obligations)
+  return { maxTtlSeconds: least(obligations.map((one) => one?.maxTtlSeconds)), maxLive: least(obligations.map((one) => one?.maxLive)) }
+}
+
+function decision(outcome: Decision['outcome'], ids: readonly string[], rules: Rules, obliged: Partial<Decision> = {}): Decision {
+  const reasons = ids.flatMap((id) => rules.policies.get(id)?.obligations.reason ?? [])
+  return Object.freeze({ outcome, policies: ids, reasons, ...obliged, policyVersion: rules.version, readsCounts: rules.readsCounts })
+}
+
+/** Whatever goes wrong is a no. */
+export function refusal(error: string, { version, readsCounts }: Pick<Rules, 'version' | 'readsCounts'>): Decision {
+  return Object.freeze({ outcome: 'deny', policies: [], reasons: [], policyVersion: version, readsCounts, error })
+}
+
+/** A no that nothing went wrong for. */
+export function notTheirs(reason: string, { version, readsCounts }: Pick<Rules, 'version' | 'readsCounts'>): Decision {
+  return Object.freeze({ outcome: 'deny', policies: [], reasons: [reason], policyVersion: version, readsCounts })
+}
+
+function union(lists: readonly (readonly string[])[]): string[] {
+  return [...new Set(lists.flat())].sort()
+}

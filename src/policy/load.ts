@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto'
+import { ACTIONS, type Action } from './actions.js'
+import { type Cedar, type PolicyJson, told } from './cedar.js'
+import { lint, lintId } from './lint.js'
+import { type Obligations, obligationsOf } from './obligations.js'
+import type { PolicyFile, PolicyOptions } from './options.js'
+import { PolicyProblems, type Problem } from './problems.js'
+import { type CedarSchema, readSchema, whole, withGroups } from './schema.js'
+
+/** One policy, ready to be asked. */
+export interface LoadedPolicy {
+  readonly id: string
+  readonly file: string
+  readonly text: string
+  readonly json: PolicyJson
+  /** Actions that its scope covers. */
+  readonly actions: ReadonlySet<Action>
+  readonly obligations: Obligations
+}
+export interface Loaded {
+  readonly version: string
+  readonly schema: CedarSchema
+  readonly policies: ReadonlyMap<string, LoadedPolicy>
+}
+
+/**
+ * Reads, validates and lints.
+ * @throws PolicyProblems with all that is wrong
+ */
+export function loadPolicies(cedar: Cedar, options: PolicyOptions): Loaded {
+  const malformed = illFormed(options)
+  if (malformed.length > 0) throw new PolicyProblems(malformed)
+  const schema = readSchema(cedar, options)
+  const problems: Problem[] = []
+  const policies = new Map<string, LoadedPolicy>()
+  for (const file of options.files) {
+    for (const { text, json } of split(cedar, file, problems)) {
+      const id = json.annotations?.id ?? ''
+      const path = id ? `${file.name}: ${id}` : file.name
+      const wrong = lintId(id, policies.get(id)?.file)
+      if (wrong) {
+        problems.push({ path, message: wrong })
+        continue
+      }
+      const actions = actionsOf(schema, json)
+      problems.push(...lint(json, actions, options).map((message) => ({ path, message })))
+      policies.set(id, { id, file: file.name, text, json, actions, obligations: quietly(json) })
+    }
+  }
+  problems.push(...validate(cedar, schema, policies))
+  if (problems.length > 0) throw new PolicyProblems(problems)
+  return { version: versionOf(cedar, schema, options), schema, policies }
+}
+
+/** The texts of policies by the ids that answers will name them by. */
+export function textsOf(policies: Iterable<LoadedPolicy>): Record<string, string> {
+  return Object.fromEntries([...policies].map(({ id, text }) => [id, text]))
+}
+
+function split(cedar: Cedar, { name, text }: PolicyFile, problems: Problem[]): { text: string; json: PolicyJson }[] {
+  const parts = cedar.policySetTextToParts(text)
+  if (parts.type === 'failure') {
+    problems.push({ path: name, message: told(parts.errors) })
+    return []
+  }
+  if (parts.policy_templates.length > 0)
+    problems.push({ path: name, message: 'templates are not supported: write the policy out for each principal' })
+  return parts.policies.flatMap((part) => {
+    const read = cedar.policyToJson(part)
+    if (read.type === 'success') return [{ text: part, json: read.json }]
+    problems.push({ path: name, message: told(read.errors) })
+    return []
+  })
+}
+
+function actionsOf(schema: CedarSchema, { action }: PolicyJson): Set<Action> {
+  if (action.op === 'All') return new Set(ACTIONS)
+  const named = 'entities' in action ? action.entities : 'entity' in action ? [action.entity] : []
+  const ids = named.map((uid) => ('__entity' in uid ? uid.__entity.id : uid.id))
+  return new Set(ACTIONS.filter((one) => (action.op === '==' ? ids.includes(one) : ids.some((id) => withGroups(schema, one).has(id)))))
+}
+
+/** `validate` answers "success" with errors inside, and says of a forbid that can never fire no more than a warning. */
+function validate(cedar: Cedar, schema: CedarSchema, policies: ReadonlyMap<string, LoadedPolicy>): Problem[] {
+  const answer = cedar.validate({ schema: whole(schema), policies: { staticPolicies: textsOf(policies.values()) } })
+  if (answer.type === 'failure') return [{ path: 'policies', message: told([...answer.errors, ...answer.warnings]) }]
+  const about = [...answer.validationErrors, ...answer.validationWarnings].map(({ policyId, error }) => {
+    return { path: `${policies.get(policyId)?.file ?? 'policies'}: ${policyId}`, message: told([error]) }
+  })
+  return [...about, ...answer.otherWarnings.map((warning) => ({ path: 'policies', message: told([warning]) }))]
+}
+
+/** `lint` has told what is wrong with them. */
+function quietly(json: PolicyJson): Obligations {
+  try {
+    return obligationsOf(json.annotations ?? {})
+  } catch {
+    return {}
+  }
+}
+
+/** The engine throws at a lone surrogate. */
+function illFormed({ schema, files, vocabulary, known, inside }: PolicyOptions): Problem[] {
+  const parts = [...Object.entries({ schema, vocabulary, known, inside }), ...files.map((file) => [file.name.toWellFormed(), file] as const)]
+  const wrong = parts.filter(([, it]) => !allWellFormed(it))
+  return wrong.map(([path]) => ({ path, message: 'is not well-formed Unicode' }))
+}
+
+function allWellFormed(it: unknown): boolean {
+  if (typeof it === 'string') return it.isWellFormed()
+  return typeof it !== 'object' || it === null || Object.entries(it).every(([key, value]) => key.isWellFormed() && allWellFormed(value))
+}
+
+/** Names exactly what decides: two brokers with the same version answer alike. */
+function versionOf(cedar: Cedar, schema: CedarSchema, { files, inside }: PolicyOptions): string {
+  const texts = files.map(({ name, text }) => [name, text]).sort()
+  const what = JSON.stringify([cedar.getCedarVersion(), schema, texts, inside ?? {}])
+  return createHash('sha256').update(what).digest('base64url').slice(0, 16)
+}

@@ -1,0 +1,18 @@
+import { MayflyError } from '../errors.js'
+
+/** What is wrong where: `path` is a file, with the policy's id where there is one. */
+export interface Problem {
+  readonly path: string
+  readonly message: string
+}
+
+/** Policies that cannot be used, with everything that is wrong with them. */
+export class PolicyProblems extends MayflyError {
+  constructor(readonly problems: readonly Problem[]) {
+    super('policy_unavailable', `the policies cannot be used: ${problems.map(line).join(' · ')}`, { issues: [...problems] })
+  }
+}
+
+export function line({ path, message }: Problem): string {
+  return `${path}: ${message}`
+}
