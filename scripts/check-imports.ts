@@ -39,7 +39,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
     only: { providers: ['ProviderError'] },
   },
   signer: { types: ['providers'] },
-  http: { values: ['paths', 'api', ...COMMON], types: ['metrics', 'identity', 'ledger', 'signer'] },
+  http: { values: ['paths', 'api', ...COMMON], types: ['metrics', 'identity', 'policy', 'ledger', 'providers', 'signer'] },
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {

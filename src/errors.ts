@@ -1,37 +1,187 @@
-/** One error class, one union of codes, one table to HTTP. `docs/errors.md` is generated from this table. */
+/** One error class, one table of codes with what each means to HTTP and to the caller. `docs/errors.md` is generated from it. */
 
-export const STATUS = {
-  token_missing: 401,
-  token_invalid: 401,
-  token_expired: 401,
-  token_replayed: 401,
-  denied: 403,
-  approval_required: 403,
-  outside_envelope: 403,
-  not_found: 404,
-  method_not_allowed: 405,
-  task_ended: 409,
-  frozen: 409,
-  conflict: 409,
-  lease_ended: 409,
-  renewal_limit: 409,
-  too_large: 413,
-  unsupported_media_type: 415,
-  malformed: 400,
-  request_invalid: 422,
-  quota_exceeded: 429,
-  rate_limited: 429,
-  internal: 500,
-  provider_failed: 502,
-  ledger_unavailable: 503,
-  audit_unavailable: 503,
-  policy_unavailable: 503,
-  overloaded: 503,
-  draining: 503,
-  provider_timeout: 504,
-} as const satisfies Record<string, number>
+interface Explained {
+  readonly status: number
+  /** RFC 9457 `title`: the same for every occurrence. */
+  readonly title: string
+  /** One sentence for the documentation. */
+  readonly means: string
+  /** What the caller can do, unless the occurrence says something better. */
+  readonly next: string
+}
 
-export type ErrorCode = keyof typeof STATUS
+export const ERRORS = {
+  malformed: {
+    status: 400,
+    title: 'The request could not be read',
+    means: 'The body or a header is not what its format allows: broken JSON, a duplicate key, a repeated header.',
+    next: 'Correct the request; sending the same again gives the same answer.',
+  },
+  token_missing: {
+    status: 401,
+    title: 'A token is required',
+    means: 'There is no `Authorization` header.',
+    next: 'Send the workload token once, as `Authorization: Bearer <token>`.',
+  },
+  token_invalid: {
+    status: 401,
+    title: 'The token was not accepted',
+    means: 'The token failed a check or fits no configured principal; which check is told only in the event.',
+    next: 'Look the event up by the id in `instance`, or run `mayfly doctor --token-file <file>`.',
+  },
+  token_expired: {
+    status: 401,
+    title: 'The token has expired',
+    means: 'The token was good and its time is over.',
+    next: 'Fetch a new token and try again.',
+  },
+  token_replayed: {
+    status: 401,
+    title: 'The token was used before',
+    means: 'Tokens of this issuer serve one request each, on whatever replica.',
+    next: 'Fetch a new token for each request.',
+  },
+  denied: {
+    status: 403,
+    title: 'Not allowed',
+    means: 'No policy allows it, a policy forbids it, or the call is not for this kind of caller. `policies` names what decided.',
+    next: 'Ask for less, or have the policy changed.',
+  },
+  approval_required: {
+    status: 403,
+    title: 'A human has to agree',
+    means: 'Policy allows it only with the consent of the groups in `step_up`.',
+    next: 'Ask for less, or have the policy changed: this version takes no approvals.',
+  },
+  outside_envelope: {
+    status: 403,
+    title: "Outside the task's envelope",
+    means: 'The role, scope or TTL is wider than the task (or, for a task, the configuration of its agent) was opened for.',
+    next: 'Ask within the envelope, or open a task with a wider one.',
+  },
+  not_found: {
+    status: 404,
+    title: 'There is no such thing for you',
+    means: 'It does not exist, or it belongs to somebody else: the answer is the same.',
+    next: 'Check the id and the token that you call with.',
+  },
+  method_not_allowed: {
+    status: 405,
+    title: 'Method not allowed',
+    means: 'The path exists and takes other methods, which are in `Allow`.',
+    next: 'Use one of the methods in `Allow`.',
+  },
+  task_ended: {
+    status: 409,
+    title: 'The task has ended',
+    means: 'Nothing is issued or renewed for a task once it, or a task above it, has ended.',
+    next: 'Open a new task.',
+  },
+  frozen: {
+    status: 409,
+    title: 'Issuing is frozen',
+    means: 'An operator froze what this request falls under.',
+    next: 'Wait until an operator thaws it.',
+  },
+  conflict: {
+    status: 409,
+    title: 'Conflict',
+    means: 'Something else holds the name, or what the decision depends on changed while it was made.',
+    next: 'Read the current state and try again.',
+  },
+  lease_ended: {
+    status: 409,
+    title: 'The lease has ended',
+    means: 'The lease is closed or its time is over.',
+    next: 'Ask for a new lease.',
+  },
+  renewal_limit: {
+    status: 409,
+    title: 'No further renewal',
+    means: 'The lease is at the end of the longest life that its role allows.',
+    next: 'Ask for a new lease.',
+  },
+  too_large: {
+    status: 413,
+    title: 'The request is too large',
+    means: 'The body is larger than 64 kB.',
+    next: 'Send less.',
+  },
+  unsupported_media_type: {
+    status: 415,
+    title: 'Unsupported media type',
+    means: 'The body is not `application/json` (OAuth endpoints: `application/x-www-form-urlencoded`), or is compressed.',
+    next: 'Send `Content-Type: application/json`, UTF-8, without `Content-Encoding`.',
+  },
+  request_invalid: {
+    status: 422,
+    title: 'The request is not valid',
+    means: 'It could be read, and a field is missing, unknown or out of bounds; `errors` says which.',
+    next: 'Correct the fields in `errors`; the schemas are served at `/openapi.json`.',
+  },
+  quota_exceeded: {
+    status: 429,
+    title: 'Too many live leases',
+    means: 'The agent, the task or the policy has reached its limit of live leases.',
+    next: 'Return a lease first, or wait until one has expired.',
+  },
+  rate_limited: {
+    status: 429,
+    title: 'Too many requests',
+    means: 'This caller sent more requests in a second than the configuration allows.',
+    next: 'Try again after `Retry-After` seconds.',
+  },
+  internal: {
+    status: 500,
+    title: 'Internal error',
+    means: 'A defect of Mayfly. Nothing usable was left behind.',
+    next: 'Report it with the `x-request-id` of the answer.',
+  },
+  provider_failed: {
+    status: 502,
+    title: 'The upstream failed',
+    means: 'The system that makes the credential refused or failed. What it may have made is taken back.',
+    next: 'Try again after `Retry-After` seconds; an operator finds the upstream in `/readyz` and the log.',
+  },
+  ledger_unavailable: {
+    status: 503,
+    title: 'The ledger is unavailable',
+    means: 'Redis cannot be reached or does not take writes, so nothing is issued.',
+    next: 'Try again later.',
+  },
+  audit_unavailable: {
+    status: 503,
+    title: 'Events cannot be recorded',
+    means: 'The outbox of events is full, and what cannot be recorded is not issued. Ending and revoking still work.',
+    next: 'Try again later; an operator looks after the audit sink.',
+  },
+  policy_unavailable: {
+    status: 503,
+    title: 'The policy is unavailable',
+    means: 'No decision could be made, so nothing is issued.',
+    next: 'Try again later.',
+  },
+  overloaded: {
+    status: 503,
+    title: 'Overloaded',
+    means: 'More requests wait for an upstream than can be served in time.',
+    next: 'Try again after `Retry-After` seconds.',
+  },
+  draining: {
+    status: 503,
+    title: 'Shutting down',
+    means: 'This broker is about to stop and issues nothing more. Ending and revoking still work.',
+    next: 'Try again at once: another broker answers.',
+  },
+  provider_timeout: {
+    status: 504,
+    title: 'The upstream did not answer in time',
+    means: 'What the upstream may have made all the same is taken back.',
+    next: 'Try again.',
+  },
+} as const satisfies Record<string, Explained>
+
+export type ErrorCode = keyof typeof ERRORS
 
 export interface ErrorDetails {
   /** What the caller can do about it. */
@@ -41,6 +191,8 @@ export interface ErrorDetails {
   retryAfterSeconds?: number
   /** Id of the event that has the detail. */
   event?: string
+  /** For `method_not_allowed`. */
+  allow?: readonly string[]
   /** For `request_invalid`: what is wrong where. */
   issues?: readonly { path: string; message: string }[]
   /** For `approval_required`. */
@@ -64,7 +216,7 @@ export class MayflyError extends Error {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
   }
   get status(): number {
-    return STATUS[this.code]
+    return ERRORS[this.code].status
   }
 }
 

@@ -33,6 +33,7 @@ export function createMetrics() {
     sweeps: counter('mayfly_sweeps_total', 'Sweeps, by outcome.', ['outcome']),
     outboxLength: gauge('mayfly_outbox_entries', 'Events not yet confirmed by the audit sink.', []),
     auditWritten: counter('mayfly_audit_events_total', 'Events written by the audit sink.', ['sink', 'outcome']),
+    ledgerUp: gauge('mayfly_ledger_reachable', '1 while the ledger answers.', []),
     live: gauge('mayfly_leases_live', 'Unsettled leases.', []),
     memo: gauge('mayfly_policy_memo_hit_ratio', 'Decisions answered from the memo, of all.', []),
     tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),

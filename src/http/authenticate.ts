@@ -1,0 +1,31 @@
+import type { IncomingMessage } from 'node:http'
+import { MayflyError } from '../errors.js'
+import type { Identity } from '../identity/identity.js'
+import type { Principal } from '../types.js'
+
+/** Headers that mean something to us once: of two, a proxy may have judged one and we the other. */
+const ONCE = new Set(['authorization', 'host', 'content-type', 'content-length', 'content-encoding', 'idempotency-key', 'dpop'])
+
+/**
+ * Refuses a request that could be read in two ways. Node silently keeps the first of a repeated header.
+ * @throws MayflyError `malformed`; `token_invalid` when it is the token that is repeated
+ */
+export function refuseAmbiguous({ rawHeaders }: IncomingMessage): void {
+  let seen = ''
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]?.toLowerCase() ?? ''
+    if (!ONCE.has(name)) continue
+    if (seen.includes(`|${name}|`)) throw repeated(name)
+    seen += `|${name}|`
+  }
+}
+
+function repeated(name: string): MayflyError {
+  if (name === 'authorization') return new MayflyError('token_invalid', 'the token was not accepted', { internal: 'repeated Authorization header' })
+  return new MayflyError('malformed', `the header "${name}" is repeated`)
+}
+
+/** @throws MayflyError `token_missing|token_invalid|token_expired|token_replayed` */
+export function authenticate(request: IncomingMessage, identity: Identity): Promise<Principal> {
+  return identity.verify(request.headers.authorization)
+}

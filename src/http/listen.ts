@@ -1,0 +1,99 @@
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { ERRORS } from '../errors.js'
+
+export interface ListenOptions {
+  readonly host: string
+  /** 0 takes a free one. */
+  readonly port: number
+  /** PEM texts. */
+  readonly tls?: { readonly cert: string; readonly key: string }
+  /** Time for a request's headers, ms. */
+  readonly headersTimeoutMs?: number
+  /** Time for a whole request to arrive, ms. */
+  readonly requestTimeoutMs?: number
+  /** How long an idle connection is kept, ms. */
+  readonly keepAliveMs?: number
+  readonly maxConnections?: number
+}
+export interface Listening {
+  readonly url: string
+  /** Stops accepting and lets what is in flight end, for at most so long; then cuts it. */
+  close(graceMs: number): Promise<void>
+}
+
+const HEADERS_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 30_000
+/** Longer than the idle timeout of common load balancers (60 s), so that it is they who close first and no request meets a closed door. */
+const KEEP_ALIVE_MS = 65_000
+const MAX_CONNECTIONS = 10_000
+/** Tokens are 8 kB at most. */
+const MAX_HEADER_BYTES = 16 * 1024
+const MAX_HEADERS = 100
+/** How often slow requests, and in a drain idle connections, are looked for. */
+const SLOW_CHECK_MS = 2_000
+const IDLE_CHECK_MS = 50
+
+export async function listen(app: RequestListener, options: ListenOptions): Promise<Listening> {
+  const limits = {
+    insecureHTTPParser: false,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: options.headersTimeoutMs ?? HEADERS_TIMEOUT_MS,
+    requestTimeout: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: options.keepAliveMs ?? KEEP_ALIVE_MS,
+    connectionsCheckingInterval: Math.min(SLOW_CHECK_MS, options.headersTimeoutMs ?? SLOW_CHECK_MS),
+  }
+  const { host, port, tls } = options
+  const server = tls ? createTlsServer({ ...limits, ...tls, minVersion: 'TLSv1.2' }, app) : createServer(limits, app)
+  server.maxHeadersCount = MAX_HEADERS
+  server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS
+  server.on('clientError', answerUnreadable)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ host, port }, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+  return { url: urlOf(server, host, tls !== undefined), close: (graceMs) => close(server, graceMs) }
+}
+
+/** What the parser could not read never reaches the app: it is answered here, and the connection is over. */
+function answerUnreadable(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  if (error.code === 'HPE_HEADER_OVERFLOW') end(socket, '431 Request Header Fields Too Large')
+  else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') end(socket, '408 Request Timeout')
+  else end(socket, '400 Bad Request', UNREADABLE)
+}
+
+function unreadable(): string {
+  const { status, title, next } = ERRORS.malformed
+  const problem = { type: 'urn:mayfly:problem:malformed', title, status, detail: 'this is not valid HTTP/1.1', code: 'malformed', next }
+  return JSON.stringify(problem)
+}
+const UNREADABLE = unreadable()
+
+function end(socket: Socket, status: string, body = ''): void {
+  const type = body === '' ? '' : 'Content-Type: application/problem+json\r\n'
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n${type}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+}
+
+function urlOf(server: Server, host: string, isTls: boolean): string {
+  const { port } = server.address() as AddressInfo
+  return `${isTls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+async function close(server: Server, graceMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  // A connection that becomes idle while the server closes would otherwise stay for its keep-alive time.
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS)
+  const late = setTimeout(() => server.closeAllConnections(), graceMs)
+  server.closeIdleConnections()
+  await closed
+  clearInterval(idle)
+  clearTimeout(late)
+}

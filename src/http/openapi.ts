@@ -1,0 +1,100 @@
+import { z } from 'zod'
+import { OAuthError, Problem } from '../api.js'
+import { ERRORS, type ErrorCode } from '../errors.js'
+import { oauthErrorOf } from './oauth-error.js'
+import { ANYONE, type Route } from './route.js'
+
+export interface Description extends Schema {
+  readonly openapi: string
+}
+type Schema = Readonly<Record<string, unknown>>
+
+/** What any call with a token may be answered with, whatever it does. */
+const OF_EVERY_CALL: readonly ErrorCode[] = ['token_missing', 'token_invalid', 'token_expired', 'token_replayed', 'rate_limited']
+const OF_EVERY_BODY: readonly ErrorCode[] = ['malformed', 'too_large', 'unsupported_media_type', 'request_invalid']
+/** Of the interface, which is in the paths as `/v1`. */
+const API_VERSION = '1'
+const DESCRIPTION = 'Just-in-time credentials for AI agents: they live exactly as long as the task.'
+
+/** OpenAPI 3.1 of these routes, from the same schemas that check what comes in. */
+export function describe(routes: readonly Route[]): Description {
+  const schemas: Record<string, Schema> = {}
+  const paths: Record<string, Record<string, Schema>> = {}
+  for (const route of routes) {
+    const path = route.path.replace('{+', '{')
+    paths[path] = { ...paths[path], [route.method]: operationOf(route, schemas) }
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'Mayfly', version: API_VERSION, description: DESCRIPTION, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
+    servers: [{ url: '/' }],
+    paths,
+    components: { schemas, securitySchemes: { workload: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+  }
+}
+
+function operationOf(route: Route, schemas: Record<string, Schema>): Schema {
+  const { summary, who, body, bodyType, bodyOptional, query, contentType = 'application/json' } = route
+  const refer = (schema: z.ZodType, io: 'input' | 'output') => referTo(schema, io, schemas)
+  const type = bodyType === 'form' ? 'application/x-www-form-urlencoded' : 'application/json'
+  const answers = Object.entries(route.answers).map(([status, schema]) => [
+    status,
+    { description: 'Done.', content: { [contentType]: { schema: refer(schema, 'output') } } },
+  ])
+  return {
+    operationId: operationIdOf(route),
+    summary,
+    security: who ? [{ workload: [] }] : [],
+    ...(who && { 'x-mayfly-callers': who }),
+    parameters: [...pathParameters(route), ...queryParameters(query, schemas)],
+    ...(body && { requestBody: { required: !bodyOptional, content: { [type]: { schema: refer(body, 'input') } } } }),
+    responses: { ...Object.fromEntries(answers), ...problemsOf(route, refer) },
+  }
+}
+
+/** `POST /v1/leases/{id}/renew` -> `post_v1_leases_id_renew`. */
+function operationIdOf({ method, path }: Route): string {
+  return `${method}${path}`.replace(/[^A-Za-z0-9]+/g, '_').replace(/_$/, '')
+}
+
+function pathParameters({ path, id }: Route): Schema[] {
+  if (!path.includes('{')) return []
+  return [{ name: 'id', in: 'path', required: true, schema: { type: 'string', ...(id && { pattern: id.source }) } }]
+}
+
+function queryParameters(query: z.ZodType | undefined, schemas: Record<string, Schema>): Schema[] {
+  if (!query) return []
+  const { properties, required } = Queries.parse(hoist(z.toJSONSchema(query, { io: 'input' }), schemas))
+  return Object.entries(properties).map(([name, schema]) => ({ name, in: 'query', required: required.includes(name), schema }))
+}
+const Queries = z.object({ properties: z.record(z.string(), z.unknown()), required: z.array(z.string()).default([]) })
+
+/** One answer for each status, naming its codes. */
+function problemsOf(route: Route, refer: (schema: z.ZodType, io: 'output') => Schema): Record<string, Schema> {
+  const codes = new Set<ErrorCode>([...(route.who ? OF_EVERY_CALL : []), ...(route.body ? OF_EVERY_BODY : []), ...route.codes, 'internal'])
+  if (route.who && route.who.length < ANYONE.length) codes.add('denied')
+  if (route.id) codes.add('not_found')
+  if (route.query) codes.add('request_invalid')
+  const byStatus = new Map<number, ErrorCode[]>()
+  for (const code of codes) {
+    const status = route.oauth ? oauthErrorOf(code)[0] : ERRORS[code].status
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code])
+  }
+  const content = route.oauth
+    ? { 'application/json': { schema: refer(OAuthError, 'output') } }
+    : { 'application/problem+json': { schema: refer(Problem, 'output') } }
+  const answers = [...byStatus].filter(([status]) => !(status in route.answers))
+  return Object.fromEntries(answers.map(([status, some]) => [String(status), { description: some.map((code) => `\`${code}\``).join(', '), content }]))
+}
+
+function referTo(schema: z.ZodType, io: 'input' | 'output', schemas: Record<string, Schema>): Schema {
+  return hoist(z.toJSONSchema(schema, { io }), schemas)
+}
+
+/** Moves what has a name to `components.schemas`. */
+function hoist(schema: object, schemas: Record<string, Schema>): Schema {
+  const { $schema: _dialect, $defs = {}, ...rest } = Hoisted.parse(JSON.parse(JSON.stringify(schema).replaceAll('#/$defs/', '#/components/schemas/')))
+  Object.assign(schemas, $defs)
+  return rest
+}
+const Hoisted = z.looseObject({ $schema: z.string().optional(), $defs: z.record(z.string(), z.record(z.string(), z.unknown())).optional() })

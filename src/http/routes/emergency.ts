@@ -1,0 +1,52 @@
+import { DryRunAnswer, EmergencyAnswer, EmergencyRequest, REVOCATION_ID, RevocationAnswer } from '../../api.js'
+import { emergencyRevoke } from '../../emergency.js'
+import { BROKER, notFound, permit, resourceOf } from '../operator.js'
+import { type Route, route } from '../route.js'
+import { freezeView, revocationView, timeView } from '../view.js'
+
+const revoke = route({
+  method: 'post',
+  path: '/v1/emergency/revoke',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'The stop: freezes what the selector matches before it answers, then closes every live lease of it. dry_run only counts.',
+  body: EmergencyRequest,
+  answers: { 202: EmergencyAnswer, 200: DryRunAnswer },
+  codes: ['denied', 'approval_required', 'ledger_unavailable'],
+}).handle(async (call) => {
+  const { house, principal, body, context } = call
+  const { selector, reason, freeze } = body
+  await permit(call, 'emergencyRevoke', resourceOf(selector))
+  if (body.dry_run) {
+    const matched = await house.ledger.match(selector)
+    const providers = matched.map(({ provider, live, residualUntil }) => ({
+      provider,
+      live,
+      revocation: house.upstreams.get(provider)?.provider.revocation ?? 'not configured',
+      residual_until: residualUntil === undefined ? undefined : timeView(residualUntil),
+    }))
+    return { status: 200, body: { dry_run: true, matched: matched.reduce((sum, { live }) => sum + live, 0), providers } }
+  }
+  const { revocation, freeze: frozen } = await emergencyRevoke(house, principal, { selector, reason, freeze }, context)
+  const partitions = frozen && { holding: frozen.holding, unreachable: frozen.unreachable }
+  const answer = { revocation: revocationView(revocation), freeze: frozen && partitions && { ...freezeView(frozen.freeze), partitions } }
+  return { status: 202, body: answer }
+})
+
+const progress = route({
+  method: 'get',
+  path: '/v1/emergency/revocations/{id}',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'How far a revocation has come, and until when what is pending may still work.',
+  id: REVOCATION_ID,
+  answers: { 200: RevocationAnswer },
+  codes: ['denied', 'not_found', 'ledger_unavailable'],
+}).handle(async (call) => {
+  await permit(call, 'inspect', BROKER)
+  const revocation = await call.house.ledger.revocation(call.id)
+  if (!revocation) throw notFound('revocation')
+  return { status: 200, body: { revocation: revocationView(revocation) } }
+})
+
+export const emergencyRoutes: readonly Route[] = [revoke, progress]

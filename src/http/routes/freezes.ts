@@ -1,0 +1,61 @@
+import { FREEZE_ID, FreezeAnswer, FreezeRequest, FreezesAnswer, ThawAnswer, ThawRequest } from '../../api.js'
+import { event } from '../../event.js'
+import { BROKER, notFound, permit, resourceOf } from '../operator.js'
+import { type Route, route } from '../route.js'
+import { freezeView } from '../view.js'
+
+const list = route({
+  method: 'get',
+  path: '/v1/freezes',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'The freezes in force.',
+  answers: { 200: FreezesAnswer },
+  codes: ['denied', 'ledger_unavailable'],
+}).handle(async (call) => {
+  await permit(call, 'inspect', BROKER)
+  const freezes = await call.house.ledger.freezes()
+  return { status: 200, body: { freezes: freezes.map(freezeView) } }
+})
+
+const freeze = route({
+  method: 'post',
+  path: '/v1/freezes',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'Blocks issuing for what the selector matches; it holds before the answer leaves. Live leases stay.',
+  body: FreezeRequest,
+  answers: { 201: FreezeAnswer },
+  codes: ['denied', 'approval_required', 'ledger_unavailable'],
+}).handle(async (call) => {
+  const { house, principal, context } = call
+  const { selector, reason } = call.body
+  await permit(call, 'freeze', resourceOf(selector))
+  const told = event('freeze.set', context, principal, { detail: { selector, reason } })
+  const frozen = await house.ledger.freeze({ selector, reason, by: principal.id }, told)
+  const partitions = { holding: frozen.holding, unreachable: frozen.unreachable }
+  return { status: 201, body: { freeze: freezeView(frozen.freeze), partitions } }
+})
+
+const thaw = route({
+  method: 'post',
+  path: '/v1/freezes/{id}/thaw',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'Lifts one freeze: an action of its own in policy.',
+  id: FREEZE_ID,
+  body: ThawRequest,
+  answers: { 200: ThawAnswer },
+  codes: ['denied', 'approval_required', 'not_found', 'ledger_unavailable'],
+}).handle(async (call) => {
+  const { house, principal, id, context } = call
+  const known = (await house.ledger.freezes()).find((one) => one.id === id)
+  await permit(call, 'thaw', known ? resourceOf(known.selector) : BROKER)
+  if (!known) throw notFound('freeze')
+  const told = event('freeze.thawed', context, principal, { detail: { freeze: id, selector: known.selector, reason: call.body.reason } })
+  const thawed = await house.ledger.thaw(id, { reason: call.body.reason, by: principal.id }, told)
+  if (!thawed.ok) throw notFound('freeze')
+  return { status: 200, body: { freeze: freezeView(thawed.freeze) } }
+})
+
+export const freezeRoutes: readonly Route[] = [list, freeze, thaw]

@@ -1,0 +1,133 @@
+import {
+  EndAnswer,
+  EndRequest,
+  HeartbeatAnswer,
+  HeartbeatRequest,
+  TASK_ID,
+  TaskAnswer,
+  TaskDetailAnswer,
+  TaskRequest,
+  TasksAnswer,
+  TasksQuery,
+  WaitQuery,
+} from '../../api.js'
+import { endTask, heartbeat, openTask, type TaskAsk, taskOfCaller } from '../../task.js'
+import type { Lease, Principal, Task, TaskEnd } from '../../types.js'
+import { notFound, permit, resourceOf } from '../operator.js'
+import { type Route, route } from '../route.js'
+import { leaseView, taskView, timeView } from '../view.js'
+import { untilSettled } from '../wait.js'
+
+const open = route({
+  method: 'post',
+  path: '/v1/tasks',
+  surfaces: ['public'],
+  who: ['orchestrator', 'agent'],
+  summary: 'Opens a task; twice with the same external_id answers the first one with 200.',
+  widens: true,
+  body: TaskRequest,
+  answers: { 201: TaskAnswer, 200: TaskAnswer },
+  codes: ['denied', 'outside_envelope', 'frozen', 'conflict', 'task_ended', 'ledger_unavailable', 'audit_unavailable', 'draining'],
+}).handle(async ({ house, principal, body, context }) => {
+  const { task, created } = await openTask(house, principal, askOf(body), context)
+  return { status: created ? 201 : 200, body: { task: taskView(task) } }
+})
+
+const read = route({
+  method: 'get',
+  path: '/v1/tasks/{id}',
+  surfaces: ['public', 'operator'],
+  who: ['orchestrator', 'agent', 'operator'],
+  summary: 'A task and its unsettled leases; an assignee sees its own leases only.',
+  id: TASK_ID,
+  answers: { 200: TaskDetailAnswer },
+  codes: ['not_found', 'denied', 'ledger_unavailable'],
+}).handle(async (call) => {
+  const { house, principal, id } = call
+  if (principal.kind === 'operator') await permit(call, 'inspect', { type: 'Task', id })
+  const task = principal.kind === 'operator' ? await house.ledger.task(id, { fresh: true }) : await taskOfCaller(house, principal, id, 'assignee')
+  if (!task) throw notFound('task')
+  const leases = await house.ledger.leasesOfTask(id)
+  return { status: 200, body: { task: taskView(task), leases: leases.filter((lease) => maySee(principal, task, lease)).map(leaseView) } }
+})
+
+const beat = route({
+  method: 'post',
+  path: '/v1/tasks/{id}/heartbeat',
+  surfaces: ['public'],
+  who: ['orchestrator', 'agent'],
+  summary: 'Says that work goes on; the answer tells an assignee when the task has ended.',
+  id: TASK_ID,
+  body: HeartbeatRequest,
+  bodyOptional: true,
+  answers: { 200: HeartbeatAnswer },
+  codes: ['not_found', 'ledger_unavailable'],
+}).handle(async ({ house, principal, id }) => {
+  const { state, heartbeatDueAt } = await heartbeat(house, principal, id)
+  return { status: 200, body: { state, heartbeat_due_at: heartbeatDueAt === undefined ? undefined : timeView(heartbeatDueAt) } }
+})
+
+const end = (verb: 'complete' | 'fail' | 'cancel', state: TaskEnd) =>
+  route({
+    method: 'post',
+    path: `/v1/tasks/{id}/${verb}`,
+    surfaces: ['public'],
+    who: ['orchestrator', 'agent'],
+    summary: `Ends a task as ${state}. When this answers, nothing more is issued for it; with ?wait it also tells each lease's outcome.`,
+    id: TASK_ID,
+    body: EndRequest,
+    bodyOptional: true,
+    query: WaitQuery,
+    answers: { 200: EndAnswer },
+    codes: ['not_found', 'denied', 'ledger_unavailable'],
+  }).handle(async ({ house, around, principal, id, body, query, context, callerGone }) => {
+    const ended = await endTask(house, principal, id, { state, reason: body.reason }, context)
+    const answer = { state: ended.state, closing: ended.closing }
+    if (!query.wait) return { status: 200, body: answer }
+    const patience = { seconds: query.wait, isOver: () => callerGone() || around.isDraining() }
+    const leases = await untilSettled(house, ended.outcomes, patience)
+    return { status: 200, body: { ...answer, leases: leases.map(leaseView) } }
+  })
+
+const list = route({
+  method: 'get',
+  path: '/v1/tasks',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'Tasks by filter, a page at a time.',
+  query: TasksQuery,
+  answers: { 200: TasksAnswer },
+  codes: ['denied', 'ledger_unavailable'],
+}).handle(async (call) => {
+  const { limit, cursor, ...filter } = call.query
+  const { agent, orchestrator } = filter
+  await permit(call, 'inspect', resourceOf({ agent: agent ? [agent] : undefined, orchestrator: orchestrator ? [orchestrator] : undefined }))
+  const page = await call.house.ledger.tasks(filter, { limit, cursor })
+  return { status: 200, body: { tasks: page.tasks.map(taskView), next_cursor: page.cursor } }
+})
+
+export const taskRoutes: readonly Route[] = [open, list, beat, end('complete', 'completed'), end('fail', 'failed'), end('cancel', 'cancelled'), read]
+
+function askOf(body: TaskRequest): TaskAsk {
+  const { intent, confidence, classification, environment, human, labels } = body
+  return {
+    intent,
+    confidence,
+    classification,
+    environment,
+    human,
+    labels,
+    assignees: body.assignees?.map(({ agent, instance, bind_instance: bindInstance }) => ({ agent, instance, bindInstance })),
+    envelope: body.envelope.map(({ role, scope, max_ttl: maxTtlSeconds, max_leases: maxLeases }) => ({ role, scope, maxTtlSeconds, maxLeases })),
+    deadlineAt: Date.parse(body.deadline_at),
+    heartbeatSeconds: body.heartbeat_seconds,
+    externalId: body.external_id,
+  }
+}
+
+/** Who opened the task answers for all of it; who works on it sees its own. */
+function maySee(principal: Principal, { openedBy }: Task, lease: Lease): boolean {
+  if (principal.kind !== 'agent') return true
+  if (openedBy.kind === 'agent' && openedBy.id === principal.id && openedBy.issuer === principal.issuer) return true
+  return lease.agent === principal.id && lease.instance === principal.instance
+}

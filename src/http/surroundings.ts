@@ -1,0 +1,37 @@
+import type { Logger } from 'pino'
+import type { House } from '../house.js'
+import type { Identity } from '../identity/identity.js'
+import type { AgentRule } from '../identity/options.js'
+import type { TokenSigner } from '../signer.js'
+import type { Description } from './openapi.js'
+import type { Surface } from './route.js'
+
+/** What the HTTP side is given by whoever starts it. Functions, because a reload replaces what they answer. */
+export interface Surroundings {
+  house(): House
+  identity(): Identity
+  /** Absent where no provider signs tokens. */
+  signer(): TokenSigner | undefined
+  /** The agents of the configuration. */
+  agents(): readonly Pick<AgentRule, 'id' | 'owner' | 'autonomy' | 'team'>[]
+  /** True from the moment the broker is told to stop: nothing new is issued. */
+  isDraining(): boolean
+  /** False while starting, and from a moment before draining, so that a load balancer looks elsewhere first. */
+  isReady(): boolean
+}
+
+/** The same, and what one listener says of itself. */
+export interface Around extends Surroundings {
+  /** OpenAPI 3.1 of the routes that this listener offers. */
+  openapi(): Description
+}
+
+export interface AppOptions extends Surroundings {
+  readonly log: Logger
+  /** `all`: public and operator routes on one listener; metrics have a listener of their own. */
+  readonly surface: Surface | 'all'
+  /** Addresses and networks of proxies whose `X-Forwarded-*` is believed. */
+  readonly trustProxy: readonly string[]
+  /** Per principal. */
+  readonly requestsPerSecond: number
+}

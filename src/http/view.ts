@@ -1,0 +1,102 @@
+import type * as api from '../api.js'
+import type { Credential } from '../providers/provider.js'
+import type { Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task } from '../types.js'
+import { SELECTOR_KEYS } from '../types.js'
+
+/** The inside's nouns as the wire spells them. What is not named here is not told. */
+
+const time = (ms: number): string => new Date(ms).toISOString()
+const maybeTime = (ms: number | undefined): string | undefined => (ms === undefined ? undefined : time(ms))
+
+export function leaseView(lease: LeaseRecord): api.Lease {
+  return {
+    id: lease.id,
+    task: lease.task,
+    agent: lease.agent,
+    role: lease.role,
+    provider: lease.provider,
+    access: lease.access,
+    state: lease.state,
+    issued_at: time(lease.issuedAt),
+    expires_at: time(lease.expiresAt),
+    renewable_until: time(lease.renewableUntil),
+    revocation: { mode: lease.revocation, residual_seconds: lease.residualSeconds },
+    scope: scopeView(lease.scope),
+    cause: lease.cause,
+    settled_at: maybeTime(lease.settledAt),
+    last_error: lease.lastError,
+  }
+}
+
+/** The only time that the secret is told. */
+export function credentialView({ type, fields, env }: Credential, expiresAt: number): api.Credential {
+  return { ...fields, type, env: { ...env }, expires_at: time(expiresAt) }
+}
+
+export function taskView(task: Task): api.Task {
+  return {
+    id: task.id,
+    state: task.state,
+    parent: task.parent,
+    opened_by: { kind: task.openedBy.kind, id: task.openedBy.id },
+    intent: task.intent,
+    classified: task.classified,
+    confidence: task.confidence,
+    classification: task.classification,
+    environment: task.environment,
+    assignees: task.assignees.map(assigneeView),
+    envelope: task.envelope.map(entryView),
+    labels: { ...task.labels },
+    human: task.human,
+    external_id: task.externalId,
+    opened_at: time(task.openedAt),
+    deadline_at: time(task.deadlineAt),
+    heartbeat_seconds: task.heartbeatSeconds,
+    heartbeat_due_at: maybeTime(task.heartbeatDueAt),
+    ended_at: maybeTime(task.endedAt),
+    reason: task.reason,
+    obtained: [...task.obtained],
+  }
+}
+
+function assigneeView({ agent, instance, bindInstance }: Assignee): api.Assignee {
+  return { agent, instance, bind_instance: bindInstance }
+}
+
+function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): api.EnvelopeEntry {
+  return { role, scope: scope && scopeView(scope), max_ttl: maxTtlSeconds, max_leases: maxLeases }
+}
+
+function scopeView(scope: Scope): api.Lease['scope'] {
+  return Object.fromEntries(Object.entries(scope).map(([key, value]) => [key, typeof value === 'string' ? value : [...value]]))
+}
+
+export function freezeView({ id, selector, reason, by, at, generation }: Freeze): api.Freeze {
+  return { id, selector: selectorView(selector), reason, by, at: time(at), generation }
+}
+
+export function revocationView(revocation: EmergencyRevocation): api.EmergencyRevocation {
+  const { id, selector, reason, by, state, matched, revoked, expired, pending, failed } = revocation
+  return {
+    id,
+    selector: selectorView(selector),
+    reason,
+    by,
+    state,
+    started_at: time(revocation.startedAt),
+    finished_at: maybeTime(revocation.finishedAt),
+    matched,
+    revoked,
+    expired,
+    pending,
+    failed,
+    residual_until: maybeTime(revocation.residualUntil),
+  }
+}
+
+function selectorView(selector: Selector): api.Freeze['selector'] {
+  if (selector.all) return { all: true }
+  return Object.fromEntries(SELECTOR_KEYS.flatMap((key) => (selector[key] ? [[key, [...selector[key]]]] : [])))
+}
+
+export { time as timeView }
