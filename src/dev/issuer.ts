@@ -34,7 +34,7 @@ export interface DevIssuer {
 export const DEVICE_CLIENT = 'mayfly-cli'
 const LOOPBACK = '127.0.0.1'
 const TOKEN_SECONDS = 3_600
-const RESOURCE = 'urn:mayfly:broker'
+const RESOURCE = 'urn:mayfly'
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
 
 /**
@@ -66,15 +66,11 @@ export async function startDevIssuer(options: DevIssuerOptions): Promise<DevIssu
 
 /** RFC 6749 §4.4. */
 async function tokenOf(url: string, { id, secret }: DevClient): Promise<string> {
-  const basic = Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString('base64')
-  const response = await fetch(`${url}/token`, {
-    method: 'POST',
-    headers: { authorization: `Basic ${basic}` },
-    body: new URLSearchParams({ grant_type: 'client_credentials' }),
-  })
-  const body = (await response.json()) as { access_token?: string; error?: string }
-  if (body.access_token === undefined) throw new Error(`the development issuer answered ${response.status} ${body.error ?? ''}`)
-  return body.access_token
+  const body = new URLSearchParams({ grant_type: 'client_credentials', client_id: id, client_secret: secret })
+  const response = await fetch(`${url}/token`, { method: 'POST', body })
+  const answer = (await response.json()) as { access_token?: string; error?: string }
+  if (answer.access_token === undefined) throw new Error(`the development issuer answered ${response.status} ${answer.error ?? ''}`)
+  return answer.access_token
 }
 
 function clientOf({ clients }: DevIssuerOptions, id: string): DevClient {
@@ -95,8 +91,21 @@ async function configurationOf({
   const common = { redirect_uris: [], response_types: [], id_token_signed_response_alg: 'ES256' as const }
   return {
     clients: [
-      ...clients.map(({ id, secret }) => ({ ...common, client_id: id, client_secret: secret, grant_types: ['client_credentials'] })),
-      { ...common, client_id: DEVICE_CLIENT, grant_types: [DEVICE_GRANT], token_endpoint_auth_method: 'none', application_type: 'native' },
+      // `client_secret_post`, because it is the easier one to type into curl.
+      ...clients.map(({ id, secret }) => ({
+        ...common,
+        client_id: id,
+        client_secret: secret,
+        grant_types: ['client_credentials'],
+        token_endpoint_auth_method: 'client_secret_post' as const,
+      })),
+      {
+        ...common,
+        client_id: DEVICE_CLIENT,
+        grant_types: [DEVICE_GRANT],
+        token_endpoint_auth_method: 'none' as const,
+        application_type: 'native' as const,
+      },
     ],
     jwks: { keys: [key] },
     cookies: { keys: [randomBytes(32).toString('hex')] },

@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import { Mayfly } from '../client/index.js'
+import { type Shell, UsageError } from './shell.js'
+import { findToken } from './token.js'
+
+/** Options that every command against a broker has. */
+export interface ConnectOptions {
+  readonly url?: string
+  readonly tokenFile?: string
+  readonly audience: string
+  readonly json?: boolean
+}
+
+const DEFAULT_AUDIENCE = 'mayfly'
+
+export function withConnection(command: Command): Command {
+  return command
+    .option('--url <url>', 'of the broker (else MAYFLY_URL)')
+    .option('--token-file <file>', 'the workload token (else MAYFLY_TOKEN_FILE, Kubernetes, GitHub Actions, or mayfly login)')
+    .option('--audience <name>', 'audience to ask GitHub Actions for', DEFAULT_AUDIENCE)
+    .option('--json', 'print JSON, also on a terminal')
+}
+
+export function connect(options: ConnectOptions, shell: Shell): Mayfly {
+  const url = options.url ?? shell.env.MAYFLY_URL
+  if (!url) throw new UsageError('which broker? give --url or set MAYFLY_URL')
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) throw new UsageError(`"${url}" is no URL of a broker: give it as https://HOST:PORT`)
+  return new Mayfly({ url, token: () => findToken(options, shell) })
+}
+
+/** Tables are for people: JSON wherever the output goes elsewhere. */
+export function wantsJson({ json }: Pick<ConnectOptions, 'json'>, shell: Shell): boolean {
+  return json === true || !shell.stdout.isTerminal
+}

@@ -1,0 +1,18 @@
+import type { Command } from 'commander'
+import { freeze } from './freeze.js'
+import { get } from './get.js'
+import { leases } from './leases.js'
+import { login } from './login.js'
+import { revoke } from './revoke.js'
+import type { Shell } from './shell.js'
+import { task } from './task.js'
+import { thaw } from './thaw.js'
+import { whoami } from './whoami.js'
+
+/** Every command that speaks to a broker. A new one is added here, with its row in docs/cli.md. */
+export function clientCommands(shell: Shell): Command[] {
+  return [get, task, leases, freeze, thaw, revoke, whoami, login].map((command) => command(shell))
+}
+
+export { report } from './report.js'
+export { CommandError, EXIT, type ExitCode, type Out, type Shell, UsageError } from './shell.js'

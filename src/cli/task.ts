@@ -1,0 +1,146 @@
+import { readFile } from 'node:fs/promises'
+import { Command, Option } from 'commander'
+import type { EndAnswer, TaskRequest } from '../api.js'
+import { type ConnectOptions, connect, wantsJson, withConnection } from './connect.js'
+import { leaseTable } from './leases.js'
+import { collect, deadline, fraction, pairs, seconds } from './parse.js'
+import { CommandError, type Shell, UsageError } from './shell.js'
+import { json, line, until } from './text.js'
+
+interface OpenOptions extends ConnectOptions {
+  readonly file?: string
+  readonly intent?: string
+  readonly confidence?: number
+  readonly agent?: string[]
+  readonly instance?: string
+  readonly role?: string[]
+  readonly maxTtl?: number
+  readonly deadline?: string
+  readonly heartbeat?: number
+  readonly classification?: TaskRequest['classification']
+  readonly environment?: string
+  readonly externalId?: string
+  readonly human?: string
+  readonly label?: Record<string, string>
+}
+interface EndOptions extends ConnectOptions {
+  readonly reason?: string
+  readonly wait?: number
+}
+
+const DEFAULT_DEADLINE = '15m'
+
+/** `mayfly task …`: the orchestrator's side. */
+export function task(shell: Shell): Command {
+  return new Command('task')
+    .description('open, follow and end tasks')
+    .addCommand(open(shell))
+    .addCommand(show(shell))
+    .addCommand(heartbeat(shell))
+    .addCommand(end(shell, 'complete', 'the work is done: revoke what it obtained'))
+    .addCommand(end(shell, 'fail', 'the work went wrong: revoke what it obtained'))
+    .addCommand(end(shell, 'cancel', 'the work is not wanted any more: revoke what it obtained'))
+}
+
+function open(shell: Shell): Command {
+  const classes = ['public', 'internal', 'confidential', 'restricted']
+  return withConnection(new Command('open'))
+    .description('open a task; prints its id')
+    .option('--file <file>', 'the whole request as JSON, instead of the options below')
+    .option('--intent <name>', 'what the task is about')
+    .option('--confidence <0..1>', 'of the intent', fraction)
+    .option('--agent <id>', 'who may work on it; may be repeated', collect)
+    .option('--instance <id>', 'only this running copy of the one agent')
+    .option('--role <name>', 'what may be obtained for it; may be repeated', collect)
+    .option('--max-ttl <duration>', 'of each of these roles', seconds)
+    .option('--deadline <when>', `a duration or a time; ${DEFAULT_DEADLINE} when absent`, (text: string) => deadline(text))
+    .option('--heartbeat <duration>', 'ends the task when it is not heard of for this long', seconds)
+    .addOption(new Option('--classification <class>', "of the task's data").choices(classes))
+    .option('--environment <name>')
+    .option('--external-id <id>', 'opening twice with the same one answers the same task')
+    .option('--human <id>', 'on whose behalf')
+    .option('--label <key=value>', 'may be repeated', pairs)
+    .action(async (options: OpenOptions) => {
+      const ask = options.file === undefined ? requestOf(options) : await readRequest(options.file)
+      const opened = await connect(options, shell).tasks.open(ask, { signal: shell.signal })
+      if (options.json) json(shell.stdout, { task: opened })
+      else line(shell.stdout, opened.id)
+    })
+}
+
+function requestOf(options: OpenOptions): TaskRequest {
+  const { intent, agent, instance, role = [], maxTtl } = options
+  if (intent === undefined || role.length === 0) throw new UsageError('give --intent and at least one --role (or --file)')
+  if (instance !== undefined && agent?.length !== 1) throw new UsageError('--instance goes with exactly one --agent')
+  return {
+    intent,
+    confidence: options.confidence,
+    assignees: agent?.map((id) => ({ agent: id, instance })),
+    envelope: role.map((name) => ({ role: name, max_ttl: maxTtl })),
+    deadline_at: options.deadline ?? deadline(DEFAULT_DEADLINE),
+    heartbeat_seconds: options.heartbeat,
+    classification: options.classification,
+    environment: options.environment,
+    external_id: options.externalId,
+    human: options.human,
+    labels: options.label,
+  }
+}
+
+/** Its shape is the broker's to check: it says what is wrong where. */
+async function readRequest(file: string): Promise<TaskRequest> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as TaskRequest
+  } catch (error) {
+    throw new CommandError('file', `${file} cannot be read as JSON: ${error instanceof Error ? error.message : 'unknown'}`)
+  }
+}
+
+function show(shell: Shell): Command {
+  return withConnection(new Command('show'))
+    .description('a task and what is live of it')
+    .argument('<task>')
+    .action(async (id: string, options: ConnectOptions) => {
+      const detail = await connect(options, shell).tasks.get(id, { signal: shell.signal })
+      if (wantsJson(options, shell)) return json(shell.stdout, detail)
+      const { task, leases } = detail
+      const roles = task.envelope.map((entry) => entry.role).join(', ')
+      line(
+        shell.stdout,
+        `${task.id}  ${task.state}  intent ${task.intent}${task.classified ? '' : ' (not classified)'}  ends in ${until(task.deadline_at)}`,
+      )
+      line(shell.stdout, `opened by ${task.opened_by.id}  for ${task.assignees.map((one) => one.agent).join(', ')}  roles ${roles}`)
+      if (leases.length > 0) leaseTable(shell.stdout, leases)
+    })
+}
+
+function heartbeat(shell: Shell): Command {
+  return withConnection(new Command('heartbeat'))
+    .description('say that the work goes on')
+    .argument('<task>')
+    .action(async (id: string, options: ConnectOptions) => {
+      const answer = await connect(options, shell).tasks.heartbeat(id, { signal: shell.signal })
+      if (wantsJson(options, shell)) json(shell.stdout, answer)
+      else line(shell.stdout, answer.heartbeat_due_at === undefined ? answer.state : `${answer.state}, next within ${until(answer.heartbeat_due_at)}`)
+    })
+}
+
+function end(shell: Shell, how: 'complete' | 'fail' | 'cancel', description: string): Command {
+  return withConnection(new Command(how))
+    .description(description)
+    .argument('<task>')
+    .option('--reason <text>')
+    .option('--wait <duration>', 'wait for the upstreams, at most 60s, and tell the outcome of each lease', seconds)
+    .action(async (id: string, options: EndOptions) => {
+      const { reason, wait } = options
+      const answer = await connect(options, shell).tasks[how](id, { reason, wait, signal: shell.signal })
+      if (wantsJson(options, shell)) return json(shell.stdout, answer)
+      line(shell.stdout, endLine(id, answer))
+      if (answer.leases && answer.leases.length > 0) leaseTable(shell.stdout, answer.leases)
+    })
+}
+
+function endLine(id: string, { state, closing }: EndAnswer): string {
+  const leases = closing === 1 ? '1 lease was live and is' : `${closing} leases were live and are`
+  return closing === 0 ? `${id} ${state}: nothing was live` : `${id} ${state}: ${leases} being revoked`
+}
