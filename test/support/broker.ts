@@ -1,26 +1,43 @@
+import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { pino } from 'pino'
 import { type Broker, createBroker } from '../../src/broker.js'
 import { loadConfig } from '../../src/config.js'
 import { generateSigningKeys } from '../../src/signer.js'
 
-/** A broker in this process, on real Redis and free loopback ports, for agents, orchestrators and operators whose tokens the test signs. */
-export interface TestBroker {
-  readonly url: string
-  readonly broker: Broker
-  /** Lines that it logged, as text. */
-  readonly logs: string[]
+/** A configuration on disk, and tokens of the issuer that it trusts. */
+export interface Prepared {
   readonly folder: string
   readonly configPath: string
   readonly env: Record<string, string>
   token(sub: string, claims?: Record<string, unknown>): Promise<string>
+}
+/** How a test talks to a broker, wherever it runs. */
+export interface Callers {
   call(method: string, path: string, token: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
   /** Opens a task as the orchestrator `flows`; answers its id. */
   openTask(more?: Record<string, unknown>): Promise<string>
+}
+/** A broker in this process, on real Redis and free loopback ports, for agents, orchestrators and operators whose tokens the test signs. */
+export interface TestBroker extends Prepared, Callers {
+  readonly url: string
+  readonly broker: Broker
+  /** Lines that it logged, as text. */
+  readonly logs: string[]
   stop(): Promise<void>
+}
+/** A broker of its own process: what can be killed. */
+export interface BrokerProcess extends Callers {
+  readonly url: string
+  readonly pid: number
+  /** Resolves with the signal that ended it, or null. */
+  readonly ended: Promise<NodeJS.Signals | null>
+  stop(): Promise<void>
+  kill(): Promise<void>
 }
 export interface Answer {
   readonly status: number
@@ -41,7 +58,7 @@ export interface TestBrokerOptions {
   readonly limits?: string
   readonly outboxLimit?: number
   /** Folder of another test broker: the same keys and issuer, so that both take the same tokens. */
-  readonly like?: TestBroker
+  readonly like?: Prepared
   readonly env?: Record<string, string>
 }
 
@@ -49,9 +66,11 @@ export const AUDIENCE = 'mayfly'
 const ISSUER = 'https://issuer.test'
 const ROOT = resolve(import.meta.dirname, '../..')
 
-export async function startTestBroker(options: TestBrokerOptions): Promise<TestBroker> {
+/** Writes the configuration; `like` gives the same keys as another's, so that both take the same tokens. */
+export async function prepare(options: TestBrokerOptions): Promise<Prepared> {
   const folder = await mkdtemp(join(tmpdir(), 'mayfly-broker-'))
-  const keys = (options.like && issuers.get(options.like)) ?? (await newIssuer())
+  const keys = (options.like && issuers.get(options.like.folder)) ?? (await newIssuer())
+  issuers.set(folder, keys)
   const env: Record<string, string> = {
     REDIS_URL: `unix:${options.redisSocket}`,
     JWKS: JSON.stringify({ keys: [keys.jwk] }),
@@ -61,11 +80,6 @@ export async function startTestBroker(options: TestBrokerOptions): Promise<TestB
   }
   const configPath = join(folder, 'mayfly.yaml')
   await writeFile(configPath, yamlOf(options, folder))
-  const logs: string[] = []
-  const log = pino({ level: 'debug' }, { write: (line: string) => logs.push(line) })
-  const broker = await createBroker(await loadConfig(configPath, env), { log, initLedger: true })
-  const { public: url } = await broker.start()
-
   const token = (sub: string, claims: Record<string, unknown> = {}) =>
     new SignJWT({ ...claims })
       .setProtectedHeader({ alg: 'ES256', kid: 'test' })
@@ -76,7 +90,53 @@ export async function startTestBroker(options: TestBrokerOptions): Promise<TestB
       .setIssuedAt()
       .setExpirationTime('10m')
       .sign(keys.privateKey)
-  const call: TestBroker['call'] = async (method, path, bearer, body, headers = {}) => {
+  return { folder, configPath, env, token }
+}
+
+export async function startTestBroker(options: TestBrokerOptions): Promise<TestBroker> {
+  const prepared = await prepare(options)
+  const logs: string[] = []
+  const log = pino({ level: 'debug' }, { write: (line: string) => logs.push(line) })
+  const broker = await createBroker(await loadConfig(prepared.configPath, prepared.env), { log, initLedger: true })
+  const { public: url } = await broker.start()
+  return {
+    ...prepared,
+    ...callersOf(url, prepared),
+    url,
+    broker,
+    logs,
+    async stop() {
+      await broker.stop()
+      await rm(prepared.folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Starts the built executable, or an instrumented copy of it. */
+export async function startBrokerProcess(prepared: Prepared, options: { main?: string; env?: Record<string, string> } = {}): Promise<BrokerProcess> {
+  const main = options.main ?? join(ROOT, 'dist/main.js')
+  const env = { PATH: process.env.PATH, ...prepared.env, ...options.env }
+  const child = spawn(process.execPath, [main, 'serve', '--config', prepared.configPath, '--init-ledger'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = new Promise<NodeJS.Signals | null>((done) => child.once('exit', (_code, signal) => done(signal)))
+  const said: string[] = []
+  const url = await new Promise<string>((found, failed) => {
+    for (const stream of [child.stdout, child.stderr])
+      createInterface({ input: stream }).on('line', (line) => {
+        said.push(line)
+        const listening = /"public":"([^"]+)"/.exec(line)
+        if (listening?.[1]) found(listening[1])
+      })
+    child.once('exit', (code, signal) => failed(new Error(`the broker ended with ${code ?? signal}:\n${said.join('\n')}`)))
+  })
+  const end = async (signal: NodeJS.Signals) => {
+    child.kill(signal)
+    await ended
+  }
+  return { url, pid: child.pid ?? 0, ended, ...callersOf(url, prepared), stop: () => end('SIGTERM'), kill: () => end('SIGKILL') }
+}
+
+function callersOf(url: string, { token }: Pick<Prepared, 'token'>): Callers {
+  const call: Callers['call'] = async (method, path, bearer, body, headers = {}) => {
     const answer = await fetch(`${url}${path}`, {
       method,
       headers: {
@@ -89,27 +149,14 @@ export async function startTestBroker(options: TestBrokerOptions): Promise<TestB
     const text = await answer.text()
     return { status: answer.status, headers: answer.headers, body: text === '' ? undefined : parsed(text) }
   }
-  const test: TestBroker = {
-    url,
-    broker,
-    logs,
-    folder,
-    configPath,
-    env,
-    token,
+  return {
     call,
     async openTask(more = {}) {
       const { status, body } = await call('POST', '/v1/tasks', await token('flows'), { ...taskRequest(), ...more })
       if (status !== 201) throw new Error(`the task was not opened: ${status} ${JSON.stringify(body)}`)
       return body.task.id
     },
-    async stop() {
-      await broker.stop()
-      await rm(folder, { recursive: true, force: true })
-    },
   }
-  issuers.set(test, keys)
-  return test
 }
 
 /** A task that the agent `triage` may do most things for. */
@@ -125,8 +172,8 @@ export function taskRequest() {
   }
 }
 
-/** Keys by broker, so that `like` shares them without their being on disk. */
-const issuers = new WeakMap<object, Awaited<ReturnType<typeof newIssuer>>>()
+/** Keys by the folder of their configuration, so that `like` shares them without their being on disk. */
+const issuers = new Map<string, Awaited<ReturnType<typeof newIssuer>>>()
 
 async function newIssuer() {
   const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true })

@@ -1,0 +1,131 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { ConfigError, configJsonSchema, loadConfig } from '../src/config.js'
+import { generateSigningKeys } from '../src/signer.js'
+
+const ROOT = resolve(import.meta.dirname, '..')
+let folder: string
+let env: Record<string, string>
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mayfly-config-'))
+  env = { KEYS: JSON.stringify(await generateSigningKeys()), DB: 'postgres://broker:secret@127.0.0.1:5432/app' }
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+const GOOD = `
+version: 1
+instance: prod-eu
+listeners: {public: {address: "127.0.0.1:8080"}}
+ledger: {redis: embedded}
+signing: {issuer: https://mayfly.example, keys: env:KEYS}
+issuers:
+  sso: {url: https://sso.example, audience: mayfly}
+agents:
+  - {id: triage, match: {issuer: sso, sub: triage}, owner: a@b.c, autonomy: scripted, team: analytics}
+operators:
+  - {id: oncall, match: {issuer: sso, sub: oncall}, groups: [sre-oncall]}
+providers:
+  tokens: {type: jwt}
+  warehouse: {type: postgres, url: env:DB, timeout: 2s}
+roles:
+  api-token: {provider: tokens, access: read, max_ttl: 5m, params: {audience: x}}
+  warehouse-read: {provider: warehouse, access: read, sensitivity: internal, max_ttl: 15m, max_lifetime: 1h, params: {member_of: [ro]}}
+policies: {schema: "${ROOT}/config/schema.cedarschema", files: ["${ROOT}/config/policies/guardrails.cedar"]}
+audit: {sinks: {local: {type: jsonl, path: audit}}}
+`
+
+async function load(text: string) {
+  const path = join(folder, 'mayfly.yaml')
+  await writeFile(path, text)
+  return loadConfig(path, env)
+}
+async function problems(text: string): Promise<string> {
+  const error = await load(text).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  expect(error).toBeInstanceOf(ConfigError)
+  return (error as ConfigError).problems.join('\n')
+}
+
+describe('the configuration', () => {
+  it('is read into frozen, typed values', async () => {
+    const config = await load(GOOD)
+    expect(config.roles.find((role) => role.name === 'warehouse-read')).toMatchObject({ maxTtlSeconds: 900, maxLifetimeSeconds: 3600 })
+    expect(config.roles.find((role) => role.name === 'api-token')).toMatchObject({ sensitivity: 'restricted', maxLifetimeSeconds: 300 })
+    expect(config.providers.find((one) => one.name === 'warehouse')).toMatchObject({ timeoutMs: 2000, concurrency: 8 })
+    expect(config.policy.known).toMatchObject({ teams: ['analytics'], groups: ['sre-oncall'], roles: ['api-token', 'warehouse-read'] })
+    expect(() => {
+      // @ts-expect-error: it is readonly, and also at run time
+      config.roles[0].provider = 'other'
+    }).toThrow(TypeError)
+  })
+
+  it.each([
+    ['an unknown field', 'instance: prod-eu', 'instance: prod-eu\nextra: 1', /unknown field "extra"/],
+    ['an unknown field deep inside', 'autonomy: scripted', 'autonomy: scripted, autonmy: x', /agents\.0: unknown field "autonmy"/],
+    ['an unknown option of a provider', 'timeout: 2s', 'timeout: 2s, hots: x', /providers\.warehouse: unknown field "hots"/],
+    ['a missing field', 'instance: prod-eu\n', '', /instance: missing/],
+    ['an agent without an owner', 'owner: a@b.c, ', '', /agents\.0\.owner: missing/],
+    ['an agent without a level of autonomy', ', autonomy: scripted', '', /agents\.0\.autonomy/],
+    ['a provider that is not there', 'provider: tokens', 'provider: tokenz', /roles\.api-token\.provider: there is no provider "tokenz"/],
+    ['a type that is not there', 'type: jwt', 'type: jwtt', /providers\.tokens\.type: "jwtt" is none of/],
+    ['an issuer that is not there', 'match: {issuer: sso, sub: triage}', 'match: {issuer: ss, sub: triage}', /agents\[0\]\.match\.issuer/],
+    ['a duration without a unit', 'max_ttl: 15m', 'max_ttl: 15', /roles\.warehouse-read\.max_ttl/],
+    ['a lifetime shorter than the TTL', 'max_lifetime: 1h', 'max_lifetime: 1m', /max_lifetime: is shorter/],
+    [
+      'a parameter that the provider does not know',
+      'member_of: [ro]',
+      'member_of: [ro], superuser: true',
+      /roles\.warehouse-read\.params: unknown field "superuser"/,
+    ],
+    ['an unset environment variable', 'env:DB', 'env:NOPE', /providers\.warehouse\.url: the environment variable NOPE is not set/],
+    ['a file that is not there', 'keys: env:KEYS', 'keys: file:nope.json', /signing\.keys: cannot read nope\.json/],
+    ['a password in the file', 'url: env:DB', 'url: "postgres://u:hunter2@h/db"', /providers\.warehouse\.url: holds a password/],
+    ['a key twice', 'version: 1', 'version: 1\nversion: 1', /unique/],
+    ['a jwt provider without signing keys', /^signing.*$/m, '', /needs "signing"/],
+    ['no audit sink', '{local: {type: jsonl, path: audit}}', '{}', /audit\.sinks/],
+    ['a ledger that is no Redis', 'redis: embedded', 'redis: http://x', /ledger\.redis/],
+    ['an instance too long for upstream names', 'prod-eu', 'a-name-of-more-than-twenty', /instance/],
+  ])('refuses %s, naming its path', async (_what, from, to, expected) => {
+    const text = GOOD.replace(from, to)
+    expect(text).not.toBe(GOOD)
+    expect(await problems(text)).toMatch(expected)
+  })
+
+  it('never repeats a secret in what it says', async () => {
+    expect(await problems(GOOD.replace('url: env:DB', 'url: "postgres://u:hunter2@h/db"'))).not.toContain('hunter2')
+  })
+
+  it('documents every option in config/mayfly.yaml, which loads', async () => {
+    const all = { REDIS_URL: 'redis://localhost', WAREHOUSE_URL: env.DB, CACHE_URL: 'redis://localhost', MAYFLY_SIGNING_KEYS: env.KEYS }
+    const files: Record<string, string> = { 'tls/tls.crt': 'x', 'tls/tls.key': 'x', 'break-glass.jwks': await publicKeys(), 'export.json': EXPORT }
+    const example = (await readFile(join(ROOT, 'config/mayfly.yaml'), 'utf8'))
+      .replace(/file:([\w./-]+)/g, (_, name: string) => `env:${name.replace(/\W/g, '_')}`)
+      .replaceAll('schema.cedarschema', join(ROOT, 'config/schema.cedarschema'))
+      .replace(/policies\//g, `${ROOT}/config/policies/`)
+    const path = join(folder, 'example.yaml')
+    await writeFile(path, example)
+    const named = Object.fromEntries(Object.entries(files).map(([name, text]) => [name.replace(/\W/g, '_'), text]))
+    const config = await loadConfig(path, { ...all, ...named })
+    expect(config.instance).toBe('prod-eu')
+  })
+
+  it('has a JSON Schema for editors that is current', async () => {
+    const text = await readFile(join(ROOT, 'config/mayfly.schema.json'), 'utf8')
+    expect(JSON.parse(text)).toEqual(JSON.parse(JSON.stringify(configJsonSchema())))
+  })
+})
+
+const EXPORT = JSON.stringify({
+  Version: '2012-10-17',
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the provider's own placeholder
+  Statement: [{ Effect: 'Allow', Action: 's3:PutObject', Resource: 'arn:aws:s3:::exports/${scope.prefix}/*' }],
+})
+
+async function publicKeys(): Promise<string> {
+  const { keys } = await generateSigningKeys()
+  return JSON.stringify({ keys: keys.map(({ d: _, ...key }) => key) })
+}
