@@ -8,6 +8,8 @@ import type { IdentityOptions } from './options.js'
 import { consumeOnce } from './replay.js'
 import { type Check, verifyToken } from './verify.js'
 
+export { lintIdentity } from './lint.js'
+
 const run: Check = async (_name, check) => check()
 
 /**
