@@ -49,7 +49,8 @@ export async function newSigner(alg: keyof typeof KINDS = 'ES256', kid = `${alg}
     jwk: key.toJSON() as Signer['jwk'],
     privateKey,
     async token(claims = {}, header = {}) {
-      const payload = JSON.stringify({ ...goodClaims(), ...claims })
+      // A string would be taken for binary.
+      const payload = Buffer.from(JSON.stringify({ ...goodClaims(), ...claims }))
       const made = await jose.JWS.createSign({ format: 'compact', fields: { typ: 'JWT', ...header } }, key)
         .update(payload)
         .final()
