@@ -10,12 +10,14 @@ const MEDIA_TYPES = {
   form: /^application\/x-www-form-urlencoded(?:[ \t]*;[ \t]*charset="?utf-8"?)?$/i,
 }
 
+type Takes = Pick<Route, 'body' | 'bodyType' | 'bodyOptional'>
+
 /**
  * The body in the one form that the route takes, before its schema. Strict, because what one of us reads and a proxy in front reads
  * otherwise is a way around it.
  * @throws MayflyError `too_large|unsupported_media_type|malformed`
  */
-export async function readBody(request: IncomingMessage, { body, bodyType = 'json', bodyOptional }: Route): Promise<unknown> {
+export async function readBody(request: IncomingMessage, { body, bodyType = 'json', bodyOptional }: Takes): Promise<unknown> {
   const { headers } = request
   const isEmpty = headers['transfer-encoding'] === undefined && (headers['content-length'] ?? '0') === '0'
   if (!body) {

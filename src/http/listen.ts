@@ -45,10 +45,13 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
     connectionsCheckingInterval: Math.min(SLOW_CHECK_MS, options.headersTimeoutMs ?? SLOW_CHECK_MS),
   }
   const { host, port, tls } = options
-  const server = tls ? createTlsServer({ ...limits, ...tls, minVersion: 'TLSv1.2' }, app) : createServer(limits, app)
+  const server = tls
+    ? createTlsServer({ ...limits, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: limits.headersTimeout }, app)
+    : createServer(limits, app)
   server.maxHeadersCount = MAX_HEADERS
   server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS
   server.on('clientError', answerUnreadable)
+  const connections = track(server, tls ? 'secureConnection' : 'connection')
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen({ host, port }, () => {
@@ -56,7 +59,7 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
       resolve()
     })
   })
-  return { url: urlOf(server, host, tls !== undefined), close: (graceMs) => close(server, graceMs) }
+  return { url: urlOf(server, host, tls !== undefined), close: (graceMs) => close(server, connections, graceMs) }
 }
 
 /** What the parser could not read never reaches the app: it is answered here, and the connection is over. */
@@ -87,12 +90,37 @@ function urlOf(server: Server, host: string, isTls: boolean): string {
   return `${isTls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
-async function close(server: Server, graceMs: number): Promise<void> {
+interface Connections {
+  readonly all: ReadonlySet<Socket>
+  /** Those that have asked nothing yet: Node counts them as busy, and a load balancer keeps some in store. */
+  readonly silent: ReadonlySet<Socket>
+}
+
+function track(server: Server, opened: 'connection' | 'secureConnection'): Connections {
+  const all = new Set<Socket>()
+  const silent = new Set<Socket>()
+  const hold = (held: Set<Socket>) => (socket: Socket) => {
+    held.add(socket)
+    socket.once('close', () => held.delete(socket))
+  }
+  server.on('connection', hold(all))
+  server.on(opened, hold(silent))
+  server.on('request', ({ socket }) => silent.delete(socket))
+  return { all, silent }
+}
+
+async function close(server: Server, { all, silent }: Connections, graceMs: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  const letIdleGo = () => {
+    server.closeIdleConnections()
+    for (const socket of silent) socket.destroy()
+  }
+  letIdleGo()
   // A connection that becomes idle while the server closes would otherwise stay for its keep-alive time.
-  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS)
-  const late = setTimeout(() => server.closeAllConnections(), graceMs)
-  server.closeIdleConnections()
+  const idle = setInterval(letIdleGo, IDLE_CHECK_MS)
+  const late = setTimeout(() => {
+    for (const socket of all) socket.destroy()
+  }, graceMs)
   await closed
   clearInterval(idle)
   clearTimeout(late)
