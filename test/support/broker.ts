@@ -34,6 +34,8 @@ export interface TestBroker extends Prepared, Callers {
 export interface BrokerProcess extends Callers {
   readonly url: string
   readonly pid: number
+  /** All that it printed so far. */
+  output(): string
   /** Resolves with the signal that ended it, or null. */
   readonly ended: Promise<NodeJS.Signals | null>
   stop(): Promise<void>
@@ -132,7 +134,15 @@ export async function startBrokerProcess(prepared: Prepared, options: { main?: s
     child.kill(signal)
     await ended
   }
-  return { url, pid: child.pid ?? 0, ended, ...callersOf(url, prepared), stop: () => end('SIGTERM'), kill: () => end('SIGKILL') }
+  return {
+    url,
+    pid: child.pid ?? 0,
+    output: () => said.join('\n'),
+    ended,
+    ...callersOf(url, prepared),
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+  }
 }
 
 function callersOf(url: string, { token }: Pick<Prepared, 'token'>): Callers {

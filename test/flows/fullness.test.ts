@@ -1,0 +1,90 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
+import { startTestBroker, type TestBroker } from '../support/broker.js'
+import { startPostgres, type TestPostgres } from '../support/postgres.js'
+import { startRedis, type TestRedis } from '../support/redis.js'
+import { waitFor } from '../support/wait.js'
+
+/** What narrows never waits: with Redis full, or the outbox full, nothing is issued and everything can be ended. */
+
+let postgres: TestPostgres
+let postgresUrl: string
+let redis: TestRedis
+let test: TestBroker
+
+beforeAll(async () => {
+  postgres = await startPostgres()
+  postgresUrl = await postgres.createBroker(['reporting_ro'])
+}, 60_000)
+afterAll(() => postgres?.stop())
+afterEach(async () => {
+  await test?.stop()
+  await redis?.stop()
+})
+
+const rolesUpstream = async () => Number((await postgres.query("select count(*)::int as n from pg_roles where rolname like 'mf-test-%'"))[0]?.n)
+const nothingUpstream = () => waitFor('no login upstream', async () => (await rolesUpstream()) === 0, 20_000)
+
+async function twoTasksWithLeases() {
+  const agent = await test.token('triage')
+  const tasks = [await test.openTask({ envelope: [{ role: 'warehouse-read' }] }), await test.openTask({ envelope: [{ role: 'warehouse-read' }] })]
+  const ask = (task: string | undefined) => test.call('POST', '/v1/leases', agent, { task, role: 'warehouse-read' })
+  for (const task of tasks) expect((await ask(task)).status).toBe(201)
+  return { tasks, ask }
+}
+
+async function everythingEnds(tasks: readonly string[]): Promise<void> {
+  const ended = await test.call('POST', `/v1/tasks/${tasks[0]}/complete`, await test.token('flows'), {})
+  expect(ended).toMatchObject({ status: 200, body: { state: 'completed', closing: 1 } })
+  const stopped = await test.call('POST', '/v1/emergency/revoke', await test.token('oncall'), { selector: { agent: 'triage' }, reason: 'full' })
+  expect(stopped.status).toBe(202)
+  await nothingUpstream()
+}
+
+describe('Redis at its maxmemory', () => {
+  it('issues nothing (503), ends tasks, emergency-revokes, and issues again by itself', async () => {
+    redis = await startRedis()
+    test = await startTestBroker({ redisSocket: redis.socketPath, postgresUrl })
+    const { tasks, ask } = await twoTasksWithLeases()
+    await redis.client.config('SET', 'maxmemory', '1')
+
+    expect(await ask(tasks[0])).toMatchObject({ status: 503, body: { code: 'ledger_unavailable' } })
+    expect(await rolesUpstream()).toBe(2)
+    await everythingEnds(tasks)
+
+    await redis.client.config('SET', 'maxmemory', '0')
+    const { body } = await test.call('GET', '/v1/freezes', await test.token('oncall'))
+    await test.call('POST', `/v1/freezes/${body.freezes[0].id}/thaw`, await test.token('oncall'), { reason: 'over' })
+    const fresh = await test.openTask({ envelope: [{ role: 'warehouse-read' }] })
+    expect((await ask(fresh)).status).toBe(201)
+    await test.call('POST', `/v1/tasks/${fresh}/complete?wait=10`, await test.token('flows'), {})
+  }, 60_000)
+})
+
+describe('the outbox at its limit', () => {
+  it('issues nothing (503), ends tasks, emergency-revokes, and drains by itself when the sink is back', async () => {
+    redis = await startRedis()
+    test = await startTestBroker({ redisSocket: redis.socketPath, postgresUrl, outboxLimit: 1_000 })
+    const { tasks, ask } = await twoTasksWithLeases()
+    // The sink's folder becomes a file: nothing can be written any more.
+    await test.broker.audit()?.flush()
+    const folder = join(test.folder, 'audit')
+    await rm(folder, { recursive: true })
+    await writeFile(folder, '')
+    const refused = await waitFor('the outbox to be full', async () => {
+      const answer = await ask(tasks[0])
+      return answer.status === 503 ? answer : undefined
+    })
+    expect(refused.body.code).toBe('audit_unavailable')
+    expect(refused.headers.get('retry-after')).not.toBeNull()
+    const before = await rolesUpstream()
+    expect((await ask(tasks[0])).status).toBe(503)
+    expect(await rolesUpstream()).toBe(before)
+    await everythingEnds(tasks)
+
+    await rm(folder)
+    await mkdir(folder)
+    await waitFor('the outbox to drain', async () => (await test.broker.house().ledger.outbox.length()) === 0)
+  }, 60_000)
+})
