@@ -242,7 +242,7 @@ function commentOf(instance: string, { lease, handle, expiresAt }: MintRequest<P
 
 function ownedIn(comment: string | null): Handle {
   try {
-    const { heir, drop_owned } = handleShape.partial().parse(JSON.parse(comment ?? '{}'))
+    const { heir, drop_owned } = handleShape.omit({ role: true }).parse(JSON.parse(comment ?? '{}'))
     return { ...(heir === undefined ? {} : { heir }), ...(drop_owned === undefined ? {} : { drop_owned }) }
   } catch {
     // Somebody wrote a comment of their own: the name still says whose it is; what it owns then needs a person.
