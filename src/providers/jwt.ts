@@ -3,7 +3,7 @@ import type { Scope } from '../types.js'
 import { type LeasePlan, ProviderError, type ProviderModule } from './provider.js'
 
 /** Claims that Mayfly alone writes: RFC 7519 §4.1, RFC 8693 §4, RFC 9068 §2.2, RFC 7800 §3.1. */
-const OWN_CLAIMS = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'client_id', 'scope', 'act', 'may_act', 'cnf', 'task', 'role', '__proto__']
+const OWN_CLAIMS = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'client_id', 'scope', 'act', 'may_act', 'cnf', 'task', 'role']
 /** RFC 7519 §4.1.4 lets a verifier grant "a few minutes" past `exp`; one is what common libraries are set to at most by default. */
 const VERIFIER_LEEWAY_SECONDS = 60
 const MAX_SCOPE_LENGTH = 4096
