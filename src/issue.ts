@@ -17,31 +17,25 @@ export interface Issued {
 const MOST_DECISIONS = 3
 
 /**
- * The forward path: may they, written down, minted, active. The principal is verified already; after any throw nothing usable is left.
+ * The forward path: may they, written down, minted, active. The principal is verified already; whatever is thrown after the lease was
+ * written closes it, and where even that fails the sweeper finds it by its `mint_until`.
  * @throws MayflyError with the codes of `docs/errors.md`
  */
 export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: RequestContext, callerGone: () => boolean): Promise<Issued> {
-  const { lease, upstream, decision, reserved } = await reserve(house, agent, ask, context)
+  const written = await reserve(house, agent, ask, context)
+  const { lease, upstream, reserved } = written
   for (const claim of reserved.superseded) void drive(house, claim)
-
-  const minted = await mint(house, lease, reserved).catch(async (error: unknown) => {
-    await closeLease(house, lease.id, 'mint_failed', event('lease.closing', context, agent, { ...subjectOf(lease), cause: 'mint_failed' }))
+  try {
+    const minted = await mint(house, written)
+    const expiresAt = Math.min(reserved.expiresAt, minted.expiresAt ?? reserved.expiresAt)
+    if (!upstream.provider.inProcess) await activate(house, agent, written, minted, expiresAt, context)
+    if (callerGone()) throw new MayflyError('caller_gone', 'the caller went away before the credential was sent')
+    house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
+    return { lease: recordOf(lease, reserved, expiresAt), credential: minted.credential }
+  } catch (error) {
+    await abandon(house, agent, lease, error, context)
     throw error
-  })
-  const expiresAt = Math.min(reserved.expiresAt, minted.expiresAt ?? reserved.expiresAt)
-
-  if (!upstream.provider.inProcess) {
-    const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
-    const { state, cause, claim } = await house.ledger.activate(lease, { handle: minted.handle ?? lease.handle, expiresAt }, told)
-    if (claim) void drive(house, claim)
-    if (state === 'closing') throw refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
   }
-  if (callerGone()) {
-    await closeLease(house, lease.id, 'caller_gone', event('lease.closing', context, agent, { ...subjectOf(lease), cause: 'caller_gone' }))
-    throw new MayflyError('internal', 'the caller went away before the credential was sent')
-  }
-  house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
-  return { lease: recordOf(lease, reserved, expiresAt), credential: minted.credential }
 }
 
 type Written = Authorized & { readonly lease: NewLease; readonly reserved: Reserved }
@@ -87,12 +81,26 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
   }
 }
 
-async function mint(house: House, lease: NewLease, reserved: Reserved): Promise<Minted> {
-  const upstream = house.upstreams.get(lease.role.provider)
-  if (!upstream) throw new MayflyError('provider_failed', 'the provider is gone from the configuration')
+async function mint(house: House, { upstream, lease, reserved }: Written): Promise<Minted> {
   const { issuedAt, expiresAt, mintUntil: until } = reserved
   const deadlineMs = upstream.provider.inProcess ? upstream.timeoutMs : until - house.ledger.now()
   return upstream.mint({ lease: planOf(lease), handle: lease.handle, params: lease.role.params, issuedAt, expiresAt, until, deadlineMs })
+}
+
+/** The lease is active, unless its task ended, a freeze came or the facts changed while the upstream minted. */
+async function activate(house: House, agent: Agent, written: Written, minted: Minted, expiresAt: number, context: RequestContext): Promise<void> {
+  const { lease, decision } = written
+  const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
+  const { state, cause, claim } = await house.ledger.activate(lease, { handle: minted.handle ?? lease.handle, expiresAt }, told)
+  if (claim) void drive(house, claim)
+  if (state === 'closing') throw refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
+}
+
+/** Closes what was written and will not be handed out. What made it fail is the caller's to see, not that closing failed too. */
+async function abandon(house: House, agent: Agent, lease: NewLease, error: unknown, context: RequestContext): Promise<void> {
+  const cause = error instanceof MayflyError && error.code === 'caller_gone' ? 'caller_gone' : 'mint_failed'
+  const told = event('lease.closing', context, agent, { ...subjectOf(lease), cause })
+  await closeLease(house, lease.id, cause, told).catch(() => house.log.warn({ lease: lease.id }, 'the lease could not be closed now; it is due soon'))
 }
 
 function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human'>): LeasePlan {
