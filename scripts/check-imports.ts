@@ -50,10 +50,14 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   },
   broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'config'] },
 
+  serve: { values: ['config', 'broker'] },
+  // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
+  doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'config'] },
+  dev: { values: [...COMMON, 'signer', 'config', 'broker'] },
+
   client: { types: ['api'] },
   cli: { values: ['client'], types: ['api'] },
-  dev: { values: [...COMMON, 'signer', 'config', 'broker'] },
-  main: { values: [...COMMON, 'cli', 'broker', 'config', 'dev', 'ledger', 'signer'] },
+  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'dev', 'broker', 'config', 'ledger', 'signer'] },
 }
 /** The only file that may read the environment and the command line. */
 const READS_PROCESS = 'main'
