@@ -29,8 +29,4 @@ export const PRINCIPALS: Readonly<Record<Family, readonly string[]>> = {
   task: ['Orchestrator', 'Agent'],
   operator: ['Operator'],
 }
-export const RESOURCES: Readonly<Record<Family, readonly string[]>> = {
-  obtain: ['Role'],
-  task: ['Task'],
-  operator: ['Broker', 'Agent', 'Task', 'Role', 'Provider', 'Issuer', 'Human', 'Orchestrator'],
-}
+export const OPERATOR_RESOURCES = ['Broker', 'Agent', 'Task', 'Role', 'Provider', 'Issuer', 'Human', 'Orchestrator'] as const

@@ -4,6 +4,7 @@ import { preparePolicy, type SyncPolicy } from './prepare.js'
 import { PolicyProblems } from './problems.js'
 
 export { checkCandidate } from './candidate.js'
+export { type CaseResult, runCases } from './cases.js'
 export type { PolicyFile, PolicyOptions } from './options.js'
 export type { SyncPolicy } from './prepare.js'
 export { PolicyProblems } from './problems.js'
