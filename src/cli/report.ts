@@ -6,7 +6,7 @@ import { plain } from './text.js'
 export function report(error: unknown, shell: Shell): ExitCode {
   const { code, next, exit, more } = meaningOf(error)
   const message = error instanceof Error ? error.message : 'unknown'
-  const lines = [`mayfly: ${code}: ${message}`, ...more, ...(next === undefined ? [] : [`  next: ${next}`])]
+  const lines = [...`mayfly: ${code}: ${message}`.split('\n'), ...more, ...(next === undefined ? [] : [`  next: ${next}`])]
   shell.stderr.write(`${lines.map(plain).join('\n')}\n`)
   return exit
 }

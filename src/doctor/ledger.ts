@@ -1,0 +1,42 @@
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
+import type { Config } from '../config.js'
+import { MayflyError } from '../errors.js'
+import { connect } from '../ledger/connection.js'
+import { checkMeta } from '../ledger/meta.js'
+import { preflight } from '../ledger/preflight.js'
+import { type Finding, messageOf } from './finding.js'
+
+export async function ledgerFindings({ ledger, instance, dataDir }: Config): Promise<Finding[]> {
+  if ('embedded' in ledger.redis) return embeddedFindings(dataDir)
+  const { partitions, durability } = ledger
+  try {
+    const redis = await connect(ledger.redis, () => {})
+    try {
+      const problems = (await preflight(redis, { durability })).map(
+        ({ problem, mend }): Finding => ({ area: 'ledger', level: 'warn', what: problem, mend }),
+      )
+      await checkMeta(redis, { instance, partitions })
+      return problems.length > 0 ? problems : [{ area: 'ledger', level: 'ok', what: `Redis is fit for a ledger, durability ${durability}` }]
+    } finally {
+      redis.disconnect()
+    }
+  } catch (error) {
+    const { next, internal } = error instanceof MayflyError ? error.details : {}
+    const what = internal === undefined ? messageOf(error) : `${messageOf(error)} (${internal})`
+    return [{ area: 'ledger', level: 'fail', what, mend: next }]
+  }
+}
+
+/** It is started with the broker; here it is only asked whether it could be. */
+async function embeddedFindings(dataDir: string): Promise<Finding[]> {
+  const mode = constants.R_OK | constants.W_OK | constants.X_OK
+  const usable = await access(dataDir, mode).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
+  )
+  if (!usable)
+    return [{ area: 'ledger', level: 'fail', what: `the data folder ${dataDir} cannot be written`, mend: 'give it to the user that runs the broker' }]
+  const what = `an embedded Redis in ${dataDir}: one broker only`
+  return [{ area: 'ledger', level: 'warn', what, mend: 'for more than one, or to survive the loss of this machine, give ledger.redis an URL' }]
+}

@@ -1,0 +1,181 @@
+#!/usr/bin/env node
+import { homedir } from 'node:os'
+import { basename, join, resolve } from 'node:path'
+import { createInterface } from 'node:readline/promises'
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { CommandError, clientCommands, EXIT, type Out, report, type Shell, UsageError } from './cli/index.js'
+import { MayflyError } from './errors.js'
+
+/**
+ * The `mayfly` executable, and the only reader of `process.env` and `process.argv`. What serves is imported when it is asked for: a command
+ * line that only wants a credential should not wait for a broker's code.
+ */
+const DEV_CONFIG = join(import.meta.dirname, '..', 'config', 'dev.yaml')
+const DEV_PORT = 8420
+const KEPT_FOLDER = '.mayfly'
+
+const { env } = process
+const stopping = new AbortController()
+const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve(), { once: true }))
+
+const shell: Shell = {
+  env,
+  home: homedir(),
+  stdout: outOf(process.stdout),
+  stderr: outOf(process.stderr),
+  interactive: process.stdin.isTTY === true && process.stderr.isTTY === true,
+  signal: stopping.signal,
+  async ask(question) {
+    const lines = createInterface({ input: process.stdin, output: process.stderr })
+    try {
+      return await lines.question(question, { signal: stopping.signal })
+    } finally {
+      lines.close()
+    }
+  },
+  exitWith(code) {
+    process.exitCode = code
+  },
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort())
+// Whoever reads our output may stop reading (`mayfly leases | head`).
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed))
+
+const program = new Command('mayfly')
+  .description('Credentials that live exactly as long as the task.')
+  .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 approval pending, 5 unreachable.')
+  .helpCommand(false)
+for (const command of [...clientCommands(shell), ...brokerCommands()]) program.addCommand(command, { hidden: command.name() === 'dev-issuer' })
+throwing(program)
+
+try {
+  await program.parseAsync(process.argv)
+} catch (error) {
+  // Commander has printed help, or what is wrong with the command line, already.
+  process.exitCode = error instanceof CommanderError ? (error.exitCode === 0 ? EXIT.done : EXIT.usage) : report(told(error), shell)
+}
+
+function brokerCommands(): Command[] {
+  return [serveCommand(), devCommand(), devIssuerCommand(), ledgerCommand(), doctorCommand(), configCommand(), keysCommand()]
+}
+
+function serveCommand(): Command {
+  return new Command('serve')
+    .description('run the broker; SIGHUP or a changed file reloads the configuration, SIGTERM drains')
+    .requiredOption('--config <file>', 'mayfly.yaml')
+    .option('--init-ledger', 'take an empty Redis for a first start', false)
+    .action(async ({ config, initLedger }: { config: string; initLedger: boolean }) => {
+      const { serve } = await import('./serve.js')
+      const onHangup = (listener: () => void) => process.on('SIGHUP', listener)
+      await serve({ config, initLedger, env, stop: stopping.signal, onHangup })
+    })
+}
+
+function devCommand(): Command {
+  return new Command('dev')
+    .description('a broker with its own Redis and OIDC issuer, on loopback only, to try it out')
+    .option('--data-dir <folder>', 'where its data lives, and stays; a temporary folder when absent')
+    .option('--keep', `the same as --data-dir ${KEPT_FOLDER}`)
+    .option('--port <n>', 'of the broker; its issuer takes the next; 0: free ones', port, DEV_PORT)
+    .action(async (options: { dataDir?: string; keep?: boolean; port: number }) => {
+      const { dev } = await import('./dev/dev.js')
+      const dataDir = options.dataDir ?? (options.keep ? KEPT_FOLDER : undefined)
+      const called = resolve(process.argv[1] ?? '')
+      const command = basename(called) === 'mayfly' ? 'mayfly' : `node ${called}`
+      await dev({ config: DEV_CONFIG, dataDir, port: options.port, stop: stopped, say: shell.stdout.write, command })
+    })
+}
+
+function devIssuerCommand(): Command {
+  return new Command('dev-issuer')
+    .description('the issuer of mayfly dev alone')
+    .option('--port <n>', '0: any free one', port, 0)
+    .action(async (options: { port: number }) => {
+      const { startDevIssuer } = await import('./dev/issuer.js')
+      const { SAMPLE_CLIENTS, SAMPLE_PEOPLE } = await import('./dev/sample.js')
+      const issuer = await startDevIssuer({ port: options.port, clients: SAMPLE_CLIENTS, people: SAMPLE_PEOPLE })
+      shell.stdout.write(`${JSON.stringify({ issuer: issuer.url })}\n`)
+      await stopped
+      await issuer.close()
+    })
+}
+
+function ledgerCommand(): Command {
+  const init = new Command('init')
+    .description('prepare an empty Redis for a first start, once')
+    .requiredOption('--config <file>', 'mayfly.yaml')
+    .action(async ({ config }: { config: string }) => {
+      const { loadConfig } = await import('./config.js')
+      const { initLedger } = await import('./ledger/index.js')
+      const { instance, ledger } = await loadConfig(config, env)
+      if (!('url' in ledger.redis)) throw new UsageError('an embedded Redis is prepared by the first start: mayfly serve --init-ledger')
+      const created = await initLedger({ instance, partitions: ledger.partitions, redis: ledger.redis })
+      shell.stdout.write(created ? `the ledger of "${instance}" is ready\n` : `there is a ledger of "${instance}" already\n`)
+    })
+  return new Command('ledger').description('the ledger in Redis').addCommand(init)
+}
+
+function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('what is wrong with a configuration and all that it names, and how to mend it')
+    .requiredOption('--config <file>', 'mayfly.yaml')
+    .option('--token-file <file>', 'explain this token too')
+    .option('--json', 'print JSON')
+    .action(async (options: { config: string; tokenFile?: string; json?: boolean }) => {
+      const { doctor, lineOf } = await import('./doctor/index.js')
+      const findings = await doctor(options.config, env, { tokenFile: options.tokenFile })
+      const failed = findings.some((finding) => finding.level === 'fail')
+      const text = options.json ? JSON.stringify({ ok: !failed, findings }, null, 2) : findings.map(lineOf).join('\n')
+      shell.stdout.write(`${text}\n`)
+      if (failed) shell.exitWith(EXIT.failed)
+    })
+}
+
+function configCommand(): Command {
+  const check = new Command('check')
+    .description('read a configuration as serve would')
+    .argument('<file>')
+    .action(async (file: string) => {
+      const { loadConfig } = await import('./config.js')
+      const { roles, providers, identity } = await loadConfig(file, env)
+      const counted = `${identity.agents?.length ?? 0} agents, ${providers.length} providers, ${roles.length} roles`
+      shell.stdout.write(`${file} is well-formed: ${counted}. Policies, issuers and upstreams: mayfly doctor --config ${file}\n`)
+    })
+  const schema = new Command('schema').description('JSON Schema of the configuration, for editors').action(async () => {
+    const { configJsonSchema } = await import('./config.js')
+    shell.stdout.write(`${JSON.stringify(configJsonSchema(), null, 2)}\n`)
+  })
+  return new Command('config').description('check and describe configuration files').addCommand(check).addCommand(schema)
+}
+
+function keysCommand(): Command {
+  const generate = new Command('generate').description('a signing key set for signing.keys: a secret, on stdout').action(async () => {
+    const { generateSigningKeys } = await import('./signer.js')
+    shell.stdout.write(`${JSON.stringify(await generateSigningKeys())}\n`)
+  })
+  return new Command('keys').description('signing keys').addCommand(generate)
+}
+
+/** What the broker's own code throws, in the words of the command line. */
+function told(error: unknown): unknown {
+  if (error instanceof MayflyError) return new CommandError(error.code, error.message, error.details.next)
+  if (error instanceof Error && error.name === 'ConfigError')
+    return new CommandError('config', error.message, 'every field is documented in config/mayfly.yaml')
+  return error
+}
+
+function port(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_534) throw new InvalidArgumentError('give a port from 0 to 65534')
+  return Number(text)
+}
+
+function outOf(stream: NodeJS.WriteStream): Out {
+  return { write: (text) => void stream.write(text), isTerminal: stream.isTTY === true }
+}
+
+/** Commander ends the process by itself unless each command is told not to. */
+function throwing(command: Command): void {
+  command.exitOverride()
+  for (const inner of command.commands) throwing(inner)
+}

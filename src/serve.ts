@@ -1,0 +1,68 @@
+import { watch } from 'chokidar'
+import { pino } from 'pino'
+import { createBroker } from './broker.js'
+import { loadConfig } from './config.js'
+
+export interface ServeOptions {
+  readonly config: string
+  /** Takes an empty Redis for a first start, and not for one that has lost its data. */
+  readonly initLedger: boolean
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** SIGTERM or SIGINT came. */
+  readonly stop: AbortSignal
+  /** SIGHUP: the configuration is to be read again. */
+  onHangup(listener: () => void): void
+}
+
+/** By looking at the files and not by notification: a mounted ConfigMap changes by a symbolic link above it, unnoticed by inotify. */
+const LOOK_EVERY_MS = 2_000
+
+/** `mayfly serve`: the broker until it is told to stop. */
+export async function serve({ config: path, initLedger, env, stop, onHangup }: ServeOptions): Promise<void> {
+  const config = await loadConfig(path, env)
+  const log = pino({ level: config.logLevel, base: { instance: config.instance } })
+  const broker = await createBroker(config, { log, initLedger })
+  try {
+    log.info(await broker.start(), 'listening')
+    const watcher = watch([...config.files], { usePolling: true, interval: LOOK_EVERY_MS, ignoreInitial: true })
+    const reload = oneAtATime(async () => {
+      try {
+        const next = await loadConfig(path, env)
+        await broker.reload(next)
+        watcher.add([...next.files])
+      } catch (error) {
+        log.error({ error: error instanceof Error ? error.message : 'unknown' }, 'the new configuration is not used; the old one stays')
+      }
+    })
+    watcher.on('all', reload)
+    onHangup(reload)
+    await aborted(stop)
+    await watcher.close()
+    log.info({}, 'stopping')
+  } finally {
+    await broker.stop()
+  }
+}
+
+/** Runs `work` now, or once more after the run that is under way: what changed meanwhile is seen by the next. */
+function oneAtATime(work: () => Promise<void>): () => void {
+  let running = false
+  let again = false
+  const run = async () => {
+    running = true
+    do {
+      again = false
+      await work()
+    } while (again)
+    running = false
+  }
+  return () => {
+    again = true
+    if (!running) void run()
+  }
+}
+
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}
