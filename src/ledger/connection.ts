@@ -1,0 +1,75 @@
+import { Redis, type RedisOptions } from 'ioredis'
+import { MayflyError } from '../errors.js'
+
+export type RedisAddress = { readonly url: string } | { readonly socketPath: string }
+export type Log = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void
+
+/** A broker that cannot reach Redis says so at once: nothing queues, nothing is sent twice behind the caller's back. */
+const COMMAND_TIMEOUT_MS = 2_000
+const CONNECT_TIMEOUT_MS = 5_000
+const MOST_RECONNECT_MS = 1_000
+
+/** Connected and ready, or an error that says what is wrong. Reconnects by itself for as long as it is not disconnected. */
+export async function connect(address: RedisAddress, log: Log, overrides: RedisOptions = {}): Promise<Redis> {
+  const options: RedisOptions = {
+    lazyConnect: true,
+    // RESP3 would answer some commands in other shapes.
+    protocol: 2,
+    commandTimeout: COMMAND_TIMEOUT_MS,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    maxRetriesPerRequest: 1,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    enableAutoPipelining: false,
+    retryStrategy: (times) => Math.min(times * 50, MOST_RECONNECT_MS),
+    ...overrides,
+  }
+  const redis =
+    'socketPath' in address ? new Redis({ path: address.socketPath, ...options }) : new Redis(address.url.replace(/^unix:(\/\/)?/, ''), options)
+  let trouble = ''
+  redis.on('error', (error: Error) => {
+    if (error.message === trouble) return
+    trouble = error.message
+    log('warn', 'the connection to Redis has trouble', { error: error.message })
+  })
+  redis.on('ready', () => {
+    trouble = ''
+  })
+  try {
+    await redis.connect()
+  } catch (error) {
+    redis.disconnect()
+    throw new MayflyError('ledger_unavailable', 'Redis cannot be reached', {
+      next: 'check the address of the ledger and that Redis runs there',
+      internal: messageOf(error),
+      retryAfterSeconds: RETRY_AFTER_SECONDS,
+      cause: error,
+    })
+  }
+  return redis
+}
+
+const RETRY_AFTER_SECONDS = 1
+
+/** Answers of Redis that say it cannot work now. Everything else is a defect of ours. */
+const UNABLE =
+  /^(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|BUSY|TRYAGAIN|UNBLOCKED|NOAUTH|WRONGPASS|NOPERM|-?ERR max number of clients)/
+const UNREACHABLE =
+  /Command timed out|Connection is closed|Stream isn't writeable|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|max retries per request/i
+
+export function asLedgerError(error: unknown): unknown {
+  if (error instanceof MayflyError || !(error instanceof Error)) return error
+  const text = error.message
+  // A script that fails inside says `ERR … OOM`, or the command's own error, depending on the version.
+  if (!UNABLE.test(text) && !UNREACHABLE.test(text) && error.name !== 'MaxRetriesPerRequestError' && !/\bOOM command not allowed/.test(text))
+    return error
+  return new MayflyError('ledger_unavailable', 'the ledger is unavailable', {
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
+    internal: text.slice(0, 300),
+    cause: error,
+  })
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,123 @@
+import { randomInt } from 'node:crypto'
+import { MayflyError } from '../errors.js'
+import type { Event, Freeze } from '../types.js'
+import { keys, newId, partitionOf } from './keys.js'
+import type { Ledger } from './ledger.js'
+import { defineScript } from './script.js'
+import { freezeFields } from './selectors.js'
+import { partitionsOf, type Store } from './store.js'
+
+const freezeScript = defineScript('freeze', 'freezes', ['id', 'kind', 'generation', 'json', 'shape', 'event', 'type'], { rest: 'fields' })
+
+const REPEAT_MS = 1_000
+
+/** A freeze in force, or the tombstone of one. */
+interface Held {
+  readonly frozen: boolean
+  readonly freeze: Freeze
+}
+interface Write extends Held {
+  readonly partition: number
+  readonly event?: Event
+}
+
+export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'> {
+  /** Brings all partitions to the union of what they hold, highest generation first; before any of them issues again. */
+  reconcile(): Promise<void>
+  stop(): void
+}
+
+export function freezeCalls(store: Store): FreezeCalls {
+  /** State: what a partition that could not be reached has yet to be told. */
+  let owed: Write[] = []
+  let timer: NodeJS.Timeout | undefined
+
+  const write = async ({ partition, frozen, freeze, event }: Write): Promise<void> => {
+    const { fields, shape } = freezeFields(freeze.selector)
+    const { selector, reason, by, at } = freeze
+    const args = {
+      id: freeze.id,
+      kind: frozen ? 'F' : 'T',
+      generation: freeze.generation,
+      json: JSON.stringify({ selector, reason, by, at }),
+      shape,
+      event: event ? JSON.stringify(event) : '',
+      type: event?.type ?? '',
+    }
+    await store.run(freezeScript, keys.freezes(partition), args, fields)
+  }
+
+  const repeat = async (): Promise<void> => {
+    const due = owed
+    owed = []
+    const results = await Promise.allSettled(due.map(write))
+    owed.push(...due.filter((_, index) => results[index]?.status === 'rejected'))
+    timer = owed.length > 0 ? setTimeout(() => void repeat(), REPEAT_MS).unref() : undefined
+  }
+
+  /** To every partition at once; the event to the freeze's own. Who cannot be reached now is told later. */
+  const writeEverywhere = async (held: Held, event: Event): Promise<{ holding: number; unreachable: number }> => {
+    const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
+    const writes = partitionsOf(store).map((partition) => ({ ...held, partition, event: partition === home ? event : undefined }))
+    const results = await Promise.allSettled(writes.map(write))
+    const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
+    if (failures.length === writes.length) throw failures[0]
+    owed.push(...writes.filter((_, index) => results[index]?.status === 'rejected'))
+    if (failures.length > 0) timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
+    return { holding: writes.length - failures.length, unreachable: failures.length }
+  }
+
+  const heldIn = async (partition: number): Promise<Map<string, Held>> => {
+    const fields = await store.ask((redis) => redis.hgetall(keys.freezes(partition)))
+    return new Map(Object.entries(fields).flatMap(([name, text]) => (name.startsWith('#') ? [[name.slice(1), parse(name.slice(1), text)]] : [])))
+  }
+
+  const union = async (): Promise<{ all: Map<string, Held>; each: Map<string, Held>[] }> => {
+    const each = await Promise.all(partitionsOf(store).map(heldIn))
+    const all = new Map<string, Held>()
+    for (const held of each) for (const [id, one] of held) if ((all.get(id)?.freeze.generation ?? -1) < one.freeze.generation) all.set(id, one)
+    return { all, each }
+  }
+
+  return {
+    freeze: async ({ selector, reason, by }, event) => {
+      freezeFields(selector)
+      const at = store.clock.now()
+      const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at }
+      return { freeze, ...(await writeEverywhere({ frozen: true, freeze }, event)) }
+    },
+
+    thaw: async (id, { reason, by }, event) => {
+      if (partitionOf(id, 'freeze', store.options.partitions) === undefined) return { ok: false, refused: 'not_found' }
+      const held = (await union()).all.get(id)
+      if (!held) return { ok: false, refused: 'not_found' }
+      if (!held.frozen) return { ok: true, freeze: held.freeze }
+      const generation = Math.max(held.freeze.generation + 1, store.clock.now())
+      const thawed = { ...held.freeze, generation }
+      const { unreachable } = await writeEverywhere({ frozen: false, freeze: thawed }, event)
+      store.log('info', 'a freeze was thawed', { freeze: id, by, reason, unreachable })
+      return { ok: true, freeze: thawed }
+    },
+
+    freezes: async () => [...(await union()).all.values()].filter(({ frozen }) => frozen).map(({ freeze }) => freeze),
+
+    reconcile: async () => {
+      const { all, each } = await union()
+      const missing = each.flatMap((held, partition) =>
+        [...all].flatMap(([id, one]) => ((held.get(id)?.freeze.generation ?? -1) < one.freeze.generation ? [{ ...one, partition }] : [])),
+      )
+      await Promise.all(missing.map(write))
+      if (missing.length > 0) store.log('warn', 'freezes were missing in some partitions and hold there now', { written: missing.length })
+    },
+
+    stop: () => clearTimeout(timer),
+  }
+}
+
+/** `<F or T><generation> <json>` */
+function parse(id: string, text: string): Held {
+  const [, kind, generation, json] = /^([FT])(\d+) (.*)$/s.exec(text) ?? []
+  if (kind === undefined || json === undefined) throw new MayflyError('internal', 'the ledger holds a freeze that cannot be read', { internal: id })
+  const stored = JSON.parse(json) as Pick<Freeze, 'selector' | 'reason' | 'by' | 'at'>
+  return { frozen: kind === 'F', freeze: { id, generation: Number(generation), ...stored } }
+}

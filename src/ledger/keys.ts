@@ -1,0 +1,82 @@
+import { createHash, randomBytes } from 'node:crypto'
+
+/**
+ * Every key name and every id of the ledger. All keys of one task tree carry the hash tag of its partition, so that each script
+ * stays in one slot of a Redis Cluster; a script is given one key and derives the others from that key's first nine characters.
+ */
+export const META = 'mf:meta'
+/** Channel on which a broker tells the others that work is due now: a hint, nothing rests on it. */
+export const DUE_CHANNEL = 'mf:due'
+
+/** Two digits in the hash tag. */
+export const MOST_PARTITIONS = 100
+
+const TAGS = Array.from({ length: MOST_PARTITIONS }, (_, partition) => String(partition).padStart(2, '0'))
+const PREFIXES = TAGS.map((tag) => `mf:{p${tag}}:`)
+
+export type IdKind = 'task' | 'lease' | 'freeze' | 'revocation'
+
+const ID = /^(task|lease|freeze|revocation)_(\d\d)[a-z2-7]{26}$/
+
+/** Partition of an id that this installation could have made; undefined for anything else a caller may have sent. */
+export function partitionOf(id: string, kind: IdKind, partitions: number): number | undefined {
+  const parts = ID.exec(id)
+  if (parts?.[1] !== kind) return undefined
+  const partition = Number(parts[2])
+  return partition < partitions ? partition : undefined
+}
+
+/** `<kind>_<pp><base32>` with 128 random bits. */
+export function newId(kind: IdKind, partition: number): string {
+  return `${kind}_${TAGS[partition]}${base32(randomBytes(16))}`
+}
+
+/** Which partition a name from outside belongs to. */
+export function partitionFor(name: string, partitions: number): number {
+  return createHash('sha256').update(name).digest().readUInt32BE(0) % partitions
+}
+
+/** How names from outside enter keys: 128 bits of SHA-256. */
+export function hashed(...names: string[]): string {
+  return createHash('sha256').update(JSON.stringify(names)).digest('base64url').slice(0, 22)
+}
+
+export const keys = {
+  prefix: (partition: number): string => PREFIXES[partition] ?? outOfRange(partition),
+  task: (partition: number, id: string) => `${keys.prefix(partition)}task:${id}`,
+  lease: (partition: number, id: string) => `${keys.prefix(partition)}lease:${id}`,
+  freezes: (partition: number) => `${keys.prefix(partition)}freezes`,
+  events: (partition: number) => `${keys.prefix(partition)}events`,
+  refused: (partition: number) => `${keys.prefix(partition)}refused`,
+  audit: (partition: number) => `${keys.prefix(partition)}audit`,
+  sweep: (partition: number) => `${keys.prefix(partition)}sweep`,
+  providers: (partition: number) => `${keys.prefix(partition)}providers`,
+  revocation: (partition: number, id: string) => `${keys.prefix(partition)}revocation:${id}`,
+  progress: (partition: number, id: string) => `${keys.prefix(partition)}progress:${id}`,
+  revocations: (partition: number) => `${keys.prefix(partition)}revocations`,
+  seen: (partition: number, hash: string) => `${keys.prefix(partition)}seen:${hash}`,
+  agentLive: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:live`,
+}
+
+const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567'
+
+/** RFC 4648 §6, lower case, unpadded. */
+function base32(bytes: Buffer): string {
+  let out = ''
+  let held = 0
+  let bits = 0
+  for (const byte of bytes) {
+    held = (held << 8) | byte
+    bits += 8
+    while (bits >= 5) {
+      bits -= 5
+      out += ALPHABET[(held >> bits) & 31]
+    }
+    held &= (1 << bits) - 1
+  }
+  return bits > 0 ? out + ALPHABET[(held << (5 - bits)) & 31] : out
+}
+
+function outOfRange(partition: number): never {
+  throw new RangeError(`there is no partition ${partition}`)
+}

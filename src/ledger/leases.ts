@@ -1,0 +1,359 @@
+import type { Access, Agent, Cause, Claim, Event, Facts, Task } from '../types.js'
+import { hashed, keys, newId, partitionFor } from './keys.js'
+import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
+import { claimOf, countsText, flag, leaseOf, leaseStateOf, obtainedText } from './records.js'
+import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
+import { defineScript } from './script.js'
+import { token } from './selectors.js'
+import { partitionOfLease, partitionOfTask, type Store } from './store.js'
+
+const TOKENS = ['agent_token', 'role_token', 'provider_token', 'issuer_token', 'owner_token'] as const
+const ISSUE = [
+  'lease',
+  'task',
+  'agent',
+  'instance',
+  'owner',
+  'issuer',
+  'role',
+  'provider',
+  'access',
+  'sensitivity',
+  'scope',
+  'handle',
+  'revocation',
+  'residual',
+  'ends_use',
+  'ttl_ms',
+  'life_ms',
+  'mint_ms',
+  'renewable_until',
+  'context_version',
+  'obtained',
+  'counts',
+  'per_task',
+  'max_live',
+  'max_leases',
+  'idempotency',
+  'idempotency_seconds',
+  'supersedes',
+  ...TOKENS,
+  'event',
+  'outbox_limit',
+  'skew',
+  'visibility',
+] as const
+const reserveScript = defineScript('reserve', 'lease', ISSUE)
+const grantScript = defineScript('grant', 'lease', ISSUE)
+const activateScript = defineScript('activate', 'lease', [
+  'lease',
+  'handle',
+  'expires',
+  'event',
+  'skew',
+  'visibility',
+  'task',
+  'agent',
+  'instance',
+  'owner',
+  'issuer',
+  'role',
+  'provider',
+  'access',
+  'sensitivity',
+  'scope',
+  'revocation',
+  'residual',
+  'ends_use',
+  ...TOKENS,
+  'human',
+  'context_version',
+])
+const withdrawScript = defineScript('withdraw', 'lease', ['lease', 'event', 'retention'])
+const renewScript = defineScript('renew', 'lease', [
+  'lease',
+  'ttl_ms',
+  'context_version',
+  'obtained',
+  'counts',
+  ...TOKENS,
+  'event',
+  'outbox_limit',
+  'skew',
+])
+const reaffirmScript = defineScript('reaffirm', 'lease', ['id', 'context_version', 'skew'])
+const closeScript = defineScript('close', 'lease', ['lease', 'cause', 'event', 'skew', 'visibility'])
+const settleScript = defineScript('settle', 'lease', [
+  'lease',
+  'attempt',
+  'result',
+  'error',
+  'random',
+  'base_ms',
+  'most_ms',
+  'skew',
+  'retention',
+  'event',
+])
+const enterAgent = defineScript('enter-agent', 'agent-live', ['lease', 'over_at', 'limit'])
+const leasesOfTaskScript = defineScript('leases-of-task', 'task', [])
+
+/** How long an Idempotency-Key is remembered. */
+const IDEMPOTENCY_SECONDS = 86_400
+/** Full jitter between nothing and a bound that doubles from the first to the second. */
+const BACKOFF_BASE_MS = 500
+const BACKOFF_MOST_MS = 60_000
+const LONGEST_ERROR = 300
+
+type LeaseCalls = Pick<Ledger, 'newLeaseId' | 'reserve' | 'grant' | 'activate' | 'renew' | 'reaffirm' | 'close' | 'settle' | 'lease' | 'leasesOfTask'>
+
+export function leaseCalls(store: Store): LeaseCalls {
+  const { partitions, visibilityMs, skewMarginMs, settledRetentionSeconds } = store.options
+
+  /** Reserve or grant, with the agent's place asked for at the same time where it has a limit over all partitions. */
+  const issue = async (script: typeof grantScript, lease: NewLease, event: Event): ReturnType<Ledger['grant']> => {
+    const partition = partitionOfTask(store, lease.task)
+    if (partition === undefined || partition !== partitionOfLease(store, lease.id)) return { ok: false, refused: 'not_found' }
+    await store.readyToIssue()
+    const told = JSON.stringify(event)
+    const written = store.run(script, keys.lease(partition, lease.id), issueArgs(store, lease, told))
+    if (lease.limits.perAgentLive <= 0) return answered(store, lease, listOf(await written))
+
+    const [place, reply] = await Promise.allSettled([enter(store, lease), written])
+    if (reply.status === 'rejected') throw reply.reason
+    const answer = answered(store, lease, listOf(reply.value))
+    if (!answer.ok) {
+      if (place.status === 'fulfilled' && place.value && answer.refused !== 'conflict') leaveAgent(store, lease.agent.id, lease.id)
+      return answer
+    }
+    if (place.status === 'fulfilled' && place.value) return answer
+    // Written, but over the limit, or nobody knows: nobody has seen this lease yet, and it ends before anybody does.
+    const args = { lease: lease.id, event: told, retention: settledRetentionSeconds }
+    await store.run(withdrawScript, keys.lease(partition, lease.id), args)
+    store.tasks.delete(lease.task)
+    if (place.status === 'rejected') throw place.reason
+    return { ok: false, refused: 'quota', detail: 'live leases of the agent' }
+  }
+
+  return {
+    newLeaseId: (task) => newId('lease', partitionOfTask(store, task) ?? 0),
+    reserve: (lease, event) => issue(reserveScript, lease, event),
+    grant: (lease, event) => issue(grantScript, lease, event),
+
+    activate: async (lease, minted, event) => {
+      const partition = partitionOfLease(store, lease.id)
+      if (partition === undefined) throw new RangeError(`"${lease.id}" is no id of a lease`)
+      const reply = listOf(
+        await store.run(activateScript, keys.lease(partition, lease.id), {
+          ...identityOf(lease),
+          ...tokensOf(lease.agent, lease.role.name, lease.role.provider),
+          handle: JSON.stringify(minted.handle),
+          expires: minted.expiresAt,
+          event: JSON.stringify(event),
+          skew: skewMarginMs,
+          visibility: visibilityMs,
+          human: lease.human ?? '',
+          context_version: lease.facts.contextVersion,
+        }),
+      )
+      if (reply[0] === 'active') return { state: 'active' }
+      store.tasks.delete(lease.task)
+      return { state: 'closing', cause: textOf(reply[1]) as Cause, claim: claimOf(reply[2]) }
+    },
+
+    renew: async (id, { ttlSeconds, facts }, event) => {
+      const partition = partitionOfLease(store, id)
+      const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
+      if (partition === undefined || fields.s === undefined) return { ok: false, refused: 'not_found' }
+      await store.readyToIssue()
+      const known = leaseOf(id, fields)
+      const reply = listOf(
+        await store.run(renewScript, keys.lease(partition, id), {
+          lease: id,
+          ttl_ms: ttlSeconds * 1000,
+          ...factArgs(facts),
+          ...tokensOf({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider),
+          event: JSON.stringify(event),
+          outbox_limit: store.outboxLimit,
+          skew: skewMarginMs,
+        }),
+      )
+      const word = textOf(reply[0])
+      if (word === 'ok') return { ok: true, lease: leaseOf(id, fieldsOf(reply[1])) }
+      store.tasks.delete(known.task)
+      return { ok: false, refused: expected(word, RENEW_REFUSALS), detail: textOf(reply[1]) || undefined }
+    },
+
+    reaffirm: async (id, contextVersion) => {
+      const partition = partitionOfLease(store, id)
+      if (partition === undefined) return { ok: false, refused: 'not_found' }
+      const args = { id, context_version: contextVersion, skew: skewMarginMs }
+      const word = textOf(await store.run(reaffirmScript, keys.lease(partition, id), args))
+      return word === 'ok' ? { ok: true } : { ok: false, refused: expected(word, REAFFIRM_REFUSALS) }
+    },
+
+    close: async (id, cause, event) => {
+      const partition = partitionOfLease(store, id)
+      const args = { lease: id, cause, event: JSON.stringify(event), skew: skewMarginMs, visibility: visibilityMs }
+      const reply = partition === undefined ? undefined : await store.run(closeScript, keys.lease(partition, id), args)
+      if (!reply) return { ok: false, refused: 'not_found' }
+      const [record, claim] = listOf(reply)
+      return { ok: true, lease: leaseOf(id, fieldsOf(record)), claim: claim ? claimOf(claim) : undefined }
+    },
+
+    settle: async ({ lease: id, attempt }, outcome, event) => {
+      const partition = partitionOfLease(store, id)
+      if (partition === undefined) throw new RangeError(`"${id}" is no id of a lease`)
+      const reply = await store.run(settleScript, keys.lease(partition, id), {
+        lease: id,
+        attempt,
+        result: outcome.result,
+        error: outcome.result === 'failed' ? outcome.error.slice(0, LONGEST_ERROR) : '',
+        random: Math.random(),
+        base_ms: BACKOFF_BASE_MS,
+        most_ms: BACKOFF_MOST_MS,
+        skew: skewMarginMs,
+        retention: settledRetentionSeconds,
+        event: JSON.stringify(event),
+      })
+      // Its record has gone since it was settled.
+      if (!reply) return { state: 'revoked' }
+      const [state, due, agent] = listOf(reply)
+      if (agent) leaveAgent(store, textOf(agent), id)
+      return { state: leaseStateOf(textOf(state)), dueAt: numberOf(due) || undefined }
+    },
+
+    lease: async (id) => {
+      const partition = partitionOfLease(store, id)
+      if (partition === undefined) return undefined
+      const fields = await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
+      return fields.s === undefined ? undefined : leaseOf(id, fields)
+    },
+
+    leasesOfTask: async (task) => {
+      const partition = partitionOfTask(store, task)
+      if (partition === undefined) return []
+      return listOf(await store.run(leasesOfTaskScript, keys.task(partition, task), {})).map((one) => {
+        const [id, fields] = listOf(one)
+        return leaseOf(textOf(id), fieldsOf(fields))
+      })
+    },
+  }
+
+  /** The agent's count is at a partition of its own. Its score: when the lease is over whatever happens. */
+  async function enter(ledger: Store, lease: NewLease): Promise<boolean> {
+    const overAt = ledger.clock.now() + lease.maxLifetimeSeconds * 1000 + lease.mintMs + skewMarginMs
+    const args = { lease: lease.id, over_at: overAt, limit: lease.limits.perAgentLive }
+    return numberOf(await ledger.run(enterAgent, agentKey(lease.agent.id, partitions), args)) === 1
+  }
+}
+
+function agentKey(agent: string, partitions: number): string {
+  const hash = hashed(agent)
+  return keys.agentLive(partitionFor(hash, partitions), hash)
+}
+
+/** Gives an agent's place back. Best effort: a place that stays is free again when its lease would have been over. */
+export function leaveAgent(store: Store, agent: string, lease: string): void {
+  store
+    .ask((redis) => redis.zrem(agentKey(agent, store.options.partitions), lease))
+    .catch(() => store.log('warn', "an agent's place was not given back; it heals at the lease's latest end", { lease }))
+}
+
+function identityOf(lease: NewLease) {
+  return {
+    lease: lease.id,
+    task: lease.task,
+    agent: lease.agent.id,
+    instance: lease.agent.instance === undefined ? '' : encodeURIComponent(lease.agent.instance),
+    owner: lease.agent.owner,
+    issuer: lease.agent.issuer,
+    role: lease.role.name,
+    provider: lease.role.provider,
+    access: lease.role.access,
+    sensitivity: lease.role.sensitivity,
+    scope: Object.keys(lease.scope).length === 0 ? '' : JSON.stringify(lease.scope),
+    revocation: lease.revocation,
+    residual: lease.residualSeconds,
+    ends_use: flag(lease.expiryEndsUse),
+  }
+}
+
+function tokensOf(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string) {
+  return {
+    agent_token: token('agent', agent.id),
+    role_token: token('role', role),
+    provider_token: token('provider', provider),
+    issuer_token: token('issuer', agent.issuer),
+    owner_token: token('owner', agent.owner),
+  }
+}
+
+function factArgs(facts: Facts) {
+  return { context_version: facts.contextVersion, obtained: obtainedText(facts.obtained), counts: countsText(facts.counts) }
+}
+
+function issueArgs(store: Store, lease: NewLease, event: string) {
+  const { limits } = lease
+  return {
+    ...identityOf(lease),
+    ...factArgs(lease.facts),
+    ...tokensOf(lease.agent, lease.role.name, lease.role.provider),
+    handle: JSON.stringify(lease.handle),
+    ttl_ms: lease.ttlSeconds * 1000,
+    life_ms: lease.maxLifetimeSeconds * 1000,
+    mint_ms: lease.mintMs,
+    renewable_until: lease.renewableUntil ?? 0,
+    per_task: limits.perTaskLive,
+    max_live: limits.maxLive ?? -1,
+    max_leases: limits.maxLeases ?? -1,
+    idempotency: lease.idempotency ?? '',
+    idempotency_seconds: IDEMPOTENCY_SECONDS,
+    supersedes: lease.supersedes ?? '',
+    event,
+    outbox_limit: store.outboxLimit,
+    skew: store.options.skewMarginMs,
+    visibility: store.options.visibilityMs,
+  }
+}
+
+type Issued = Awaited<ReturnType<Ledger['grant']>>
+
+function answered(store: Store, lease: NewLease, reply: unknown[]): Issued {
+  const word = textOf(reply[0])
+  if (word !== 'ok') {
+    // What was read of the task may be what is wrong.
+    store.tasks.delete(lease.task)
+    return { ok: false, refused: expected(word, RESERVE_REFUSALS), detail: textOf(reply[1]) || undefined }
+  }
+  const [, issued, expires, renewable, mint, obtained, claims] = reply
+  const cached = store.tasks.get(lease.task)
+  if (cached) store.tasks.set(lease.task, obtainedMore(cached, lease.role.access, textOf(obtained)))
+  const superseded: Claim[] = listOf(claims).map(claimOf)
+  const times = { issuedAt: numberOf(issued), expiresAt: numberOf(expires), renewableUntil: numberOf(renewable), mintUntil: numberOf(mint) }
+  return { ok: true, ...times, superseded }
+}
+
+function obtainedMore(task: Task, access: Access, obtained: string): Task {
+  const counts = { ...task.counts, [access]: task.counts[access] + 1 }
+  return { ...task, counts, obtained: obtained ? obtained.split(',') : task.obtained }
+}
+
+const RESERVE_REFUSALS = [
+  'not_found',
+  'ended',
+  'frozen',
+  'quota',
+  'stale',
+  'not_assigned',
+  'outbox_full',
+  'conflict',
+] as const satisfies ReserveRefusal[]
+const RENEW_REFUSALS = ['not_found', 'closed', 'ended', 'frozen', 'limit', 'stale', 'outbox_full'] as const
+const REAFFIRM_REFUSALS = ['not_found', 'stale', 'ended'] as const
+
+function expected<Word extends string>(word: string, words: readonly Word[]): Word {
+  const known = words.find((one) => one === word)
+  if (known === undefined) throw new Error(`the ledger refused with "${word}", which is no refusal of this call`)
+  return known
+}

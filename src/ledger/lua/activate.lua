@@ -1,0 +1,68 @@
+#!lua flags=allow-oom
+-- pending -> active with the handle and expiry of what was minted; or `closing`, with the handle all the same and claimed for the caller,
+-- when its task ended, a freeze came or the facts changed meanwhile. What is settled or gone is written again as `closing`, because
+-- something exists upstream after all. Never refuses.
+-- key: lease
+-- args: lease handle expires:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
+--   scope revocation residual ends_use agent_token role_token provider_token issuer_token owner_token human context_version
+-- answer: 'active' | 'closing', cause, claim
+-- event: lease.issued | lease.closing
+-- include: close freeze lineage settle
+local record = read(KEYS[1])
+local task_key = base .. 'task:' .. task
+if record and record.s == 'a' then return { 'active' } end
+
+if record and (record.s == 'p' or record.s == 'c') then
+  -- The mint has arrived: whoever looks from now on sees it, whoever looked before proved nothing.
+  write(KEYS[1], record, 'ha', handle, 'xa', expires, 'mu', math.min(now, tonumber(record.mu)), 'sn', record.n or 0)
+else
+  -- Written again. Where the record is there still, it had been settled too early.
+  local cause = record and record.ca or 'mint_timeout'
+  local orchestrator = redis.call('HGET', task_key, 'or') or ''
+  local attempts = record and record.n or 0
+  local issued = record and record.ia or now
+  redis.call('DEL', KEYS[1])
+  record = {}
+  write(KEYS[1], record, 's', 'c', 'ca', cause, 'cl', now, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', orchestrator, 'ro', role,
+    'pr', provider, 'ac', access, 'se', sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', issued, 'xa', expires, 'ru', expires,
+    'mu', now, 'cv', context_version, 'n', attempts, 'sn', attempts)
+  if instance ~= '' then write(KEYS[1], record, 'i', instance) end
+  if human ~= '' then write(KEYS[1], record, 'h', human) end
+  if scope ~= '' then write(KEYS[1], record, 'sc', scope) end
+  if ends_use == '1' then write(KEYS[1], record, 'xe', '1') end
+  redis.call('ZREM', base .. 'settled', lease)
+  redis.call('SADD', base .. 'providers', provider)
+  redis.call('SADD', task_key .. ':closing', lease)
+  redis.call('ZADD', base .. 'closing:' .. provider, now, lease)
+  local root = redis.call('HGET', task_key, 'rt')
+  if root and redis.call('EXISTS', base .. 'task:' .. root) == 1 then redis.call('HINCRBY', base .. 'task:' .. root, 'L:' .. agent, 1) end
+  for _, key in ipairs({ task_key, root and base .. 'task:' .. root }) do redis.call('PERSIST', key) end
+  local claim = take(lease, record)
+  tell('lease.closing', event, 'cause', cause)
+  return { 'closing', cause, claim }
+end
+
+if record.s == 'c' then return { 'closing', record.ca, take(lease, record) } end
+
+local cause
+local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec')
+if got[1] ~= 'active' then
+  cause = got[6] or 'task_revoked'
+else
+  local _, above = ended_above(got[2])
+  cause = above or (now >= tonumber(got[4]) and 'task_expired') or nil
+end
+if not cause and any_freeze() and frozen(with_task({ agent_token, role_token, provider_token, issuer_token, owner_token }, got[5])) then
+  cause = 'frozen'
+end
+if not cause and redis.call('HGET', base .. 'task:' .. got[3], 'cv') ~= record.cv then cause = 'context_changed' end
+if cause then
+  close_lease(lease, record, cause, event)
+  return { 'closing', cause, take(lease, record) }
+end
+write(KEYS[1], record, 's', 'a')
+local due = record.xe and expires + skew or expires
+if record.rb then due = math.min(due, tonumber(record.rb)) end
+redis.call('ZADD', base .. 'due:' .. record.pr, due, lease)
+tell('lease.issued', event, 'expires', expires)
+return { 'active' }

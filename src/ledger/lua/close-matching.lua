@@ -1,0 +1,41 @@
+#!lua flags=allow-oom
+-- One page of an emergency in this partition: what the selector covers becomes `closing` and urgent. The cursor is kept here, in the same
+-- step, so that any replica can go on. The first `room` of them are claimed for the caller, the others are due now.
+-- key: progress
+-- args: id selector size:number room:number event skew:number visibility:number
+-- answer: 1 when every lease of this partition has been looked at, claims
+-- event: lease.closing for each lease
+-- include: match close
+local progress = read(KEYS[1]) or {}
+if progress.cursor == 'done' then return { 1, {} } end
+local wanted = cjson.decode(selector)
+local claims, matched, over = {}, 0, tonumber(progress.over or 0)
+local ids, cursor = page_of(progress.cursor or '', size)
+for _, lease in ipairs(ids) do
+  local key = base .. 'lease:' .. lease
+  local record = read(key)
+  local known = record and string.find(' ' .. (record.em or '') .. ' ', ' ' .. id .. ' ', 1, true)
+  if record and not known and (is_live(record) or record.s == 'c') and matches(record, wanted) then
+    matched = matched + 1
+    over = math.max(over, tonumber(record.xa))
+    local due = redis.call('ZSCORE', due_key(record), lease) or now
+    local live = is_live(record)
+    redis.call('ZREM', base .. 'due:' .. record.pr, lease)
+    write(key, record, 'em', record.em and record.em .. ' ' .. id or id)
+    if live then
+      close_lease(lease, record, 'emergency', event, true)
+      if room > 0 then
+        room = room - 1
+        claims[#claims + 1] = take(lease, record)
+      end
+    else
+      -- Closing already: urgent from now on. Who holds it keeps it; what waits for its upstream's expiry has nothing else to wait for.
+      redis.call('ZADD', due_key(record), due, lease)
+      if record.fe then redis.call('HINCRBY', KEYS[1], 'failed', 1) end
+    end
+  end
+end
+redis.call('HINCRBY', KEYS[1], 'matched', matched)
+redis.call('HSET', KEYS[1], 'cursor', cursor, 'over', over)
+if matched > #claims then redis.call('PUBLISH', 'mf:due', id) end
+return { cursor == 'done' and 1 or 0, claims }

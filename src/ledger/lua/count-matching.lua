@@ -1,0 +1,24 @@
+#!lua flags=no-writes
+-- One page of what a selector covers in this partition, changing nothing.
+-- key: providers
+-- args: selector size:number cursor
+-- answer: next cursor or 'done', provider, leases, latest expiry, ...
+-- event: none
+-- include: match
+local wanted = cjson.decode(selector)
+local counts = {}
+local ids, next_cursor = page_of(cursor, size)
+for _, lease in ipairs(ids) do
+  local record = read(base .. 'lease:' .. lease)
+  if record and record.s ~= 'r' and record.s ~= 'e' and matches(record, wanted) then
+    local count = counts[record.pr] or { 0, 0 }
+    counts[record.pr] = { count[1] + 1, math.max(count[2], tonumber(record.xa)) }
+  end
+end
+local answer = { next_cursor }
+for provider, count in pairs(counts) do
+  answer[#answer + 1] = provider
+  answer[#answer + 1] = count[1]
+  answer[#answer + 1] = count[2]
+end
+return answer

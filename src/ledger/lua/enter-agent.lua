@@ -1,0 +1,13 @@
+#!lua
+-- Counts a live lease of an agent, whatever partition it is in, at the agent's own. The score is when it is over at the latest, so that
+-- a place that nobody gave back heals by itself.
+-- key: agent-live
+-- args: lease over_at:number limit:number
+-- answer: 1 | 0 when the agent is at its limit
+-- event: none
+-- include: clock
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZSCORE', KEYS[1], lease) then return 1 end
+if redis.call('ZCARD', KEYS[1]) >= limit then return 0 end
+redis.call('ZADD', KEYS[1], over_at, lease)
+return 1

@@ -1,0 +1,39 @@
+#!lua flags=allow-oom
+-- Writes a freeze ('F') or the tombstone of a thaw ('T') into this partition. The highest generation wins, so that it may be repeated
+-- and applied in any order.
+-- key: freezes
+-- args: id kind generation:number json shape event type
+-- rest: fields
+-- answer: 1 | 0 when it is there already, or something newer is
+-- event: freeze.set | freeze.thawed, in the freeze's own partition
+-- include: event
+local was = redis.call('HGET', KEYS[1], '#' .. id)
+if was and tonumber(string.match(was, '^%a(%d+)')) >= generation then return 0 end
+for i = rest, #ARGV do
+  local ids = {}
+  for one in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '%S+') do
+    if one ~= id then ids[#ids + 1] = one end
+  end
+  if kind == 'F' then ids[#ids + 1] = id end
+  if #ids > 0 then
+    redis.call('HSET', KEYS[1], ARGV[i], table.concat(ids, ' '))
+  else
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  end
+end
+local was_live = was and string.sub(was, 1, 1) == 'F'
+if kind == 'F' and not was_live then
+  redis.call('HINCRBY', KEYS[1], 'live', 1)
+elseif kind == 'T' and was_live then
+  redis.call('HINCRBY', KEYS[1], 'live', -1)
+end
+redis.call('HSET', KEYS[1], '#' .. id, kind .. string.format('%.0f', generation) .. ' ' .. json)
+-- A combination of dimensions that was ever frozen costs a lookup only while some freeze is in force.
+if kind == 'F' and shape ~= '' then
+  local shapes = redis.call('HGET', KEYS[1], 'shapes') or ''
+  if not string.find(' ' .. shapes .. ' ', ' ' .. shape .. ' ', 1, true) then
+    redis.call('HSET', KEYS[1], 'shapes', shapes == '' and shape or shapes .. ' ' .. shape)
+  end
+end
+if event ~= '' then tell(type, event) end
+return 1

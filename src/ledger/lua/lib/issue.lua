@@ -1,0 +1,133 @@
+-- include: clock event freeze close
+-- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
+local SUPERSEDED = 'superseded'
+
+local function split_binding(bindings, instance)
+  -- `*` any copy, `=<instance>` that copy, `?` the first copy that comes. Answers whether it may, and the bindings if one was made.
+  if bindings == '*' then return true end
+  local free
+  for one in string.gmatch(bindings, '%S+') do
+    if one == '*' or (instance ~= '' and one == '=' .. instance) then return true end
+    if one == '?' then free = true end
+  end
+  if not free or instance == '' then return false end
+  return true, (string.gsub(bindings, '%?', '=' .. string.gsub(instance, '%%', '%%%%'), 1))
+end
+
+local function issue(state)
+  -- A lost reply is asked for again: the same id has the same answer.
+  local known = redis.call('HMGET', KEYS[1], 't', 'a', 'ia', 'xa', 'ru', 'mu', 'wd')
+  if known[1] then
+    if known[1] ~= task or known[2] ~= agent then return { 'conflict' } end
+    if known[7] then return { 'quota', 'leases of this agent' } end
+    return { 'ok', tonumber(known[3]), tonumber(known[4]), tonumber(known[5]), tonumber(known[6]), '', {} }
+  end
+
+  local task_key = base .. 'task:' .. task
+  local count_field = 'c:' .. access
+  local live_field = 'L:' .. agent
+  local role_field = 'R:' .. role
+  local record = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'A:' .. agent, 'fz', 'or', 'hu', role_field, 'cv', 'ob', count_field,
+    live_field, 'ec')
+  if not record[1] then return { 'not_found' } end
+  if record[1] ~= 'active' then return { 'ended', record[1] } end
+  local deadline = tonumber(record[4])
+  if now >= deadline then return { 'ended', 'expired' } end
+  local root_key, cv, ob, count, live = task_key, record[10], record[11], record[12], record[13]
+  if record[3] ~= task then
+    root_key = base .. 'task:' .. record[3]
+    for id in string.gmatch(record[2], '%S+') do
+      local above = redis.call('HGET', base .. 'task:' .. id, 's')
+      if above ~= 'active' then return { 'ended', above or 'revoked' } end
+    end
+    local root = redis.call('HMGET', root_key, 'cv', 'ob', count_field, live_field)
+    cv, ob, count, live = root[1], root[2], root[3], root[4]
+  end
+
+  local may, bindings = false, nil
+  if record[5] then may, bindings = split_binding(record[5], instance) end
+  if not may then return { 'not_assigned' } end
+
+  if any_freeze() then
+    local by = frozen(with_task({ agent_token, role_token, provider_token, issuer_token, owner_token }, record[6]))
+    if by then return { 'frozen', by } end
+  end
+
+  if cv ~= context_version or (ob or '') ~= obtained then return { 'stale' } end
+  if counts ~= '' then
+    local got = redis.call('HMGET', root_key, 'c:read', 'c:write', 'c:escalate')
+    if counts ~= (got[1] or '0') .. ',' .. (got[2] or '0') .. ',' .. (got[3] or '0') then return { 'stale' } end
+  end
+
+  -- What this lease takes the place of does not count against it.
+  local replaced, freed = {}, 0
+  if supersedes ~= '' then
+    local old = read(base .. 'lease:' .. supersedes)
+    if not old or old.a ~= agent or old.t ~= task or not is_live(old) then return { 'conflict', 'the lease that it takes over from has ended' } end
+    replaced[1] = { supersedes, old }
+    freed = 1
+  end
+  if idempotency ~= '' then
+    local first = redis.call('GET', base .. 'idem:' .. idempotency)
+    if first and first ~= supersedes then
+      local old = read(base .. 'lease:' .. first)
+      if old and old.a == agent and is_live(old) then
+        replaced[#replaced + 1] = { first, old }
+        if old.t == task then freed = freed + 1 end
+      end
+    end
+  end
+  if per_task > 0 and redis.call('SCARD', task_key .. ':live') + redis.call('SCARD', task_key .. ':closing') - freed >= per_task then
+    return { 'quota', 'live leases of the task' }
+  end
+  if max_live >= 0 and tonumber(live or 0) - freed >= max_live then return { 'quota', 'live leases of this agent in the tree' } end
+  if max_leases >= 0 and tonumber(record[9] or 0) >= max_leases then return { 'quota', 'leases of this role in the task' } end
+  if outbox_full(outbox_limit) then return { 'outbox_full' } end
+
+  local renewable = math.min(now + life_ms, deadline)
+  if renewable_until > 0 then renewable = math.min(renewable, renewable_until) end
+  if renewable <= now then return { 'ended', 'nothing is left of the longest life of the lease that it renews' } end
+  local expires = math.min(now + ttl_ms, renewable)
+  local mint_until = now + mint_ms
+
+  -- From here on only writes.
+  local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', record[7], 'ro', role, 'pr', provider, 'ac', access, 'se',
+    sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', now, 'xa', expires, 'ru', renewable, 'mu', mint_until, 'cv', cv }
+  local n = #fields
+  if instance ~= '' then fields[n + 1], fields[n + 2], n = 'i', instance, n + 2 end
+  if record[8] then fields[n + 1], fields[n + 2], n = 'h', record[8], n + 2 end
+  if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
+  if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
+  local due = mint_until
+  if state == 'a' then
+    fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2
+    due = ends_use == '1' and expires + skew or expires
+  end
+  redis.call('HSET', KEYS[1], unpack(fields))
+  redis.call('SADD', task_key .. ':live', lease)
+  redis.call('ZADD', base .. 'due:' .. provider, due, lease)
+  redis.call('SADD', base .. 'providers', provider)
+
+  local changed = ''
+  local tag = access .. ':' .. sensitivity
+  if not string.find(',' .. (ob or '') .. ',', ',' .. tag .. ',', 1, true) then
+    local all = { tag }
+    for one in string.gmatch(ob or '', '[^,]+') do all[#all + 1] = one end
+    table.sort(all)
+    changed = table.concat(all, ',')
+  end
+  local root_fields = { count_field, tonumber(count or 0) + 1, live_field, tonumber(live or 0) + 1 }
+  if changed ~= '' then root_fields[5], root_fields[6] = 'ob', changed end
+  redis.call('HSET', root_key, unpack(root_fields))
+  if max_leases >= 0 then redis.call('HINCRBY', task_key, role_field, 1) end
+  if bindings then redis.call('HSET', task_key, 'A:' .. agent, bindings) end
+
+  tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires)
+  local claims = {}
+  for i, old in ipairs(replaced) do
+    close_lease(old[1], old[2], SUPERSEDED, event, true)
+    claims[i] = take(old[1], old[2])
+  end
+  if idempotency ~= '' then redis.call('SET', base .. 'idem:' .. idempotency, lease, 'EX', idempotency_seconds) end
+  return { 'ok', now, expires, renewable, mint_until, changed, claims }
+end

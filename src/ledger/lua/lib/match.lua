@@ -1,0 +1,51 @@
+-- include: clock record
+-- Which leases a selector covers. `selector` is JSON: `{all}` or `{dims: {<dimension>: {raw: {<value>: 1}, tokens: {<token>: 1}}}}`.
+-- A lease is covered by its own values; by agent and task also through the tasks above it.
+local FIELDS = { agent = 'a', task = 't', role = 'ro', provider = 'pr', issuer = 'is', owner = 'o', human = 'h', orchestrator = 'or' }
+local task_tokens = {}
+
+local function tokens_of(task)
+  if not task_tokens[task] then task_tokens[task] = redis.call('HGET', base .. 'task:' .. task, 'fz') or '' end
+  return task_tokens[task]
+end
+
+local function covered(record, values, dimension)
+  local own = record[FIELDS[dimension]]
+  if own and values.raw[own] then return true end
+  if dimension ~= 'agent' and dimension ~= 'task' then return false end
+  for token in string.gmatch(tokens_of(record.t), '%S+') do
+    if values.tokens[token] then return true end
+  end
+  return false
+end
+
+local function matches(record, selector)
+  if selector.all then return true end
+  for dimension, values in pairs(selector.dims) do
+    if not covered(record, values, dimension) then return false end
+  end
+  return true
+end
+
+-- The next page of unsettled leases from `cursor`: `<queue> <provider> <scan cursor>`, empty to begin with; 'done' at the end.
+-- Queue `due` is walked before `urgent`, since leases only move from the first to the second.
+-- SCAN guarantees what was there all the time is seen, even while scores change.
+local function page_of(cursor, size)
+  local providers = redis.call('SMEMBERS', base .. 'providers')
+  table.sort(providers)
+  local queue, at, scan = string.match(cursor, '^(%S+) (%S+) (%S+)$')
+  if not queue then queue, at, scan = 'due', '', '0' end
+  for _, provider in ipairs(providers) do
+    if provider >= at then
+      if provider > at then scan = '0' end
+      local got = redis.call('ZSCAN', base .. queue .. ':' .. provider, scan, 'COUNT', size)
+      local ids = {}
+      for i = 1, #got[2], 2 do ids[#ids + 1] = got[2][i] end
+      if got[1] ~= '0' then return ids, queue .. ' ' .. provider .. ' ' .. got[1] end
+      -- A name after this one, and before any other.
+      return ids, queue .. ' ' .. provider .. '\1 0'
+    end
+  end
+  if queue == 'due' then return {}, 'urgent \1 0' end
+  return {}, 'done'
+end

@@ -1,0 +1,80 @@
+#!lua
+-- Creates a task, or a child after looking at every ancestor. The same id, or the same external id with the same body, answers what is there.
+-- key: task
+-- args: id parent digest external opener_kind opener_id opener_issuer intent classified confidence classification environment assignees
+--   envelope labels human external_id deadline:number heartbeat:number max_depth:number tokens event outbox_limit:number
+-- rest: bindings
+-- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'too_deep' 'frozen' 'outbox_full', detail
+-- event: task.opened
+-- include: clock record event lineage freeze
+local function answer(word, known, record)
+  local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
+  return { word, known, flat(record), root }
+end
+
+local same = read(KEYS[1])
+if same then
+  if same.dg ~= digest then return { 'conflict', 'the id is taken' } end
+  return answer('created', id, same)
+end
+if external ~= '' then
+  local known = redis.call('GET', base .. 'ext:' .. external)
+  local record = known and read(base .. 'task:' .. known)
+  if record then
+    if record.dg ~= digest then return { 'conflict', 'the external id is taken by a task with another body' } end
+    return answer('known', known, record)
+  end
+end
+
+local above
+local ancestors, depth, root, orchestrator = '', 0, id, opener_kind == 'orchestrator' and opener_id or ''
+if parent ~= '' then
+  above = read(base .. 'task:' .. parent)
+  if not above or above.s ~= 'active' or ended_above(above.an) or now >= tonumber(above.dl) then return { 'parent_ended' } end
+  depth = tonumber(above.de) + 1
+  if depth > max_depth then return { 'too_deep' } end
+  ancestors = above.an == '' and parent or (parent .. ' ' .. above.an)
+  root, orchestrator = above.rt, above['or']
+  deadline = math.min(deadline, tonumber(above.dl))
+  -- The human is inherited and cannot be changed.
+  if above.hu then human = above.hu end
+end
+-- A freeze covers a task through what is above it too.
+local all, seen = {}, {}
+for token in string.gmatch(tokens .. ' ' .. (above and above.fz or ''), '%S+') do
+  if not seen[token] then
+    seen[token] = true
+    all[#all + 1] = token
+  end
+end
+if any_freeze() then
+  local by = frozen(all)
+  if by then return { 'frozen', by } end
+end
+if outbox_full(outbox_limit) then return { 'outbox_full' } end
+
+local record = {}
+write(KEYS[1], record, 's', 'active', 'rt', root, 'an', ancestors, 'de', depth, 'ok', opener_kind, 'oi', opener_id, 'os', opener_issuer, 'or',
+  orchestrator, 'in', intent, 'cl', classified, 'co', confidence, 'ca', classification, 'en', environment, 'as', assignees, 'ev', envelope,
+  'la', labels, 'oa', now, 'dl', deadline, 'fz', table.concat(all, ' '), 'dg', digest)
+for i = rest, #ARGV, 2 do redis.call('HSET', KEYS[1], 'A:' .. ARGV[i], ARGV[i + 1]) end
+if parent ~= '' then
+  write(KEYS[1], record, 'pa', parent)
+  redis.call('SADD', base .. 'task:' .. parent .. ':children', id)
+else
+  write(KEYS[1], record, 'cv', 1)
+end
+if human ~= '' then write(KEYS[1], record, 'hu', human) end
+if external ~= '' then
+  write(KEYS[1], record, 'ex', external_id, 'eh', external)
+  redis.call('SET', base .. 'ext:' .. external, id)
+end
+local due = deadline
+if heartbeat > 0 then
+  write(KEYS[1], record, 'hb', heartbeat, 'hd', now + heartbeat * 1000, 'ht', now)
+  due = math.min(due, now + heartbeat * 1000)
+end
+redis.call('ZADD', base .. 'tasks:due', due, id)
+redis.call('ZADD', base .. 'tasks', 0, id)
+tell('task.opened', event)
+return answer('created', id, record)

@@ -1,0 +1,16 @@
+#!lua flags=no-writes
+-- What is due in this partition, so that claims go only where there is something to take.
+-- key: providers
+-- args:
+-- answer: now, due tasks, settled entries past their time, provider, due leases, ...
+-- event: none
+-- include: clock
+local answer = { now, redis.call('ZCOUNT', base .. 'tasks:due', '-inf', now), redis.call('ZCOUNT', base .. 'settled', '-inf', now) }
+for _, provider in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local due = redis.call('ZCOUNT', base .. 'due:' .. provider, '-inf', now) + redis.call('ZCOUNT', base .. 'urgent:' .. provider, '-inf', now)
+  if due > 0 then
+    answer[#answer + 1] = provider
+    answer[#answer + 1] = due
+  end
+end
+return answer

@@ -1,0 +1,31 @@
+#!lua
+-- Records the later expiry before the upstream is asked to extend. Being decided on current facts, it reaffirms the lease too.
+-- key: lease
+-- args: lease ttl_ms:number context_version obtained counts agent_token role_token provider_token issuer_token owner_token event
+--   outbox_limit:number skew:number
+-- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'outbox_full', detail
+-- event: lease.renewed
+-- include: clock record event lineage freeze
+local record = read(KEYS[1])
+if not record then return { 'not_found' } end
+if record.s ~= 'a' or now >= tonumber(record.xa) then return { 'closed' } end
+local got = redis.call('HMGET', base .. 'task:' .. record.t, 's', 'an', 'rt', 'dl', 'fz')
+if got[1] ~= 'active' then return { 'ended', got[1] or 'revoked' } end
+local above = ended_above(got[2])
+if above or now >= tonumber(got[4]) then return { 'ended', above or 'expired' } end
+if any_freeze() then
+  local by = frozen(with_task({ agent_token, role_token, provider_token, issuer_token, owner_token }, got[5]))
+  if by then return { 'frozen', by } end
+end
+local root = redis.call('HMGET', base .. 'task:' .. got[3], 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
+if root[1] ~= context_version or (root[2] or '') ~= obtained then return { 'stale' } end
+if counts ~= '' and counts ~= (root[3] or '0') .. ',' .. (root[4] or '0') .. ',' .. (root[5] or '0') then return { 'stale' } end
+local most = math.min(tonumber(record.ru), tonumber(got[4]))
+if tonumber(record.xa) >= most then return { 'limit' } end
+if outbox_full(outbox_limit) then return { 'outbox_full' } end
+local expires = math.max(tonumber(record.xa), math.min(now + ttl_ms, most))
+write(KEYS[1], record, 'xa', expires, 'cv', context_version)
+erase(KEYS[1], record, 'rb')
+redis.call('ZADD', base .. 'due:' .. record.pr, record.xe and expires + skew or expires, lease)
+tell('lease.renewed', event, 'expires', expires)
+return { 'ok', flat(record) }

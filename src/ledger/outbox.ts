@@ -1,0 +1,120 @@
+import type { Cause, Event, EventType } from '../types.js'
+import { keys, partitionFor } from './keys.js'
+import type { Ledger, OutboxEntry } from './ledger.js'
+import { listOf, numberOf } from './reply.js'
+import { defineScript } from './script.js'
+import { partitionOfLease, partitionOfTask, partitionsOf, type Store } from './store.js'
+
+const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
+const holdScript = defineScript('hold-outbox', 'audit', ['reader', 'ttl_ms'])
+const confirmScript = defineScript('confirm-outbox', 'audit', ['reader', 'id', 'next'])
+
+/** Refusals kept per partition; older ones go. */
+const MOST_REFUSED = 1_000
+const COALESCE_MS = 1_000
+
+export interface EventCalls extends Pick<Ledger, 'record' | 'refuse' | 'outbox'> {
+  stop(): void
+}
+
+export function eventCalls(store: Store): EventCalls {
+  /** State: how often each code was refused since its last entry. */
+  const waiting = new Map<string, { event: Event; more: number; timer: NodeJS.Timeout }>()
+
+  const appendRefused = async (event: Event, times: number): Promise<void> => {
+    const key = keys.refused(partitionFor(event.id, store.options.partitions))
+    const told = times > 1 ? { ...event, detail: { ...event.detail, times } } : event
+    await store
+      .ask((redis) => redis.xadd(key, 'MAXLEN', '~', MOST_REFUSED, '*', 'type', event.type, 'event', JSON.stringify(told)))
+      .catch(() => undefined)
+  }
+
+  return {
+    record: async (event) => {
+      const args = { type: event.type, event: JSON.stringify(event), outbox_limit: store.outboxLimit }
+      const told = numberOf(await store.run(recordScript, keys.events(homeOf(store, event)), args))
+      return told === 1 ? { ok: true } : { ok: false, refused: 'outbox_full' }
+    },
+
+    refuse: async (event) => {
+      const code = event.code ?? event.type
+      const held = waiting.get(code)
+      if (held) {
+        held.more++
+        held.event = event
+        return
+      }
+      const timer = setTimeout(() => {
+        const last = waiting.get(code)
+        waiting.delete(code)
+        if (last && last.more > 0) void appendRefused(last.event, last.more)
+      }, COALESCE_MS).unref()
+      waiting.set(code, { event, more: 0, timer })
+      await appendRefused(event, 1)
+    },
+
+    outbox: {
+      hold: async (reader, ttlMs) => {
+        const held = await Promise.all(
+          partitionsOf(store).map((partition) => store.run(holdScript, keys.audit(partition), { reader, ttl_ms: ttlMs })),
+        )
+        return held.flatMap((answer, partition) => (numberOf(answer) === 1 ? [partition] : []))
+      },
+      read: async (partition, count) => {
+        const entries = await store.ask((redis) => redis.xrange(keys.events(partition), '-', '+', 'COUNT', count))
+        return entries.map((entry) => entryOf(partition, entry))
+      },
+      confirm: async (partition, reader, streamId) => {
+        const [ms = '0', count = '0'] = streamId.split('-')
+        const args = { reader, id: streamId, next: `${ms}-${Number(count) + 1}` }
+        return numberOf(await store.run(confirmScript, keys.audit(partition), args)) === 1
+      },
+      length: async () => {
+        const lengths = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.xlen(keys.events(partition)))))
+        return lengths.reduce((total, length) => total + length, 0)
+      },
+    },
+
+    stop: () => {
+      for (const { timer } of waiting.values()) clearTimeout(timer)
+    },
+  }
+}
+
+/** With what it tells of, where that has a partition. */
+function homeOf(store: Store, event: Event): number {
+  const ofTask = event.task === undefined ? undefined : partitionOfTask(store, event.task)
+  const ofLease = event.lease === undefined ? undefined : partitionOfLease(store, event.lease)
+  return ofTask ?? ofLease ?? partitionFor(event.id, store.options.partitions)
+}
+
+/** What only the script knew wins over what the broker said before. */
+function entryOf(partition: number, entry: unknown): OutboxEntry {
+  const [streamId, list] = listOf(entry) as [string, string[]]
+  const fields: Record<string, string | undefined> = {}
+  for (let i = 0; i < list.length; i += 2) fields[list[i] ?? ''] = list[i + 1]
+  const { type, event: json = '{}', sub, task, lease, role, provider, cause, code, ...small } = fields
+  const event = JSON.parse(json) as Event
+  const known = Object.fromEntries(Object.entries({ task, lease, role, provider, code }).filter(([, value]) => value !== undefined))
+  const { agent, expires, attempts, state } = small
+  const facts = {
+    ...(agent !== undefined && { agent }),
+    ...(state !== undefined && { state }),
+    ...(expires !== undefined && { expires_at: Number(expires) }),
+    ...(attempts !== undefined && { attempts: Number(attempts) }),
+  }
+  const detail = { ...event.detail, ...facts }
+  return {
+    partition,
+    streamId,
+    event: {
+      ...event,
+      ...known,
+      id: sub === undefined ? event.id : `${event.id}:${sub}`,
+      type: (type ?? event.type) as EventType,
+      cause: (cause as Cause | undefined) ?? event.cause,
+      detail: Object.keys(detail).length > 0 ? detail : undefined,
+      at: Number(streamId.split('-')[0]),
+    },
+  }
+}

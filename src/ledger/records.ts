@@ -1,0 +1,124 @@
+import type { Access, Assignee, Cause, Claim, Handle, Lease, LeaseState, Revocation, Scope, Sensitivity, Task, TaskState } from '../types.js'
+import type { NewTask, TaskChange } from './ledger.js'
+import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
+
+/**
+ * The records' hashes. Their field names are short because Redis stores them with each record; this file and the scripts are the only
+ * ones that know them. `docs/storage.md` has the whole list.
+ */
+const STATES: Record<string, LeaseState> = { p: 'pending', a: 'active', c: 'closing', r: 'revoked', e: 'expired' }
+
+export function leaseStateOf(letter: string): LeaseState {
+  const state = STATES[letter]
+  if (!state) throw new Error(`the ledger holds a lease of unknown state "${letter}"`)
+  return state
+}
+
+export function leaseOf(id: string, fields: Record<string, string>): Lease {
+  const get = (name: string): string => fields[name] ?? ''
+  const time = (name: string): number | undefined => (fields[name] === undefined ? undefined : Number(fields[name]))
+  return {
+    id,
+    task: get('t'),
+    state: leaseStateOf(get('s')),
+    agent: get('a'),
+    instance: fields.i === undefined ? undefined : decodeURIComponent(fields.i),
+    owner: get('o'),
+    issuer: get('is'),
+    orchestrator: get('or'),
+    human: fields.h,
+    role: get('ro'),
+    provider: get('pr'),
+    access: get('ac') as Access,
+    sensitivity: get('se') as Sensitivity,
+    scope: JSON.parse(fields.sc ?? '{}') as Scope,
+    handle: JSON.parse(fields.ha ?? '{}') as Handle,
+    revocation: get('rv') as Revocation,
+    residualSeconds: Number(get('rs')),
+    expiryEndsUse: fields.xe === '1',
+    issuedAt: Number(get('ia')),
+    expiresAt: Number(get('xa')),
+    renewableUntil: Number(get('ru')),
+    mintUntil: Number(get('mu')),
+    contextVersion: Number(get('cv')),
+    attempts: Number(fields.n ?? 0),
+    lastError: fields.le,
+    cause: fields.ca as Cause | undefined,
+    closedAt: time('cl'),
+    settledAt: time('st'),
+  }
+}
+
+/** Id, record, attempt, until -> claim. */
+export function claimOf(reply: unknown): Claim {
+  const [id, record, attempt, until] = listOf(reply)
+  return { lease: leaseOf(textOf(id), fieldsOf(record)), attempt: numberOf(attempt), until: numberOf(until) }
+}
+
+/** Task, its root's facts (context version, obtained, counts), and the state of an ancestor that ended. */
+export function taskOf(id: string, fields: Record<string, string>, root: unknown, endedAbove?: unknown): Task {
+  const get = (name: string): string => fields[name] ?? ''
+  const time = (name: string): number | undefined => (fields[name] === undefined ? undefined : Number(fields[name]))
+  const [version, obtained, reads, writes, escalations] = listOf(root).map(textOf)
+  return {
+    id,
+    root: get('rt'),
+    parent: fields.pa,
+    depth: Number(get('de')),
+    state: (endedAbove ? textOf(endedAbove) : get('s')) as TaskState,
+    openedBy: { kind: get('ok') as Task['openedBy']['kind'], id: get('oi'), issuer: get('os') },
+    intent: get('in'),
+    classified: fields.cl === '1',
+    confidence: Number(get('co')),
+    classification: get('ca') as Sensitivity,
+    environment: get('en'),
+    assignees: JSON.parse(get('as')) as Assignee[],
+    envelope: JSON.parse(get('ev')) as Task['envelope'],
+    labels: JSON.parse(get('la')) as Task['labels'],
+    human: fields.hu,
+    externalId: fields.ex,
+    openedAt: Number(get('oa')),
+    deadlineAt: Number(get('dl')),
+    heartbeatSeconds: time('hb'),
+    heartbeatDueAt: time('hd'),
+    endedAt: time('ea'),
+    reason: fields.re || undefined,
+    contextVersion: Number(version),
+    obtained: obtained ? obtained.split(',') : [],
+    counts: { read: Number(reads || 0), write: Number(writes || 0), escalate: Number(escalations || 0) },
+  }
+}
+
+/** What a change of context writes. */
+export function changeFields(change: TaskChange): string[] {
+  const fields: string[] = []
+  const put = (name: string, value: string | undefined) => value !== undefined && fields.push(name, value)
+  put('in', change.intent)
+  put('cl', change.classified === undefined ? undefined : flag(change.classified))
+  put('co', change.confidence?.toString())
+  put('ca', change.classification)
+  put('en', change.environment)
+  put('la', change.labels && JSON.stringify(change.labels))
+  return fields
+}
+
+export const flag = (value: boolean): string => (value ? '1' : '0')
+
+/**
+ * Which copies of each agent may act, for the scripts: `*` any, `=<instance>` that one, `?` the first that comes; percent-encoded,
+ * separated by spaces.
+ */
+export function bindingsOf(assignees: NewTask['assignees']): string[] {
+  const bindings = new Map<string, string[]>()
+  for (const { agent, instance, bindInstance } of assignees) {
+    const binding = instance !== undefined ? `=${encodeURIComponent(instance)}` : bindInstance ? '?' : '*'
+    bindings.set(agent, [...(bindings.get(agent) ?? []), binding])
+  }
+  return [...bindings].flatMap(([agent, list]) => [agent, list.join(' ')])
+}
+
+/** Sorted, so that equal facts are equal text. */
+export const obtainedText = (obtained: readonly string[]): string => (obtained.length === 0 ? '' : [...obtained].sort().join(','))
+
+export const countsText = (counts: Readonly<Record<Access, number>> | undefined): string =>
+  counts ? `${counts.read},${counts.write},${counts.escalate}` : ''

@@ -1,0 +1,155 @@
+import { randomInt } from 'node:crypto'
+import pLimit from 'p-limit'
+import type { Claim, EmergencyRevocation, Selector } from '../types.js'
+import { keys, newId, partitionOf } from './keys.js'
+import type { Ledger } from './ledger.js'
+import { claimOf } from './records.js'
+import { listOf, numberOf, textOf } from './reply.js'
+import { defineScript } from './script.js'
+import { matcherOf } from './selectors.js'
+import { internalEvent, partitionsOf, type Store } from './store.js'
+
+const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'event'])
+const closeMatching = defineScript('close-matching', 'progress', ['id', 'selector', 'size', 'room', 'event', 'skew', 'visibility'])
+const countMatching = defineScript('count-matching', 'providers', ['selector', 'size', 'cursor'])
+const finishScript = defineScript('finish-revocation', 'revocation', ['id', 'sums', 'event', 'retention'])
+
+/** Leases that one step looks at in one partition, and partitions at once: what else goes on waits for no more than these. */
+const PAGE = 200
+const PAGES_AT_ONCE = 4
+/** Of all partitions, to be driven by whoever took the step; the rest is due at once. */
+const MOST_CLAIMS = 256
+/** A report is read the day after. */
+const REPORT_SECONDS = 7 * 86_400
+
+type RevocationCalls = Pick<Ledger, 'match' | 'openRevocation' | 'revocation' | 'advanceRevocation' | 'openRevocations'>
+
+interface Home {
+  readonly partition: number
+  readonly fields: Record<string, string>
+  readonly selector: Selector
+}
+type Sums = Record<'matched' | 'revoked' | 'expired' | 'failed' | 'over', number>
+
+export function revocationCalls(store: Store): RevocationCalls {
+  const homeOf = async (id: string): Promise<Home | undefined> => {
+    const partition = partitionOf(id, 'revocation', store.options.partitions)
+    if (partition === undefined) return undefined
+    const fields = await store.ask((redis) => redis.hgetall(keys.revocation(partition, id)))
+    return fields.selector === undefined ? undefined : { partition, fields, selector: JSON.parse(fields.selector) as Selector }
+  }
+
+  const sumsOf = async (id: string, home: Home): Promise<Sums> => {
+    if (home.fields.sums !== undefined) return JSON.parse(home.fields.sums) as Sums
+    const each = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.hgetall(keys.progress(partition, id)))))
+    const sum = (name: string) => each.reduce((total, progress) => total + Number(progress[name] ?? 0), 0)
+    const over = Math.max(0, ...each.map((progress) => Number(progress.over ?? 0)))
+    return { matched: sum('matched'), revoked: sum('revoked'), expired: sum('expired'), failed: sum('failed'), over }
+  }
+
+  /** The last step: told once, by whoever finds that all is settled. */
+  const finish = async (id: string, home: Home): Promise<void> => {
+    const sums = await sumsOf(id, home)
+    if (sums.revoked + sums.expired < sums.matched) return
+    const { matched, revoked, expired } = sums
+    const event = JSON.stringify({ ...JSON.parse(internalEvent('revocation.finished')), detail: { revocation: id, matched, revoked, expired } })
+    await store.run(finishScript, keys.revocation(home.partition, id), { id, sums: JSON.stringify(sums), event, retention: REPORT_SECONDS })
+    await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.expire(keys.progress(partition, id), REPORT_SECONDS))))
+  }
+
+  return {
+    match: async (selector) => {
+      const matcher = matcherOf(selector)
+      const found = new Map<string, { provider: string; live: number; residualUntil?: number }>()
+      const limit = pLimit(PAGES_AT_ONCE)
+      const walk = async (partition: number): Promise<void> => {
+        for (let cursor = ''; cursor !== 'done'; ) {
+          const [next, ...counts] = listOf(await store.run(countMatching, keys.providers(partition), { selector: matcher, size: PAGE, cursor }))
+          cursor = textOf(next)
+          for (let i = 0; i < counts.length; i += 3) {
+            const provider = textOf(counts[i])
+            const before = found.get(provider)
+            const residualUntil = Math.max(before?.residualUntil ?? 0, numberOf(counts[i + 2]))
+            found.set(provider, { provider, live: (before?.live ?? 0) + numberOf(counts[i + 1]), residualUntil })
+          }
+        }
+      }
+      await Promise.all(partitionsOf(store).map((partition) => limit(walk, partition)))
+      return [...found.values()].sort((a, b) => (a.provider < b.provider ? -1 : 1))
+    },
+
+    openRevocation: async ({ selector, reason, by, freeze }, event) => {
+      matcherOf(selector)
+      const partition = randomInt(store.options.partitions)
+      const id = newId('revocation', partition)
+      const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', event: JSON.stringify(event) }
+      const startedAt = numberOf(await store.run(openScript, keys.revocation(partition, id), args))
+      return { id, selector, reason, by, startedAt, state: 'running', freeze, matched: 0, revoked: 0, expired: 0, pending: 0, failed: 0 }
+    },
+
+    revocation: async (id) => {
+      const home = await homeOf(id)
+      return home && report(id, home, await sumsOf(id, home))
+    },
+
+    advanceRevocation: async (id) => {
+      const home = await homeOf(id)
+      if (!home || home.fields.finished !== undefined) return { claims: [], done: true }
+      const { partitions, skewMarginMs, visibilityMs } = store.options
+      const args = {
+        id,
+        selector: matcherOf(home.selector),
+        size: PAGE,
+        room: Math.max(1, Math.floor(MOST_CLAIMS / partitions)),
+        skew: skewMarginMs,
+        visibility: visibilityMs,
+      }
+      const limit = pLimit(PAGES_AT_ONCE)
+      const step = (partition: number) => store.run(closeMatching, keys.progress(partition, id), { ...args, event: internalEvent('lease.closing') })
+      const replies = await Promise.allSettled(partitionsOf(store).map((partition) => limit(step, partition)))
+      const claims: Claim[] = []
+      let done = true
+      let failure: unknown
+      for (const reply of replies) {
+        if (reply.status === 'rejected') {
+          done = false
+          failure = reply.reason
+          continue
+        }
+        const [over, taken] = listOf(reply.value)
+        done &&= numberOf(over) === 1
+        claims.push(...listOf(taken).map(claimOf))
+      }
+      if (failure !== undefined && claims.length === 0) throw failure
+      if (done) await finish(id, home)
+      return { claims, done }
+    },
+
+    openRevocations: async () => {
+      const open = await Promise.all(
+        partitionsOf(store).map((partition) => store.ask((redis) => redis.zrange(keys.revocations(partition), '0', '-1'))),
+      )
+      return open.flat()
+    },
+  }
+}
+
+function report(id: string, { fields, selector }: Home, sums: Sums): EmergencyRevocation {
+  const { matched, revoked, expired, failed } = sums
+  return {
+    id,
+    selector,
+    reason: fields.reason ?? '',
+    by: fields.by ?? '',
+    startedAt: Number(fields.at),
+    finishedAt: fields.finished === undefined ? undefined : Number(fields.finished),
+    state: fields.finished === undefined ? 'running' : 'finished',
+    freeze: fields.freeze || undefined,
+    matched,
+    revoked,
+    expired,
+    failed,
+    pending: Math.max(0, matched - revoked - expired - failed),
+    residualUntil: sums.over || undefined,
+  }
+}

@@ -1,0 +1,145 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { Redis } from 'ioredis'
+
+/**
+ * Lua scripts with typed, named arguments. Each file states its contract in its header:
+ *
+ *     #!lua flags=allow-oom
+ *     -- What it does, in a sentence or more.
+ *     -- key: lease
+ *     -- args: id event skew:number
+ *     -- rest: providers
+ *     -- answer: 0 | 1, record
+ *     -- event: lease.closing
+ *     -- include: clock record
+ *
+ * The arguments become Lua locals of these names; `:number` converts. `rest` names what may follow them, found in ARGV from
+ * index `rest` on. `include` takes in files of `lua/lib`, each once. A call whose names differ from the header's fails when its
+ * module is loaded, never at runtime.
+ */
+export interface Script<Arg extends string> {
+  readonly name: string
+  readonly source: string
+  readonly sha: string
+  /** Answer of the script as Redis sends it. */
+  run(redis: Redis, key: string, args: Readonly<Record<Arg, string | number>>, rest?: readonly (string | number)[]): Promise<unknown>
+}
+
+const FOLDER = new URL('./lua/', import.meta.url)
+const loaded = new Map<string, Script<never>>()
+
+/** Every script that some module defined, to be loaded ahead of use. */
+export function allScripts(): readonly Pick<Script<never>, 'source'>[] {
+  return [...loaded.values()]
+}
+
+export function defineScript<const Arg extends string>(
+  name: string,
+  key: string,
+  args: readonly Arg[],
+  options: { rest?: string; folder?: URL } = {},
+): Script<Arg> {
+  const folder = options.folder ?? FOLDER
+  const { header, body, shebang } = parse(readFileSync(new URL(`${name}.lua`, folder), 'utf8'), name)
+  expectSame(name, 'key', [key], header.key)
+  expectSame(
+    name,
+    'args',
+    args,
+    header.args.map((arg) => arg.name),
+  )
+  expectSame(name, 'rest', options.rest ? [options.rest] : [], header.rest)
+  for (const told of ['answer', 'event'] as const) if (!header[told]) throw new Error(`ledger script ${name}: its header has no "${told}:" line`)
+
+  const source = [shebang, prologue(header), ...includes(header.include, folder, new Set()), body].join('\n')
+  const sha = createHash('sha1').update(source).digest('hex')
+  const script: Script<Arg> = {
+    name,
+    source,
+    sha,
+    run: async (redis, keyName, values, rest) => {
+      const argv: (string | number)[] = []
+      for (const arg of args) {
+        const value = values[arg]
+        if (value === undefined) throw new Error(`ledger script ${name}: argument "${arg}" is missing`)
+        argv.push(value)
+      }
+      if (rest) argv.push(...rest)
+      try {
+        return await redis.evalsha(sha, 1, keyName, ...argv)
+      } catch (error) {
+        // A restarted or flushed Redis has forgotten its scripts; EVAL teaches it again.
+        if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error
+        return await redis.eval(source, 1, keyName, ...argv)
+      }
+    },
+  }
+  loaded.set(name, script)
+  return script
+}
+
+interface Header {
+  readonly key: string[]
+  readonly args: { name: string; number: boolean }[]
+  readonly rest: string[]
+  readonly answer: string
+  readonly event: string
+  readonly include: string[]
+}
+
+function parse(text: string, name: string): { header: Header; body: string; shebang: string } {
+  const lines = text.split('\n')
+  const shebang = lines.shift() ?? ''
+  if (!shebang.startsWith('#!lua')) throw new Error(`ledger script ${name}: its first line must be "#!lua", with its flags`)
+  const fields = new Map<string, string>()
+  let line = lines[0]
+  let field = ''
+  while (line?.startsWith('--')) {
+    const [, label, text] = /^-- (key|args|rest|answer|event|include): ?(.*)$/.exec(line) ?? []
+    if (label) field = label
+    if (field) fields.set(field, `${fields.get(field) ?? ''} ${text ?? line.slice(2)}`.trim())
+    lines.shift()
+    line = lines[0]
+  }
+  const words = (label: string) => (fields.get(label) ?? '').split(/\s+/).filter(Boolean)
+  const args = words('args').map((word) => {
+    const [arg = '', type] = word.split(':')
+    return { name: arg, number: type === 'number' }
+  })
+  const header = {
+    key: words('key'),
+    args,
+    rest: words('rest'),
+    answer: fields.get('answer') ?? '',
+    event: fields.get('event') ?? '',
+    include: words('include'),
+  }
+  return { header, body: lines.join('\n'), shebang }
+}
+
+function prologue({ args, rest }: Header): string {
+  const lines = []
+  if (args.length > 0) {
+    const values = args.map((arg, index) => (arg.number ? `tonumber(ARGV[${index + 1}])` : `ARGV[${index + 1}]`))
+    lines.push(`local ${args.map((arg) => arg.name).join(', ')} = ${values.join(', ')}`)
+  }
+  if (rest.length > 0) lines.push(`local rest = ${args.length + 1}`)
+  return lines.join('\n')
+}
+
+/** The text of the libraries, each after what it needs itself. */
+function includes(names: readonly string[], folder: URL, seen: Set<string>): string[] {
+  return names.flatMap((name) => {
+    if (seen.has(name)) return []
+    seen.add(name)
+    const text = readFileSync(new URL(`lib/${name}.lua`, folder), 'utf8')
+    const needs = /^-- include: (.*)$/m.exec(text)?.[1]?.split(/\s+/) ?? []
+    return [...includes(needs, folder, seen), text]
+  })
+}
+
+function expectSame(name: string, what: string, called: readonly string[], stated: readonly string[]): void {
+  if (called.join(' ') === stated.join(' ')) return
+  throw new Error(`ledger script ${name}: its header states ${what} "${stated.join(' ')}", it is called with "${called.join(' ')}"`)
+}

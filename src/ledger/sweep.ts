@@ -1,0 +1,120 @@
+import type { Claim } from '../types.js'
+import { keys } from './keys.js'
+import { leaveAgent } from './leases.js'
+import type { Ledger } from './ledger.js'
+import { claimOf } from './records.js'
+import { listOf, numberOf, textOf } from './reply.js'
+import { defineScript } from './script.js'
+import { internalEvent, partitionsOf, type Store } from './store.js'
+
+const peekScript = defineScript('peek', 'providers', [])
+const sweepScript = defineScript('sweep', 'sweep', ['gap_ms'])
+const claimScript = defineScript(
+  'claim',
+  'providers',
+  ['outage_from', 'outage_to', 'most_tasks', 'most_checks', 'budget', 'skew', 'visibility', 'retention', 'event'],
+  { rest: 'capacities' },
+)
+
+/** Brokers sweep once a second; nobody sweeping for this long means that none was there, or no ledger. */
+const OUTAGE_GAP_MS = 10_000
+/** Of one partition in one step, so that nothing else waits for it. */
+const MOST_TASKS = 20
+const MOST_CHECKS = 50
+const CLOSE_BUDGET = 200
+
+type Swept = Awaited<ReturnType<Ledger['claim']>>
+
+export function sweepCalls(store: Store): Pick<Ledger, 'claim'> {
+  let turn = 0
+
+  return {
+    claim: async (capacity) => {
+      const sentAt = Date.now()
+      const [outage, peeked] = await Promise.all([
+        store.run(sweepScript, keys.sweep(0), { gap_ms: OUTAGE_GAP_MS }),
+        Promise.all(partitionsOf(store).map(async (partition) => ({ partition, due: await peek(store, partition) }))),
+      ])
+      const server = peeked.at(-1)?.due.now
+      if (server !== undefined) store.clock.sync(server, sentAt)
+      const [outageFrom, outageTo] = listOf(outage).map(numberOf)
+
+      // Another partition begins each time, so that none is always last.
+      turn = (turn + 1) % peeked.length
+      const shares = share([...peeked.slice(turn), ...peeked.slice(0, turn)], capacity)
+      const args = {
+        outage_from: outageFrom ?? 0,
+        outage_to: outageTo ?? 0,
+        most_tasks: MOST_TASKS,
+        most_checks: MOST_CHECKS,
+        budget: CLOSE_BUDGET,
+        skew: store.options.skewMarginMs,
+        visibility: store.options.visibilityMs,
+        retention: store.options.settledRetentionSeconds,
+      }
+      const event = () => internalEvent('lease.closing')
+      const replies = await Promise.allSettled(
+        shares.map(({ partition, rooms }) => store.run(claimScript, keys.providers(partition), { ...args, event: event() }, rooms)),
+      )
+      const answers = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
+      const failed = replies.find((reply) => reply.status === 'rejected')
+      // What was claimed must reach its caller, even where another partition failed.
+      if (failed && answers.length === 0) throw failed.reason
+      return swept(store, answers)
+    },
+  }
+}
+
+function swept(store: Store, answers: unknown[][]): Swept {
+  const claims: Claim[] = []
+  const expired: { lease: string; provider: string }[] = []
+  let ended = 0
+  let oldest = 0
+  let more = false
+  for (const [claimed, over, tasks, due, left] of answers) {
+    claims.push(...listOf(claimed).map(claimOf))
+    for (const one of listOf(over)) {
+      const [lease, provider, agent] = listOf(one).map(textOf)
+      expired.push({ lease: lease ?? '', provider: provider ?? '' })
+      leaveAgent(store, agent ?? '', lease ?? '')
+    }
+    ended += numberOf(tasks)
+    const since = numberOf(due)
+    if (since > 0 && (oldest === 0 || since < oldest)) oldest = since
+    // A task that ended has leases due now, which this round did not look for.
+    more ||= numberOf(left) > 0 || numberOf(tasks) > 0
+  }
+  return { claims, ended, expired, lagMs: oldest > 0 ? Math.max(0, store.clock.now() - oldest) : 0, more }
+}
+
+interface Due {
+  readonly now: number
+  readonly tasks: number
+  readonly settled: number
+  readonly leases: readonly { provider: string; due: number }[]
+}
+
+async function peek(store: Store, partition: number): Promise<Due> {
+  const [now, tasks, settled, ...rest] = listOf(await store.run(peekScript, keys.providers(partition), {}))
+  const leases = []
+  for (let i = 0; i < rest.length; i += 2) leases.push({ provider: textOf(rest[i]), due: numberOf(rest[i + 1]) })
+  return { now: numberOf(now), tasks: numberOf(tasks), settled: numberOf(settled), leases }
+}
+
+/** Who may take how much: no provider gets more over all partitions than it has room for. One without room still closes and expires. */
+function share(
+  peeked: readonly { partition: number; due: Due }[],
+  capacity: ReadonlyMap<string, number>,
+): { partition: number; rooms: (string | number)[] }[] {
+  const left = new Map(capacity)
+  return peeked.flatMap(({ partition, due }) => {
+    const rooms = due.leases.flatMap(({ provider, due: count }) => {
+      const room = left.get(provider)
+      if (room === undefined) return []
+      const mine = Math.max(0, Math.min(room, count))
+      left.set(provider, room - mine)
+      return [provider, mine]
+    })
+    return rooms.length > 0 || due.tasks > 0 || due.settled > 0 ? [{ partition, rooms }] : []
+  })
+}

@@ -1,0 +1,210 @@
+import { createHash, randomInt } from 'node:crypto'
+import type { Task, TaskEnd, TaskState } from '../types.js'
+import { hashed, keys, newId, partitionFor } from './keys.js'
+import type { Ledger, NewTask } from './ledger.js'
+import { bindingsOf, changeFields, claimOf, flag, leaseOf, taskOf } from './records.js'
+import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
+import { defineScript } from './script.js'
+import { token } from './selectors.js'
+import { partitionOfTask, type Store } from './store.js'
+
+const openTask = defineScript(
+  'open-task',
+  'task',
+  [
+    'id',
+    'parent',
+    'digest',
+    'external',
+    'opener_kind',
+    'opener_id',
+    'opener_issuer',
+    'intent',
+    'classified',
+    'confidence',
+    'classification',
+    'environment',
+    'assignees',
+    'envelope',
+    'labels',
+    'human',
+    'external_id',
+    'deadline',
+    'heartbeat',
+    'max_depth',
+    'tokens',
+    'event',
+    'outbox_limit',
+  ],
+  { rest: 'bindings' },
+)
+const readTask = defineScript('read-task', 'task', [])
+const touchTask = defineScript('touch-task', 'task', ['id'])
+const changeTask = defineScript('change-task', 'task', ['id', 'review_ms', 'event'], { rest: 'fields' })
+const endTask = defineScript('end-task', 'task', ['id', 'state', 'cause', 'reason', 'budget', 'event', 'skew', 'visibility', 'retention'])
+
+/** How long a changed task's leases have to be reaffirmed. */
+const REVIEW_MS = 5_000
+/** Leases that one end closes and hands to its caller; the rest is due at once, for the sweepers. */
+const END_BUDGET = 200
+
+export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' | 'task' | 'touchTask' | 'changeTask' | 'endTask'> {
+  const { partitions, visibilityMs, skewMarginMs, settledRetentionSeconds } = store.options
+
+  const task: Ledger['task'] = async (id, options) => {
+    const cached = options?.fresh ? undefined : store.tasks.get(id)
+    if (cached) return cached
+    const partition = partitionOfTask(store, id)
+    if (partition === undefined) return undefined
+    const reply = await store.run(readTask, keys.task(partition, id), {})
+    if (!reply) {
+      store.tasks.delete(id)
+      return undefined
+    }
+    const [record, root, endedAbove] = listOf(reply)
+    return remember(store, taskOf(id, fieldsOf(record), root, endedAbove))
+  }
+
+  return {
+    newTaskId: (from) => {
+      if (from && 'parent' in from) return newId('task', partitionOfTask(store, from.parent) ?? 0)
+      return newId('task', from ? partitionFor(hashed(from.orchestrator, from.externalId), partitions) : randomInt(partitions))
+    },
+
+    openTask: async (task, event) => {
+      const partition = partitionOfTask(store, task.id)
+      if (partition === undefined) throw new RangeError(`"${task.id}" is no id of a task`)
+      if (task.parent !== undefined && partitionOfTask(store, task.parent) !== partition) return { ok: false, refused: 'parent_ended' }
+      await store.readyToIssue()
+      const reply = listOf(
+        await store.run(
+          openTask,
+          keys.task(partition, task.id),
+          {
+            id: task.id,
+            parent: task.parent ?? '',
+            digest: digestOf(task),
+            external: task.externalId === undefined ? '' : hashed(task.openedBy.kind, task.openedBy.id, task.parent ?? '', task.externalId),
+            opener_kind: task.openedBy.kind,
+            opener_id: task.openedBy.id,
+            opener_issuer: task.openedBy.issuer,
+            intent: task.intent,
+            classified: flag(task.classified),
+            confidence: task.confidence,
+            classification: task.classification,
+            environment: task.environment,
+            assignees: JSON.stringify(task.assignees),
+            envelope: JSON.stringify(task.envelope),
+            labels: JSON.stringify(task.labels),
+            human: task.human ?? '',
+            external_id: task.externalId ?? '',
+            deadline: task.deadlineAt,
+            heartbeat: task.heartbeatSeconds ?? 0,
+            max_depth: task.maxDepth,
+            tokens: tokensOf(task),
+            event: JSON.stringify(event),
+            outbox_limit: store.outboxLimit,
+          },
+          bindingsOf(task.assignees),
+        ),
+      )
+      const word = textOf(reply[0])
+      if (word !== 'created' && word !== 'known') return { ok: false, refused: refusalOf(word), detail: textOf(reply[1]) || undefined }
+      const opened = remember(store, taskOf(textOf(reply[1]), fieldsOf(reply[2]), reply[3]))
+      return { ok: true, task: opened, created: word === 'created' }
+    },
+
+    task,
+
+    touchTask: async (id) => {
+      const partition = partitionOfTask(store, id)
+      const reply = partition === undefined ? undefined : await store.run(touchTask, keys.task(partition, id), { id })
+      if (!reply) return { ok: false, refused: 'not_found' }
+      const [state, due] = listOf(reply)
+      const touched = { state: textOf(state) as TaskState, heartbeatDueAt: numberOf(due) || undefined }
+      const cached = store.tasks.get(id)
+      if (cached) remember(store, { ...cached, ...touched })
+      return { ok: true, ...touched }
+    },
+
+    changeTask: async (id, change, event) => {
+      const partition = partitionOfTask(store, id)
+      if (partition === undefined) return { ok: false, refused: 'not_found' }
+      store.tasks.delete(id)
+      const args = { id, review_ms: REVIEW_MS, event: JSON.stringify(event) }
+      const [word, record, root, live] = listOf(await store.run(changeTask, keys.task(partition, id), args, changeFields(change)))
+      store.tasks.delete(id)
+      if (word !== 'ok') return { ok: false, refused: word === 'ended' ? 'ended' : 'not_found' }
+      const leases = listOf(live).map((one) => {
+        const [lease, fields] = listOf(one)
+        return leaseOf(textOf(lease), fieldsOf(fields))
+      })
+      return { ok: true, task: remember(store, taskOf(id, fieldsOf(record), root)), live: leases }
+    },
+
+    endTask: async (id, end, event) => {
+      const partition = partitionOfTask(store, id)
+      if (partition === undefined) return { ok: false, refused: 'not_found' }
+      store.tasks.delete(id)
+      const reply = await store.run(endTask, keys.task(partition, id), {
+        id,
+        state: end.state,
+        cause: end.cause,
+        reason: end.reason ?? '',
+        budget: END_BUDGET,
+        event: JSON.stringify(event),
+        skew: skewMarginMs,
+        visibility: visibilityMs,
+        retention: settledRetentionSeconds,
+      })
+      store.tasks.delete(id)
+      if (!reply) return { ok: false, refused: 'not_found' }
+      const [state, first, closing, claims] = listOf(reply)
+      return {
+        ok: true,
+        state: textOf(state) as TaskEnd,
+        first: numberOf(first) === 1,
+        closing: numberOf(closing),
+        claims: listOf(claims).map(claimOf),
+      }
+    },
+  }
+}
+
+function remember(store: Store, task: Task): Task {
+  store.tasks.set(task.id, task)
+  return task
+}
+
+/** What a freeze may name a task by. What is above it adds its own, in the script. */
+function tokensOf({ id, openedBy, human }: NewTask): string {
+  const tokens = [token('task', id), token(openedBy.kind, openedBy.id)]
+  if (human !== undefined) tokens.push(token('human', human))
+  return tokens.join(' ')
+}
+
+/** Tells two bodies apart, whatever the order of their fields. */
+function digestOf({ id: _id, maxDepth: _maxDepth, ...body }: NewTask): string {
+  return createHash('sha256')
+    .update(JSON.stringify(sorted(body)))
+    .digest('base64url')
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, one]) => one !== undefined)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, one]) => [name, sorted(one)]),
+  )
+}
+
+type OpenRefusal = 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'outbox_full'
+const OPEN_REFUSALS: readonly string[] = ['conflict', 'frozen', 'parent_ended', 'too_deep', 'outbox_full'] satisfies OpenRefusal[]
+
+function refusalOf(word: string): OpenRefusal {
+  if (!OPEN_REFUSALS.includes(word)) throw new Error(`the ledger refused a task with "${word}"`)
+  return word as OpenRefusal
+}
