@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
@@ -44,6 +45,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.
 
 const program = new Command('mayfly')
   .description('Credentials that live exactly as long as the task.')
+  .version(versionOf(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8')))
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 approval pending, 5 unreachable.')
   .helpCommand(false)
 for (const command of [...clientCommands(shell), ...brokerCommands()]) program.addCommand(command, { hidden: command.name() === 'dev-issuer' })
@@ -163,6 +165,11 @@ function told(error: unknown): unknown {
   if (error instanceof Error && error.name === 'ConfigError')
     return new CommandError('config', error.message, 'every field is documented in config/mayfly.yaml')
   return error
+}
+
+function versionOf(packageJson: string): string {
+  const { version } = JSON.parse(packageJson) as { version: string }
+  return version
 }
 
 function port(text: string): number {

@@ -19,7 +19,9 @@ export async function doctor(path: string, env: Readonly<Record<string, string |
     config = await loadConfig(path, env)
   } catch (error) {
     const problems = error instanceof ConfigError ? error.problems : [messageOf(error)]
-    return problems.map((what) => ({ area: 'config', level: 'fail', what, mend: `mend it in ${path}; config/mayfly.yaml documents every field` }))
+    const mend = `mend ${path} first, then ask again: config/mayfly.yaml documents every field`
+    const last = problems.length - 1
+    return problems.map((what, index) => ({ area: 'config', level: 'fail', what, mend: index === last ? mend : undefined }))
   }
   const { roles, providers } = config
   const read: Finding = { area: 'config', level: 'ok', what: `${path}: ${providers.length} providers, ${roles.length} roles` }
