@@ -44,22 +44,24 @@ function readText(request: IncomingMessage): Promise<string> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let size = 0
-    request.on('data', (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       size += chunk.length
-      if (size > MAX_BODY_BYTES) {
-        request.pause()
-        reject(tooLarge())
-      } else chunks.push(chunk)
-    })
-    request.on('end', () => {
+      chunks.push(chunk)
+      if (size <= MAX_BODY_BYTES) return
+      request.off('data', take).pause()
+      reject(tooLarge())
+    }
+    request.on('data', take)
+    request.once('end', () => {
       const [first] = chunks
       const whole = first && chunks.length === 1 ? first : Buffer.concat(chunks)
       if (isUtf8(whole)) resolve(whole.toString('utf8'))
       else reject(new MayflyError('malformed', 'the body is not UTF-8'))
     })
-    const cut = () => reject(new MayflyError('malformed', 'the body ended early'))
-    request.on('error', cut)
-    request.on('close', cut)
+    // Comes after every request; an error is made only for the ones that were cut.
+    request.once('close', () => {
+      if (!request.readableEnded) reject(new MayflyError('malformed', 'the body ended early'))
+    })
   })
 }
 
