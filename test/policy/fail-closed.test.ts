@@ -35,16 +35,10 @@ describe('a policy that errs', () => {
   const permit = 'permit(principal, action, resource);'
 
   it('is a deny by overflow, where Cedar by itself allows', () => {
-    const { answer, library } = ask(
-      { permit, forbid: 'forbid(principal, action, resource) when { context.n + 1 > 5 };' },
-      { n: Number.MAX_SAFE_INTEGER },
-    )
-    expect(answer).toMatchObject({ decision: 'deny', policies: ['forbid'] })
-    const over = { permit, forbid: 'forbid(principal, action, resource) when { context.n * 9223372036854775807 > 5 };' }
-    const overflowing = ask(over, { n: 3 })
-    expect(overflowing.library()).toMatchObject({ type: 'success', response: { decision: 'allow', diagnostics: { reason: ['permit'] } } })
-    expect(overflowing.answer).toEqual({ error: expect.stringContaining('forbid: integer overflow') })
-    expect(library()).toMatchObject({ type: 'success' })
+    const forbid = 'forbid(principal, action, resource) when { context.n * 9223372036854775807 > 5 };'
+    const { answer, library } = ask({ permit, forbid }, { n: 3 })
+    expect(library()).toMatchObject({ type: 'success', response: { decision: 'allow', diagnostics: { reason: ['permit'] } } })
+    expect(answer).toEqual({ error: expect.stringContaining('forbid: integer overflow') })
   })
 
   it('is a deny by a missing entity, where Cedar by itself allows', () => {
