@@ -58,11 +58,10 @@ const UNREACHABLE =
   /Command timed out|Connection is closed|Stream isn't writeable|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|max retries per request/i
 
 export function asLedgerError(error: unknown): unknown {
-  if (error instanceof MayflyError || !(error instanceof Error)) return error
-  const text = error.message
+  if (error instanceof MayflyError) return error
+  const text = messageOf(error)
   // A script that fails inside says `ERR … OOM`, or the command's own error, depending on the version.
-  if (!UNABLE.test(text) && !UNREACHABLE.test(text) && error.name !== 'MaxRetriesPerRequestError' && !/\bOOM command not allowed/.test(text))
-    return error
+  if (!UNABLE.test(text) && !UNREACHABLE.test(text) && !/\bOOM command not allowed/.test(text)) return error
   return new MayflyError('ledger_unavailable', 'the ledger is unavailable', {
     retryAfterSeconds: RETRY_AFTER_SECONDS,
     internal: text.slice(0, 300),
@@ -71,5 +70,5 @@ export function asLedgerError(error: unknown): unknown {
 }
 
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error)
 }

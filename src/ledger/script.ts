@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
+import { messageOf } from './connection.js'
 
 /**
  * Lua scripts with typed, named arguments. Each file states its contract in its header:
@@ -70,7 +71,7 @@ export function defineScript<const Arg extends string>(
         return await redis.evalsha(sha, 1, keyName, ...argv)
       } catch (error) {
         // A restarted or flushed Redis has forgotten its scripts; EVAL teaches it again.
-        if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error
+        if (!messageOf(error).startsWith('NOSCRIPT')) throw error
         return await redis.eval(source, 1, keyName, ...argv)
       }
     },
