@@ -65,7 +65,11 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     throw error
   })
   const shared = { ledger, metrics, log, background }
-  let current = await furnish(config, shared)
+  let current = await furnish(config, shared).catch(async (error: unknown) => {
+    await ledger.disconnect()
+    await embedded?.stop()
+    throw error
+  })
   let draining = false
   let sweeper: Sweeper | undefined
   let audit: Audit | undefined

@@ -26,6 +26,7 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
     log.info(await broker.start(), 'listening')
     const watcher = watch([...config.files], { usePolling: true, interval: LOOK_EVERY_MS, ignoreInitial: true })
     const reload = oneAtATime(async () => {
+      if (stop.aborted) return
       try {
         const next = await loadConfig(path, env)
         await broker.reload(next)

@@ -13,19 +13,23 @@ export async function ledgerFindings({ ledger, instance, dataDir }: Config): Pro
   try {
     const redis = await connect(ledger.redis, () => {})
     try {
-      const problems = (await preflight(redis, { durability })).map(
-        ({ problem, mend }): Finding => ({ area: 'ledger', level: 'warn', what: problem, mend }),
-      )
-      await checkMeta(redis, { instance, partitions })
-      return problems.length > 0 ? problems : [{ area: 'ledger', level: 'ok', what: `Redis is fit for a ledger, durability ${durability}` }]
+      const problems = await preflight(redis, { durability })
+      const findings = problems.map(({ problem, mend }): Finding => ({ area: 'ledger', level: 'warn', what: problem, mend }))
+      const ill = await checkMeta(redis, { instance, partitions }).then(() => [], failures)
+      if (ill.length + findings.length > 0) return [...ill, ...findings]
+      return [{ area: 'ledger', level: 'ok', what: `Redis is fit for a ledger, durability ${durability}` }]
     } finally {
       redis.disconnect()
     }
   } catch (error) {
-    const { next, internal } = error instanceof MayflyError ? error.details : {}
-    const what = internal === undefined ? messageOf(error) : `${messageOf(error)} (${internal})`
-    return [{ area: 'ledger', level: 'fail', what, mend: next }]
+    return failures(error)
   }
+}
+
+function failures(error: unknown): Finding[] {
+  const { next, internal } = error instanceof MayflyError ? error.details : {}
+  const what = internal === undefined ? messageOf(error) : `${messageOf(error)} (${internal})`
+  return [{ area: 'ledger', level: 'fail', what, mend: next }]
 }
 
 /** It is started with the broker; here it is only asked whether it could be. */
