@@ -124,9 +124,9 @@ async function stopChild(child: ChildProcess): Promise<void> {
   child.ref()
   // SIGTERM makes it flush its append-only file.
   child.kill('SIGTERM')
-  const late = AbortSignal.timeout(STOP_MS)
-  late.addEventListener('abort', () => child.kill('SIGKILL'), { once: true })
+  const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
   await ended
+  clearTimeout(late)
 }
 
 function configOf({ folder, socketPath, pidFile }: { folder: string; socketPath: string; pidFile: string }): string {
@@ -175,9 +175,10 @@ async function answering(socketPath: string, folder: string): Promise<number | u
     protocol: 2,
     lazyConnect: true,
     retryStrategy: () => null,
-    commandTimeout: 2_000,
+    socketTimeout: 2_000,
     maxRetriesPerRequest: 0,
     enableReadyCheck: false,
+    disableClientInfo: true,
   })
   redis.on('error', () => undefined)
   try {
@@ -189,7 +190,8 @@ async function answering(socketPath: string, folder: string): Promise<number | u
   } catch {
     return undefined
   } finally {
-    redis.disconnect()
+    // To disconnect what never connected would wait two seconds for its socket to close.
+    if (redis.status !== 'end') redis.disconnect()
   }
 }
 
