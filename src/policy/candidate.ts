@@ -5,6 +5,8 @@ import type { Problem } from './problems.js'
 
 const TIMEOUT_MS = 30_000
 const MAX_HEAP_MB = 512
+/** Less than the main thread has: what is read here without overflowing can be read there. */
+const STACK_MB = 1
 
 /**
  * What is wrong with policies, without risk to the caller: they are read in a thread of their own, since a text that is nested deeply
@@ -32,7 +34,7 @@ export function problemsOf(options: PolicyOptions): Promise<Problem[]> {
 }
 
 function startWorker(workerData: PolicyOptions): Worker {
-  const settings = { workerData, resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB } }
+  const settings = { workerData, resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB, stackSizeMb: STACK_MB } }
   if (extname(import.meta.url) === '.js') return new Worker(new URL('./candidate-worker.js', import.meta.url), settings)
   // Not compiled: a thread does not take over how its parent reads TypeScript.
   const entry = JSON.stringify(new URL('./candidate-worker.ts', import.meta.url).href)

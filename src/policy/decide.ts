@@ -62,6 +62,8 @@ function limits(permits: readonly string[], { policies }: Rules): Pick<Decision,
 
 function decision(outcome: Decision['outcome'], ids: readonly string[], rules: Rules, obliged: Partial<Decision> = {}): Decision {
   const reasons = ids.flatMap((id) => rules.policies.get(id)?.obligations.reason ?? [])
+  // It is remembered and handed to many.
+  for (const list of [ids, reasons, obliged.stepUp]) Object.freeze(list)
   return Object.freeze({ outcome, policies: ids, reasons, ...obliged, policyVersion: rules.version, readsCounts: rules.readsCounts })
 }
 

@@ -49,7 +49,7 @@ export function preparePolicy(options: PolicyOptions): SyncPolicy {
         const prepared = actions.get(action)
         if (!prepared) return refusal('unknown action', nothing)
         const { form, rules } = prepared
-        if (!PRINCIPALS[familyOf(action)].includes(typeOf(principal))) return notTheirs(`${action} is not for an ${principal.kind}`, rules)
+        if (!PRINCIPALS[familyOf(action)].includes(typeOf(principal))) return notTheirs(`${action} is not for ${principal.kind}s`, rules)
         const question = form.ask(request)
         const key = keyOf(action, question)
         const known = memo.get(key)

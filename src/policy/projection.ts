@@ -23,6 +23,8 @@ export function projectionOf(action: Action, policies: readonly LoadedPolicy[], 
     // A record as a whole is all of its attributes.
     const below = path[0] === 'context' ? known.filter((one) => one.startsWith(`${path.join('.')}.`)) : []
     for (const one of [path, ...below.map((it) => it.split('.'))]) {
+      // What is not known in this action stays out, so that a policy which reads it here is not valid here.
+      if (!known.some((it) => it === one.join('.') || it.startsWith(`${one.join('.')}.`))) continue
       for (let length = 2; length <= one.length; length++) reads.add(one.slice(0, length).join('.'))
     }
   }

@@ -83,6 +83,33 @@ describe('a throw inside the engine', () => {
   })
 })
 
+describe('an engine that died', () => {
+  it('is replaced: the next question is answered', () => {
+    const deep = `permit(principal, action, resource) when { ${'('.repeat(200)}true${')'.repeat(200)} };`
+    const permit = { schema: SCHEMA, policies: { permit: 'permit(principal, action, resource);' } }
+    const { asked } = ask({}, { n: 1 })
+    const engine = new Engine(
+      new Map([
+        ['read', permit],
+        ['write', { schema: SCHEMA, policies: { deep } }],
+      ]),
+    )
+    expect(engine.evaluate(asked as never, 'read')).toMatchObject({ decision: 'allow' })
+    expect(engine.evaluate(asked as never, 'write')).toEqual({ error: expect.stringContaining('the engine threw: memory access out of bounds') })
+    expect(engine.evaluate(asked as never, 'read')).toMatchObject({ decision: 'allow' })
+  })
+})
+
+describe('an error of the engine', () => {
+  it('is a deny that is not remembered', () => {
+    const strange = obtain({ agent: { autonomy: 'free' as never } })
+    const { hits, misses } = { ...policy.memo }
+    for (let round = 0; round < 2; round++)
+      expect(policy.decide(strange)).toMatchObject({ outcome: 'deny', policies: [], error: expect.stringContaining('free') })
+    expect({ ...policy.memo }).toMatchObject({ hits, misses: misses + 2 })
+  })
+})
+
 describe('a request that must not reach the engine', () => {
   const LONE = 'x\ud800'
   it.each<[string, PolicyRequest]>([

@@ -163,6 +163,13 @@ describe('refused at load', () => {
     expect(problems(`@id("a") ${literal}`)).toContain('attributes are read from principal, resource and context directly')
   })
 
+  it('attributes that are known in one action and not in another that the policy covers', () => {
+    const text = '@id("a") forbid(principal, action, resource is Role) when { resource.level == 3 };'
+    expect(problems(text)).toMatch(/policies for (approve|freeze): .*level/)
+    const guarded = '@id("a") forbid(principal, action, resource is Role) when { action in Action::"obtain" && resource.level == 3 };'
+    expect(problems(guarded)).toBe('')
+  })
+
   it('a schema that does not fit what the broker sends', () => {
     const schema = sample.schema.replace('ttl: Long,', 'ttl: String,')
     const text = '@id("a") forbid(principal, action == Action::"read", resource) when { context.ttl == "1" };'
