@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import type { Action } from '../../src/policy/actions.js'
 import { newCedar } from '../../src/policy/cedar.js'
-import { Engine } from '../../src/policy/evaluate.js'
+import { Engine, type PreparedAction } from '../../src/policy/evaluate.js'
 import { openPolicy, type SyncPolicy } from '../../src/policy/index.js'
 import type { PolicyRequest } from '../../src/policy/policy.js'
 import { preparePolicy } from '../../src/policy/prepare.js'
@@ -89,14 +90,17 @@ describe('an engine that died', () => {
     const permit = { schema: SCHEMA, policies: { permit: 'permit(principal, action, resource);' } }
     const { asked } = ask({}, { n: 1 })
     const engine = new Engine(
-      new Map([
+      new Map<Action, PreparedAction>([
         ['read', permit],
         ['write', { schema: SCHEMA, policies: { deep } }],
       ]),
     )
     expect(engine.evaluate(asked as never, 'read')).toMatchObject({ decision: 'allow' })
-    expect(engine.evaluate(asked as never, 'write')).toEqual({ error: expect.stringContaining('the engine threw: memory access out of bounds') })
-    expect(engine.evaluate(asked as never, 'read')).toMatchObject({ decision: 'allow' })
+    // Where the first of these does not kill an instance that is kept, the next ones do.
+    for (let round = 0; round < 5; round++) {
+      expect(engine.evaluate(asked as never, 'write')).toEqual({ error: expect.stringContaining('the engine threw') })
+      expect(engine.evaluate(asked as never, 'read')).toMatchObject({ decision: 'allow' })
+    }
   })
 })
 
