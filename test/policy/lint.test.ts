@@ -218,7 +218,8 @@ describe('accepted', () => {
     ],
     [
       'consent together with a condition',
-      '@stepUp("sre-oncall") forbid(principal, action == Action::"read", resource) unless { !context.external && context.approval.groups.contains(Group::"sre-oncall") };',
+      `@stepUp("sre-oncall") forbid(principal, action == Action::"read", resource)
+       unless { !context.external && context.approval.groups.contains(Group::"sre-oncall") };`,
     ],
     [
       'consent to an operator',
