@@ -48,8 +48,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     startPinned(MEASURED, [process.execPath, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
       env,
       ready: (line) => {
-        const found = /"public":"http:\/\/[^"]*:(\d+)"/.exec(line)
-        return found ? Number(found[1]) : undefined
+        const [port, metricsPort] = ['public', 'metrics'].map((name) => new RegExp(`"${name}":"http://[^"]*:(\\d+)"`).exec(line)?.[1])
+        return port && metricsPort ? { port: Number(port), metricsPort: Number(metricsPort) } : undefined
       },
     })
   let broker = await startBroker()
@@ -65,7 +65,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       .sign(privateKey)
   const fleet: Fleet = {
     get port() {
-      return broker.answer
+      return broker.answer.port
     },
     get pid() {
       return broker.pid
@@ -80,12 +80,12 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       const ids: string[] = []
       let next = 0
       const worker = async () => {
-        for (let n = next++; n < count; n = next++) ids[n] = await openTask(broker.answer, flows, of(n))
+        for (let n = next++; n < count; n = next++) ids[n] = await openTask(broker.answer.port, flows, of(n))
       }
       await Promise.all(Array.from({ length: 16 }, worker))
       return ids
     },
-    metrics: async () => (await fetch(`http://127.0.0.1:${broker.answer}/metrics`)).text(),
+    metrics: async () => (await fetch(`http://127.0.0.1:${broker.answer.metricsPort}/metrics`)).text(),
     stopBroker: () => broker.stop(),
     async startBroker() {
       broker = await startBroker()
@@ -125,14 +125,14 @@ function yamlOf({ roles, ttlSeconds = 900, postgresUrl }: FleetOptions, folder: 
 version: 1
 instance: bench
 data_dir: ${folder}/data
-listeners: {public: {address: 127.0.0.1:0}}
+listeners: {public: {address: 127.0.0.1:0}, metrics: {address: 127.0.0.1:0}}
 ledger: {redis: env:REDIS_URL, durability: everysec}
 signing: {issuer: https://mayfly.example, keys: env:SIGNING}
 issuers:
   bench: {jwks: env:JWKS, issuer: "${ISSUER}", audience: mayfly}
 agents:
   - {id: "{sub}", match: {issuer: bench, sub: "agent-*"}, owner: bench@example.com, autonomy: scripted, team: platform}
-orchestrators: [{id: flows, match: {issuer: bench, sub: flows}, team: platform}]
+orchestrators: [{id: flows, match: {issuer: bench, sub: flows}, team: analytics}]
 operators: [{id: oncall, match: {issuer: bench, sub: oncall}, groups: [sre-oncall]}]
 providers:
   tokens: {type: jwt, verification: introspection}

@@ -62,7 +62,8 @@ export async function authorize(
       scope: narrowed.scope,
       tool: ask.tool === undefined ? undefined : { name: ask.tool, access: role.access },
       destination: ask.destination,
-      external: ask.destination !== undefined,
+      // Only an agent's own word says where it writes to, and that makes nothing inside.
+      external: true,
     },
   })
   if (decision.outcome !== 'allow') throw await no(notAllowed(decision), decision)

@@ -61,13 +61,14 @@ function orderedTask(house: House, opener: Orchestrator, ask: TaskAsk): NewTask 
   return { ...taskOf(house, opener, ask), assignees: ask.assignees, classified, confidence }
 }
 
-/** An agent's own word classifies nothing, and it opens no more than its configuration lets it. */
+/** An agent's own word classifies nothing, places it nowhere, and opens no more than its configuration lets it. */
 function ownTask(house: House, opener: Agent, ask: TaskAsk): NewTask {
   if (!opener.openTasks) throw new MayflyError('denied', 'this agent opens no tasks', { next: 'have an orchestrator open it' })
   const wider = envelopeOutside(house.roles, opener.openTasks, ask.envelope)
   if (wider) throw new MayflyError('outside_envelope', wider, { next: 'open it within the open_tasks envelope of the configuration' })
   const assignees = [{ agent: opener.id, instance: opener.instance }]
-  return { ...taskOf(house, opener, ask), human: undefined, assignees, classified: false, confidence: 0, classification: 'restricted' }
+  const strictest = { classified: false, confidence: 0, classification: 'restricted', environment: 'unknown', human: undefined } as const
+  return { ...taskOf(house, opener, ask), ...strictest, assignees }
 }
 
 function taskOf(house: House, opener: Orchestrator | Agent, ask: TaskAsk): Omit<NewTask, 'assignees' | 'classified' | 'confidence'> {

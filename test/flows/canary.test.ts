@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { type BrokerProcess, type Prepared, prepare, startBrokerProcess } from '../support/broker.js'
 import { find, formsOf } from '../support/canary.js'
@@ -16,7 +16,7 @@ let broker: BrokerProcess
 beforeAll(async () => {
   ;[postgres, redis, upstream] = await Promise.all([
     startPostgres(),
-    startRedis(['--appendonly', 'yes', '--appendfsync', 'always', '--slowlog-log-slower-than', '0', '--slowlog-max-len', '100000']),
+    startRedis(['appendonly yes', 'appendfsync always', 'slowlog-log-slower-than 0', 'slowlog-max-len 100000']),
     startRedis(),
   ])
   prepared = await prepare({
@@ -36,13 +36,13 @@ afterAll(async () => {
 
 /** Everything that is kept, told or visible from outside. */
 async function everyPlace(): Promise<Record<string, string>> {
-  const pids = [broker.pid, redis.pid, upstream.pid, ...Object.values(await postgresPids())]
+  const pids = [broker.pid, redis.pid(), upstream.pid(), ...Object.values(await postgresPids())]
   const slow = (await redis.client.call('SLOWLOG', 'GET', '100000')) as unknown[]
   return {
     'the log': broker.output(),
     'the events': readFileSync(join(prepared.folder, 'audit/events.jsonl'), 'utf8'),
-    'the metrics': String((await broker.call('GET', '/metrics', '')).body),
-    'the append-only file': filesBelow(redis.folder)
+    'the metrics': await (await fetch(`${broker.metricsUrl}/metrics`)).text(),
+    'the append-only file': filesBelow(dirname(redis.socketPath))
       .map((path) => readFileSync(path, 'latin1'))
       .join('\n'),
     'the slow log': JSON.stringify(slow),

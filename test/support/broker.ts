@@ -25,6 +25,7 @@ export interface Callers {
 /** A broker in this process, on real Redis and free loopback ports, for agents, orchestrators and operators whose tokens the test signs. */
 export interface TestBroker extends Prepared, Callers {
   readonly url: string
+  readonly metricsUrl: string
   readonly broker: Broker
   /** Lines that it logged, as text. */
   readonly logs: string[]
@@ -33,6 +34,7 @@ export interface TestBroker extends Prepared, Callers {
 /** A broker of its own process: what can be killed. */
 export interface BrokerProcess extends Callers {
   readonly url: string
+  readonly metricsUrl: string
   readonly pid: number
   /** All that it printed so far. */
   output(): string
@@ -100,11 +102,12 @@ export async function startTestBroker(options: TestBrokerOptions): Promise<TestB
   const logs: string[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => logs.push(line) })
   const broker = await createBroker(await loadConfig(prepared.configPath, prepared.env), { log, initLedger: true })
-  const { public: url } = await broker.start()
+  const { public: url, metrics: metricsUrl = '' } = await broker.start()
   return {
     ...prepared,
     ...callersOf(url, prepared),
     url,
+    metricsUrl,
     broker,
     logs,
     async stop() {
@@ -121,12 +124,12 @@ export async function startBrokerProcess(prepared: Prepared, options: { main?: s
   const child = spawn(process.execPath, [main, 'serve', '--config', prepared.configPath, '--init-ledger'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const ended = new Promise<NodeJS.Signals | null>((done) => child.once('exit', (_code, signal) => done(signal)))
   const said: string[] = []
-  const url = await new Promise<string>((found, failed) => {
+  const { url, metricsUrl } = await new Promise<{ url: string; metricsUrl: string }>((found, failed) => {
     for (const stream of [child.stdout, child.stderr])
       createInterface({ input: stream }).on('line', (line) => {
         said.push(line)
-        const listening = /"public":"([^"]+)"/.exec(line)
-        if (listening?.[1]) found(listening[1])
+        const [url, metricsUrl] = ['public', 'metrics'].map((name) => new RegExp(`"${name}":"([^"]+)"`).exec(line)?.[1])
+        if (url && metricsUrl) found({ url, metricsUrl })
       })
     child.once('exit', (code, signal) => failed(new Error(`the broker ended with ${code ?? signal}:\n${said.join('\n')}`)))
   })
@@ -136,6 +139,7 @@ export async function startBrokerProcess(prepared: Prepared, options: { main?: s
   }
   return {
     url,
+    metricsUrl,
     pid: child.pid ?? 0,
     output: () => said.join('\n'),
     ended,
@@ -206,7 +210,7 @@ function yamlOf(options: TestBrokerOptions, folder: string): string {
 version: 1
 instance: ${options.instance ?? 'test'}
 data_dir: ${folder}/data
-listeners: {public: {address: 127.0.0.1:0}}
+listeners: {public: {address: 127.0.0.1:0}, metrics: {address: 127.0.0.1:0}}
 ledger: {redis: env:REDIS_URL, durability: everysec}
 signing: {issuer: https://mayfly.test, keys: env:SIGNING}
 issuers:
@@ -217,7 +221,7 @@ agents:
   - {id: "copy-{sub}", match: ${match('copy-*')}, instance: run, owner: sre@example.com, autonomy: scripted, team: platform}
 orchestrators:
   - {id: flows, match: ${match('flows')}, team: platform}
-  - {id: other-flows, match: ${match('other-flows')}, team: platform}
+  - {id: other-flows, match: ${match('other-flows')}, team: analytics}
 operators:
   - {id: oncall, match: ${match('oncall')}, groups: [sre-oncall]}
   - {id: visitor, match: ${match('visitor')}, groups: [visitors]}
