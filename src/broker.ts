@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { pino } from 'pino'
 import { type Audit, startAudit } from './audit/audit.js'
@@ -70,6 +71,9 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     await embedded?.stop()
     throw error
   })
+  // Apart from the work that a drain waits for: a snapshot that was replaced waits for that work itself.
+  const retiring = createBackground(log)
+  const stopping = new AbortController()
   let draining = false
   let sweeper: Sweeper | undefined
   let audit: Audit | undefined
@@ -123,16 +127,20 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     async reload(next) {
       const before = current
       await refuseUnsafe(before.config, next, ledger)
-      current = await furnish(next, shared, before)
-      await ledger.record(event('config.reloaded', undefined, undefined, { detail: { policy: current.house.policy.version } }))
-      log.info({ policy: current.house.policy.version }, 'configuration reloaded')
-      background.run('retire', retire(before, current))
+      const after = await furnish(next, shared, before)
+      const { version } = after.house.policy
+      await ledger.record(event('config.reloaded', undefined, undefined, { detail: { policy: version } }))
+      current = after
+      log.info({ policy: version }, 'configuration reloaded')
+      retiring.run('retire', retire(before, after, stopping.signal))
     },
     async stop() {
       draining = true
       await Promise.all(listening.map((one) => one.close(DRAIN_MS)))
       await sweeper?.stop()
       await background.drain(DRAIN_MS)
+      stopping.abort()
+      await retiring.drain(DRAIN_MS)
       await audit?.flush().catch(() => log.warn({}, 'events are left in the outbox for the next broker'))
       await audit?.stop()
       await current.identity.close()
@@ -183,10 +191,10 @@ function kept(provider: ProviderConfig, before: Furnished | undefined, config: C
   return old && isDeepStrictEqual(old, provider) ? before.house.upstreams.get(provider.name) : undefined
 }
 
-/** Closes what the new snapshot does not use, once whoever works with it had the time to end. */
-async function retire(before: Furnished, after: Furnished): Promise<void> {
+/** Closes what the new snapshot does not use, once whoever works with it had the time to end, or has been waited for. */
+async function retire(before: Furnished, after: Furnished, drained: AbortSignal): Promise<void> {
   const kept = new Set(after.house.upstreams.values())
-  await new Promise((resolve) => setTimeout(resolve, VISIBILITY_MS).unref())
+  await pause(VISIBILITY_MS, undefined, { ref: false, signal: drained }).catch(() => undefined)
   await before.identity.close()
   before.house.policy.close()
   await Promise.all([...before.house.upstreams.values()].filter((upstream) => !kept.has(upstream)).map((upstream) => upstream.close()))

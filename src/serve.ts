@@ -19,13 +19,16 @@ const LOOK_EVERY_MS = 2_000
 
 /** `mayfly serve`: the broker until it is told to stop. */
 export async function serve({ config: path, initLedger, env, stop, onHangup }: ServeOptions): Promise<void> {
+  // From the first moment on: a hangup that nobody listens to ends the process.
+  let reload = () => {}
+  onHangup(() => reload())
   const config = await loadConfig(path, env)
   const log = pino({ level: config.logLevel, base: { instance: config.instance } })
   const broker = await createBroker(config, { log, initLedger })
+  const watcher = watch([...config.files], { usePolling: true, interval: LOOK_EVERY_MS, ignoreInitial: true })
   try {
-    log.info(await broker.start(), 'listening')
-    const watcher = watch([...config.files], { usePolling: true, interval: LOOK_EVERY_MS, ignoreInitial: true })
-    const reload = oneAtATime(async () => {
+    const urls = await broker.start()
+    reload = oneAtATime(async () => {
       if (stop.aborted) return
       try {
         const next = await loadConfig(path, env)
@@ -36,11 +39,11 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
       }
     })
     watcher.on('all', reload)
-    onHangup(reload)
+    log.info(urls, 'listening')
     await aborted(stop)
-    await watcher.close()
     log.info({}, 'stopping')
   } finally {
+    await watcher.close()
     await broker.stop()
   }
 }
@@ -63,7 +66,7 @@ function oneAtATime(work: () => Promise<void>): () => void {
   }
 }
 
-export function aborted(signal: AbortSignal): Promise<void> {
+function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve()
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
