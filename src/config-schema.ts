@@ -20,6 +20,8 @@ const seconds = milliseconds.transform((ms, context) => {
 })
 const name = z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and dashes, starting with a letter')
 const word = z.string().min(1).max(256)
+/** Certificates and keys, as PEM. */
+const pem = z.string().min(1).max(65_536)
 const access = z.enum(['read', 'write', 'escalate'])
 const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
 const kind = z.enum(['agent', 'orchestrator', 'operator', 'gateway'])
@@ -42,7 +44,7 @@ const address = z
   })
 const listener = z.strictObject({
   address,
-  tls: z.strictObject({ cert: word.max(65_536), key: word.max(65_536) }).optional(),
+  tls: z.strictObject({ cert: pem, key: pem }).optional(),
   trust_proxy: z.array(word).default([]),
 })
 
@@ -59,7 +61,7 @@ const issuer = z.strictObject({
   skew: seconds.optional(),
   single_use: z.boolean().optional(),
   only: z.array(kind).min(1).optional(),
-  ca: word.max(65_536).optional(),
+  ca: pem.optional(),
   allow_http_loopback: z.boolean().optional(),
   allow_private_addresses: z.boolean().optional(),
   stale_limit: seconds.optional(),

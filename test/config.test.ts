@@ -101,7 +101,12 @@ describe('the configuration', () => {
 
   it('documents every option in config/mayfly.yaml, which loads', async () => {
     const all = { REDIS_URL: 'redis://localhost', WAREHOUSE_URL: env.DB, CACHE_URL: 'redis://localhost', MAYFLY_SIGNING_KEYS: env.KEYS }
-    const files: Record<string, string> = { 'tls/tls.crt': 'x', 'tls/tls.key': 'x', 'break-glass.jwks': await publicKeys(), 'export.json': EXPORT }
+    const files: Record<string, string> = {
+      'tls/tls.crt': 'x'.repeat(2_000),
+      'tls/tls.key': 'x'.repeat(2_000),
+      'break-glass.jwks': await publicKeys(),
+      'export.json': EXPORT,
+    }
     const example = (await readFile(join(ROOT, 'config/mayfly.yaml'), 'utf8'))
       .replace(/file:([\w./-]+)/g, (_, name: string) => `env:${name.replace(/\W/g, '_')}`)
       .replaceAll('schema.cedarschema', join(ROOT, 'config/schema.cedarschema'))
