@@ -29,12 +29,16 @@ export async function openLines(url: string, spare: number, connectionName: stri
       maxRetriesPerRequest: 0,
       retryStrategy: () => null,
     })
-    all.add(redis)
-    redis.on('error', () => undefined)
+    // A refused login comes as an event; the promise of `connect` only says that the connection is gone.
+    let said: unknown
+    redis.on('error', (error) => {
+      said = error
+    })
     redis.on('end', () => all.delete(redis))
+    all.add(redis)
     await within(time, () => redis.connect()).catch((error: unknown) => {
       hangUp(redis)
-      throw error
+      throw error instanceof ProviderError ? error : (said ?? error)
     })
     return redis
   }
