@@ -28,39 +28,57 @@ type Swept = Awaited<ReturnType<Ledger['claim']>>
 export function sweepCalls(store: Store): Pick<Ledger, 'claim'> {
   let turn = 0
 
+  const round = async (capacity: ReadonlyMap<string, number>): Promise<Swept & { tasks: boolean }> => {
+    const sentAt = Date.now()
+    const [outage, peeked] = await Promise.all([
+      store.run(sweepScript, keys.sweep(0), { gap_ms: OUTAGE_GAP_MS }),
+      Promise.all(partitionsOf(store).map(async (partition) => ({ partition, due: await peek(store, partition) }))),
+    ])
+    const server = peeked.at(-1)?.due.now
+    if (server !== undefined) store.clock.sync(server, sentAt)
+    const [outageFrom, outageTo] = listOf(outage).map(numberOf)
+
+    // Another partition begins each time, so that none is always last.
+    turn = (turn + 1) % peeked.length
+    const shares = share([...peeked.slice(turn), ...peeked.slice(0, turn)], capacity)
+    const args = {
+      outage_from: outageFrom ?? 0,
+      outage_to: outageTo ?? 0,
+      most_tasks: MOST_TASKS,
+      most_checks: MOST_CHECKS,
+      budget: CLOSE_BUDGET,
+      skew: store.options.skewMarginMs,
+      visibility: store.options.visibilityMs,
+      retention: store.options.settledRetentionSeconds,
+    }
+    const replies = await Promise.allSettled(
+      shares.map(({ partition, rooms }) =>
+        store.run(claimScript, keys.providers(partition), { ...args, event: internalEvent('lease.closing') }, rooms),
+      ),
+    )
+    const answers = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
+    const failed = replies.find((reply) => reply.status === 'rejected')
+    // What was claimed must reach its caller, even where another partition failed.
+    if (failed && answers.length === 0) throw failed.reason
+    return { ...swept(store, answers), tasks: peeked.some(({ due }) => due.tasks > 0) }
+  }
+
   return {
     claim: async (capacity) => {
-      const sentAt = Date.now()
-      const [outage, peeked] = await Promise.all([
-        store.run(sweepScript, keys.sweep(0), { gap_ms: OUTAGE_GAP_MS }),
-        Promise.all(partitionsOf(store).map(async (partition) => ({ partition, due: await peek(store, partition) }))),
-      ])
-      const server = peeked.at(-1)?.due.now
-      if (server !== undefined) store.clock.sync(server, sentAt)
-      const [outageFrom, outageTo] = listOf(outage).map(numberOf)
-
-      // Another partition begins each time, so that none is always last.
-      turn = (turn + 1) % peeked.length
-      const shares = share([...peeked.slice(turn), ...peeked.slice(0, turn)], capacity)
-      const args = {
-        outage_from: outageFrom ?? 0,
-        outage_to: outageTo ?? 0,
-        most_tasks: MOST_TASKS,
-        most_checks: MOST_CHECKS,
-        budget: CLOSE_BUDGET,
-        skew: store.options.skewMarginMs,
-        visibility: store.options.visibilityMs,
-        retention: store.options.settledRetentionSeconds,
+      const { tasks, ...first } = await round(capacity)
+      if (!tasks) return first
+      // Tasks that ended just now have leases due now, which the first look could not see.
+      const left = new Map(capacity)
+      for (const { lease } of first.claims) left.set(lease.provider, (left.get(lease.provider) ?? 0) - 1)
+      const second = await round(left).catch(() => undefined)
+      if (!second) return first
+      return {
+        claims: [...first.claims, ...second.claims],
+        expired: [...first.expired, ...second.expired],
+        ended: first.ended + second.ended,
+        lagMs: Math.max(first.lagMs, second.lagMs),
+        more: second.more,
       }
-      const event = () => internalEvent('lease.closing')
-      const replies = await Promise.allSettled(
-        shares.map(({ partition, rooms }) => store.run(claimScript, keys.providers(partition), { ...args, event: event() }, rooms)),
-      )
-      const answers = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
-      const failed = replies.find((reply) => reply.status === 'rejected')
-      // What was claimed must reach its caller, even where another partition failed.
-      if (failed && answers.length === 0) throw failed.reason
-      return swept(store, answers)
     },
   }
 }
@@ -81,8 +99,7 @@ function swept(store: Store, answers: unknown[][]): Swept {
     ended += numberOf(tasks)
     const since = numberOf(due)
     if (since > 0 && (oldest === 0 || since < oldest)) oldest = since
-    // A task that ended has leases due now, which this round did not look for.
-    more ||= numberOf(left) > 0 || numberOf(tasks) > 0
+    more ||= numberOf(left) > 0
   }
   return { claims, ended, expired, lagMs: oldest > 0 ? Math.max(0, store.clock.now() - oldest) : 0, more }
 }

@@ -1,0 +1,166 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import type { Selector } from '../../src/types.js'
+import { event, eventsOf, type Fixture, newLease, newTask, openTask, startLedger, taskNow } from './fixture.js'
+
+let fixture: Fixture
+beforeAll(async () => {
+  fixture = await startLedger()
+})
+afterAll(() => fixture.stop())
+
+const freeze = (selector: Selector) => fixture.ledger.freeze({ selector, reason: 'suspicious', by: 'sso/ada' }, event('freeze.set'))
+const thaw = (id: string) => fixture.ledger.thaw(id, { reason: 'over', by: 'sso/ada' }, event('freeze.thawed'))
+
+/** Whether a lease for `task` gets through now. */
+async function grants(task: string, more: object = {}): Promise<boolean> {
+  const answer = await fixture.ledger.grant(newLease(fixture.ledger, await taskNow(fixture.ledger, task), more), event())
+  if (!answer.ok && answer.refused !== 'frozen') throw new Error(answer.refused)
+  return answer.ok
+}
+
+describe('a freeze', () => {
+  it.each<[string, Selector]>([
+    ['everything', { all: true }],
+    ['the agent', { agent: ['triage'] }],
+    ['the role', { role: ['warehouse-read'] }],
+    ['the provider', { provider: ['other', 'warehouse'] }],
+    ['the issuer', { issuer: ['cluster'] }],
+    ['the owner', { owner: ['sre@example.com'] }],
+    ['the human', { human: ['ada & eve=1'] }],
+    ['the orchestrator', { orchestrator: ['flows'] }],
+    ['a combination', { agent: ['other', 'triage'], role: ['warehouse-read'], human: ['ada & eve=1'] }],
+  ])('of %s stops reserve and grant until it is thawed', async (_, selector) => {
+    const { ledger } = fixture
+    const task = await openTask(ledger, { human: 'ada & eve=1' })
+    const { freeze: set, holding, unreachable } = await freeze(selector)
+    expect({ holding, unreachable }).toEqual({ holding: 4, unreachable: 0 })
+    expect(await ledger.reserve(newLease(ledger, task), event())).toMatchObject({ refused: 'frozen', detail: set.id })
+    expect(await grants(task.id)).toBe(false)
+    expect(await ledger.freezes()).toEqual([set])
+    const thawed = await thaw(set.id)
+    expect(thawed.ok && thawed.freeze.generation).toBeGreaterThan(set.generation)
+    expect(await ledger.freezes()).toEqual([])
+    expect(await grants(task.id)).toBe(true)
+  })
+
+  it('leaves alone what it does not name', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const others: Selector[] = [
+      { agent: ['other'] },
+      { agent: ['triage'], role: ['other'] },
+      { agent: ['other'], role: ['warehouse-read'] },
+      { agent: ['triage%'] },
+      { human: [''] },
+    ]
+    const set = await Promise.all(others.map(freeze))
+    expect(await grants(task.id)).toBe(true)
+    for (const { freeze: one } of set) await thaw(one.id)
+  })
+
+  it('of a task covers its subtree, of an agent what it opened and delegated', async () => {
+    const { ledger } = fixture
+    const assignees = [{ agent: 'triage' }, { agent: 'helper' }]
+    const root = await openTask(ledger, { assignees })
+    const opener = { kind: 'agent', id: 'triage', issuer: 'cluster' } as const
+    const delegated = await openTask(ledger, { parent: root.id, openedBy: opener, assignees })
+    const deeper = await openTask(ledger, { parent: delegated.id, openedBy: { ...opener, id: 'helper' }, assignees })
+    const helper = { agent: { id: 'helper', owner: 'o', issuer: 'cluster' } }
+
+    const byTask = await freeze({ task: [delegated.id] })
+    expect([await grants(root.id), await grants(delegated.id), await grants(deeper.id)]).toEqual([true, false, false])
+    await thaw(byTask.freeze.id)
+
+    const byAgent = await freeze({ agent: ['triage'] })
+    expect([await grants(root.id, helper), await grants(delegated.id, helper), await grants(deeper.id, helper)]).toEqual([true, false, false])
+    await thaw(byAgent.freeze.id)
+
+    const both = await freeze({ agent: ['triage'], role: ['warehouse-read'] })
+    expect([await grants(root.id, helper), await grants(deeper.id, helper)]).toEqual([true, false])
+    await thaw(both.freeze.id)
+  })
+
+  it('of everything, of its opener, of its human or of what is above it stops a task from opening', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger)
+    const opener = { kind: 'agent', id: 'opener', issuer: 'cluster' } as const
+    const opens = async (more = {}) => (await ledger.openTask(newTask(ledger, more), event())).ok
+    for (const selector of [{ all: true }, { agent: ['opener'] }, { human: ['ada'] }, { task: [root.id] }] as Selector[]) {
+      const { freeze: one } = await freeze(selector)
+      expect(await opens({ parent: root.id, openedBy: opener, human: 'ada' })).toBe(false)
+      await thaw(one.id)
+      expect(await opens({ parent: root.id, openedBy: opener, human: 'ada' })).toBe(true)
+    }
+    const { freeze: orchestrator } = await freeze({ orchestrator: ['flows'] })
+    expect(await opens()).toBe(false)
+    await thaw(orchestrator.id)
+  })
+
+  it('goes on while another of the same name is thawed', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const first = await freeze({ agent: ['triage', 'other'] })
+    const second = await freeze({ agent: ['triage'] })
+    await thaw(first.freeze.id)
+    expect(await grants(task.id)).toBe(false)
+    await thaw(second.freeze.id)
+    expect(await grants(task.id)).toBe(true)
+  })
+
+  it('is told of once, as is its thaw', async () => {
+    const { ledger } = fixture
+    const told = event('freeze.set')
+    const over = event('freeze.thawed')
+    const { freeze: one } = await ledger.freeze({ selector: { agent: ['x'] }, reason: 'r', by: 'op' }, told)
+    await ledger.thaw(one.id, { reason: 'r', by: 'op' }, over)
+    expect(await ledger.thaw(one.id, { reason: 'r', by: 'op' }, event('freeze.thawed'))).toMatchObject({ ok: true })
+    const events = await eventsOf(ledger)
+    expect(events.filter(({ id }) => id === told.id)).toHaveLength(1)
+    expect(events.filter(({ id }) => id === over.id)).toHaveLength(1)
+    expect(await ledger.thaw('freeze_00aaaaaaaaaaaaaaaaaaaaaaaaaa', { reason: 'r', by: 'op' }, event())).toMatchObject({ refused: 'not_found' })
+    expect(await ledger.thaw('nothing', { reason: 'r', by: 'op' }, event())).toMatchObject({ refused: 'not_found' })
+  })
+
+  it('is refused, with what is wrong, when it names nothing, contradicts itself or makes too many combinations', async () => {
+    const many = Array.from({ length: 40 }, (_, i) => `x${i}`)
+    for (const selector of [{}, { agent: [] }, { all: true, agent: ['x'] }, { agent: many, role: many }] as Selector[])
+      await expect(freeze(selector)).rejects.toMatchObject({ code: 'request_invalid' })
+    const { freeze: large } = await freeze({ agent: many, role: many.slice(0, 25) })
+    await thaw(large.id)
+  })
+
+  it('reaches a partition that missed it before that partition issues again, and a thaw wins over what it undid', async () => {
+    const { ledger, redis, open } = fixture
+    const task = await openTask(ledger)
+    const key = `mf:{p${task.id.slice(5, 7)}}:freezes`
+    const held = await freeze({ agent: ['triage'] })
+    const before = await redis.client.hgetall(key)
+    await redis.client.del(key)
+    expect(await grants(task.id)).toBe(true)
+    const reopened = await open()
+    expect(await reopened.grant(newLease(ledger, await taskNow(ledger, task.id)), event())).toMatchObject({ refused: 'frozen' })
+
+    await thaw(held.freeze.id)
+    // This partition goes back to before the thaw, as after a failover that lost it.
+    await redis.client.del(key)
+    await redis.client.hset(key, before)
+    expect(await grants(task.id)).toBe(false)
+    await open()
+    expect(await grants(task.id)).toBe(true)
+    expect(await ledger.freezes()).toEqual([])
+  })
+
+  it('stops every grant that begins after it was acknowledged, however many race it', async () => {
+    const { ledger, open } = fixture
+    const other = await open()
+    const tasks = await Promise.all(Array.from({ length: 10 }, () => openTask(ledger)))
+    const racing = tasks.map((task) => other.grant(newLease(ledger, task), event()))
+    const { freeze: all } = await freeze({ all: true })
+    const after = await Promise.all(
+      (await Promise.all(tasks.map(({ id }) => taskNow(ledger, id)))).map((task) => other.grant(newLease(ledger, task), event())),
+    )
+    expect(after.map((one) => one.ok)).toEqual(tasks.map(() => false))
+    await Promise.all(racing)
+    await thaw(all.id)
+  })
+})

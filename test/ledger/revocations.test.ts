@@ -1,0 +1,150 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import type { Ledger } from '../../src/ledger/ledger.js'
+import type { Claim, Selector } from '../../src/types.js'
+import { event, eventsOf, type Fixture, granted, makeDue, newLease, openTask, PLENTY, reserved, setFields, startLedger, stateOf } from './fixture.js'
+
+let fixture: Fixture
+beforeAll(async () => {
+  fixture = await startLedger()
+})
+afterAll(() => fixture.stop())
+
+const open = (selector: Selector) => fixture.ledger.openRevocation({ selector, reason: 'stolen', by: 'sso/ada' }, event('revocation.started'))
+
+/** Every step until all leases have been looked at. */
+async function advance(ledger: Ledger, id: string): Promise<Claim[]> {
+  const claims: Claim[] = []
+  for (let step = 0; step < 50; step++) {
+    const answer = await ledger.advanceRevocation(id)
+    claims.push(...answer.claims)
+    if (answer.done) return claims
+  }
+  throw new Error('it was not done after 50 steps')
+}
+
+async function settleAll(ledger: Ledger, claims: readonly Claim[]): Promise<void> {
+  for (const { lease, attempt } of claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked'))
+}
+
+describe('an emergency', () => {
+  it('closes all that it matches in every partition, hands some out and leaves the others due, first of all', async () => {
+    const { ledger } = fixture
+    const agent = { id: 'rogue', owner: 'o', issuer: 'cluster' }
+    const mine: string[] = []
+    const facts = { contextVersion: 1, obtained: [] }
+    for (let i = 0; i < 6; i++) {
+      const task = await openTask(ledger, { assignees: [{ agent: 'rogue' }, { agent: 'triage' }] })
+      await ledger.reserve(newLease(ledger, task, { agent, facts }), event())
+      for (let j = 0; j < 60; j++) mine.push((await granted(ledger, task.id, { agent })).id)
+      mine.push((await reserved(ledger, task.id, { agent })).id)
+    }
+    const spared = await granted(ledger, (await openTask(ledger)).id)
+    const dry = await ledger.match({ agent: ['rogue'] })
+    expect(dry).toMatchObject([{ provider: 'warehouse', live: 372 }])
+    expect(await stateOf(ledger, mine[0] ?? '')).toBe('active')
+
+    const { id } = await open({ agent: ['rogue'] })
+    expect(await ledger.openRevocations()).toContain(id)
+    const claims = await advance(ledger, id)
+    expect(claims.length).toBeGreaterThan(0)
+    for (const { lease } of claims) expect(lease).toMatchObject({ agent: 'rogue', state: 'closing', cause: 'emergency' })
+    expect(await stateOf(ledger, spared.id)).toBe('active')
+    for (const lease of mine) expect(await stateOf(ledger, lease)).toBe('closing')
+    expect(await ledger.revocation(id)).toMatchObject({ state: 'running', matched: 372, revoked: 0, pending: 372, failed: 0 })
+    expect((await ledger.revocation(id))?.residualUntil).toBe(dry[0]?.residualUntil)
+
+    await settleAll(ledger, claims)
+    const rest = (await ledger.claim(PLENTY)).claims
+    expect(claims.length + rest.length).toBe(372)
+    await settleAll(ledger, rest)
+    await advance(ledger, id)
+    const finished = await ledger.revocation(id)
+    expect(finished).toMatchObject({ state: 'finished', matched: 372, revoked: 372, pending: 0, failed: 0, reason: 'stolen', by: 'sso/ada' })
+    expect(await ledger.openRevocations()).not.toContain(id)
+    expect(await ledger.advanceRevocation(id)).toEqual({ claims: [], done: true })
+    const told = (await eventsOf(ledger)).filter((one) => one.type === 'revocation.finished')
+    expect(told).toMatchObject([{ detail: { revocation: id, matched: 372, revoked: 372 } }])
+  })
+
+  it('goes on with another broker from where the first stopped, and counts nothing twice', async () => {
+    const { ledger, open: openAnother } = fixture
+    const task = await openTask(ledger)
+    const facts = { contextVersion: 1, obtained: ['read:confidential'] }
+    await granted(ledger, task.id)
+    await Promise.all(Array.from({ length: 699 }, () => ledger.grant(newLease(ledger, task, { facts }), event())))
+    const { id } = await open({ task: [task.id] })
+    const first = await ledger.advanceRevocation(id)
+    expect(first.done).toBe(false)
+    const [one, two] = [await openAnother(), await openAnother()]
+    await Promise.all([advance(one, id), advance(two, id)])
+    expect(await ledger.revocation(id)).toMatchObject({ matched: 700, pending: 700 })
+    for (let round = 0; round < 10; round++) await settleAll(ledger, (await ledger.claim(PLENTY)).claims)
+    // What the steps handed out comes back when nobody drives it.
+    for (const { id: lease } of await ledger.leasesOfTask(task.id)) await makeDue(fixture.redis, 'urgent:warehouse', lease)
+    for (let round = 0; round < 10; round++) await settleAll(ledger, (await ledger.claim(PLENTY)).claims)
+    await advance(ledger, id)
+    expect(await ledger.revocation(id)).toMatchObject({ state: 'finished', matched: 700, revoked: 700, failed: 0 })
+  })
+
+  it('tells failures from what is pending, until they succeed', async () => {
+    const { ledger, redis } = fixture
+    const task = await openTask(ledger, { human: 'eve' })
+    const [a, b] = [await granted(ledger, task.id), await granted(ledger, task.id)]
+    // Failing before the emergency began.
+    const closed = await ledger.close(a.id, 'released', event('lease.closing'))
+    if (!closed.ok || !closed.claim) throw new Error('not claimed')
+    await ledger.settle({ lease: a.id, attempt: 1 }, { result: 'failed', error: 'down' }, event('lease.stuck'))
+    const { id } = await open({ human: ['eve'] })
+    const claims = await advance(ledger, id)
+    expect(claims.map(({ lease }) => lease.id)).toEqual([b.id])
+    await ledger.settle({ lease: b.id, attempt: 1 }, { result: 'failed', error: 'down' }, event('lease.stuck'))
+    expect(await ledger.revocation(id)).toMatchObject({ matched: 2, failed: 2, pending: 0 })
+    for (const lease of [a, b]) await makeDue(redis, 'urgent:warehouse', lease.id)
+    await settleAll(ledger, (await ledger.claim(PLENTY)).claims)
+    await advance(ledger, id)
+    expect(await ledger.revocation(id)).toMatchObject({ state: 'finished', matched: 2, revoked: 2, failed: 0 })
+  })
+
+  it('counts one lease for each of two emergencies, and calls expired what expired', async () => {
+    const { ledger, redis } = fixture
+    const task = await openTask(ledger, { human: 'mallory' })
+    const lease = await granted(ledger, task.id, { expiryEndsUse: true })
+    const [one, two] = [await open({ human: ['mallory'] }), await open({ task: [task.id], role: ['warehouse-read'] })]
+    await Promise.all([advance(ledger, one.id), advance(ledger, two.id)])
+    await setFields(redis, 'lease', lease.id, { xa: ledger.now() - 1 })
+    await makeDue(redis, 'urgent:warehouse', lease.id)
+    await ledger.claim(PLENTY)
+    for (const { id } of [one, two]) {
+      await advance(ledger, id)
+      expect(await ledger.revocation(id)).toMatchObject({ state: 'finished', matched: 1, revoked: 0, expired: 1 })
+    }
+  })
+
+  it('covers by agent what that agent delegated', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger)
+    const opener = { kind: 'agent', id: 'delegator', issuer: 'cluster' } as const
+    const child = await openTask(ledger, { parent: root.id, openedBy: opener })
+    await granted(ledger, root.id)
+    const delegated = await granted(ledger, child.id)
+    const { id } = await open({ agent: ['delegator'] })
+    expect((await advance(ledger, id)).map(({ lease }) => lease.id)).toEqual([delegated.id])
+    await openAndFinish(id)
+  })
+
+  async function openAndFinish(id: string): Promise<void> {
+    const { ledger } = fixture
+    await settleAll(ledger, (await ledger.claim(PLENTY)).claims)
+    expect(await ledger.revocation(id)).toMatchObject({ matched: 1 })
+  }
+
+  it('that matches nothing is finished with its first full look', async () => {
+    const { ledger } = fixture
+    const { id } = await open({ owner: ['nobody'] })
+    expect(await advance(ledger, id)).toEqual([])
+    expect(await ledger.revocation(id)).toMatchObject({ state: 'finished', matched: 0 })
+    expect(await ledger.revocation('revocation_00aaaaaaaaaaaaaaaaaaaaaaaaaa')).toBeUndefined()
+    expect(await ledger.advanceRevocation('nothing')).toEqual({ claims: [], done: true })
+    await expect(open({})).rejects.toMatchObject({ code: 'request_invalid' })
+  })
+})

@@ -1,0 +1,252 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import {
+  event,
+  eventsOf,
+  type Fixture,
+  granted,
+  HOUR,
+  newLease,
+  newTask,
+  openTask,
+  reserved,
+  setFields,
+  startLedger,
+  stateOf,
+  taskNow,
+} from './fixture.js'
+
+let fixture: Fixture
+beforeAll(async () => {
+  fixture = await startLedger()
+})
+afterAll(() => fixture.stop())
+
+const END = { state: 'completed', cause: 'task_completed' } as const
+
+describe('opening a task', () => {
+  it('writes everything it was opened with, and tells of it', async () => {
+    const { ledger } = fixture
+    const task = newTask(ledger, {
+      assignees: [
+        { agent: 'triage', instance: 'pod-1' },
+        { agent: 'triage', bindInstance: true },
+      ],
+      envelope: [{ role: 'warehouse-read', scope: { prefix: 'a' }, maxTtlSeconds: 60, maxLeases: 2 }],
+      labels: { ticket: '42' },
+      human: 'ada',
+      heartbeatSeconds: 30,
+    })
+    const opened = await ledger.openTask(task, event('task.opened', { task: task.id }))
+    if (!opened.ok) throw new Error(opened.refused)
+    const { maxDepth: _, ...known } = task
+    expect(opened).toMatchObject({ created: true, task: { ...known, root: task.id, depth: 0, state: 'active', contextVersion: 1, obtained: [] } })
+    expect(opened.task.heartbeatDueAt).toBe(opened.task.openedAt + 30_000)
+    expect(await taskNow(ledger, task.id)).toEqual(opened.task)
+    expect((await eventsOf(ledger)).filter((one) => one.task === task.id)).toMatchObject([{ type: 'task.opened' }])
+  })
+
+  it('answers a retry with the same task, and an id that is taken by another body with a conflict', async () => {
+    const { ledger } = fixture
+    const task = newTask(ledger)
+    const first = await ledger.openTask(task, event())
+    expect(await ledger.openTask({ ...task }, event())).toEqual(first)
+    expect(await ledger.openTask({ ...task, intent: 'deploy' }, event())).toMatchObject({ refused: 'conflict' })
+  })
+
+  it('opens one task for one external id, from however many requests, and refuses another body', async () => {
+    const { ledger } = fixture
+    const open = (more = {}) => ledger.openTask(newTask(ledger, { externalId: 'run-7', deadlineAt: 4_000_000_000_000, ...more }), event())
+    const all = await Promise.all([open(), open(), open()])
+    expect(new Set(all.map((one) => one.ok && one.task.id)).size).toBe(1)
+    expect(all.map((one) => one.ok && one.created).sort()).toEqual([false, false, true])
+    expect(await open({ intent: 'deploy' })).toMatchObject({ refused: 'conflict' })
+    const other = { openedBy: { kind: 'orchestrator', id: 'other', issuer: 'cluster' } } as const
+    expect(await open(other)).toMatchObject({ ok: true, created: true })
+  })
+
+  it('puts a child below its parent: same root, one deeper, never past its deadline, for the same human', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger, { human: 'ada', deadlineAt: ledger.now() + 60_000 })
+    const opener = { kind: 'agent', id: 'triage', issuer: 'cluster' } as const
+    const child = await openTask(ledger, { parent: root.id, openedBy: opener, human: 'mallory', deadlineAt: ledger.now() + HOUR })
+    expect(child).toMatchObject({ parent: root.id, root: root.id, depth: 1, deadlineAt: root.deadlineAt, human: 'ada' })
+    const lease = await granted(ledger, child.id)
+    expect(await ledger.lease(lease.id)).toMatchObject({ human: 'ada', orchestrator: 'flows' })
+  })
+
+  it('goes only as deep as allowed, and not below what ended or is not there', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger)
+    const child = await openTask(ledger, { parent: root.id })
+    const below = (parent: string, more = {}) => ledger.openTask(newTask(ledger, { parent, ...more }), event())
+    expect(await below(child.id, { maxDepth: 1 })).toMatchObject({ refused: 'too_deep' })
+    await ledger.endTask(root.id, END, event('task.ended'))
+    expect(await below(child.id)).toMatchObject({ refused: 'parent_ended' })
+    expect(await below(ledger.newTaskId({ parent: root.id }))).toMatchObject({ refused: 'parent_ended' })
+    const elsewhere = await openTask(ledger)
+    const foreign = newTask(ledger, { parent: elsewhere.id })
+    const moved = { ...foreign, id: `task_${elsewhere.id.slice(5, 7) === '00' ? '01' : '00'}${foreign.id.slice(7)}` }
+    expect(await ledger.openTask(moved, event())).toMatchObject({ refused: 'parent_ended' })
+  })
+})
+
+describe('heartbeats', () => {
+  it('move the time that the next is due, and tell of an end', async () => {
+    const { ledger, redis } = fixture
+    const task = await openTask(ledger, { heartbeatSeconds: 30 })
+    await setFields(redis, 'task', task.id, { hd: 1 })
+    const touched = await ledger.touchTask(task.id)
+    if (!touched.ok) throw new Error(touched.refused)
+    expect(touched.state).toBe('active')
+    expect(touched.heartbeatDueAt).toBeGreaterThanOrEqual(task.heartbeatDueAt ?? 0)
+    const child = await openTask(ledger, { parent: task.id })
+    expect(await ledger.touchTask(child.id)).toEqual({ ok: true, state: 'active', heartbeatDueAt: undefined })
+    await ledger.endTask(task.id, { state: 'cancelled', cause: 'task_cancelled' }, event('task.ended'))
+    expect(await ledger.touchTask(task.id)).toMatchObject({ state: 'cancelled' })
+    expect(await ledger.touchTask(child.id)).toMatchObject({ state: 'cancelled' })
+    expect(await ledger.touchTask(ledger.newTaskId())).toMatchObject({ refused: 'not_found' })
+    expect(await ledger.touchTask('no id')).toMatchObject({ refused: 'not_found' })
+  })
+})
+
+describe('ending a task', () => {
+  it('closes every live lease of the subtree in one step and claims them for the caller', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger)
+    const child = await openTask(ledger, { parent: root.id })
+    const sibling = await openTask(ledger)
+    const leases = [await granted(ledger, root.id), await reserved(ledger, child.id), await granted(ledger, child.id)]
+    const spared = await granted(ledger, sibling.id)
+    const told = event('task.ended', { task: root.id })
+    const ended = await ledger.endTask(root.id, { ...END, reason: 'done' }, told)
+    if (!ended.ok) throw new Error(ended.refused)
+    expect(ended).toMatchObject({ state: 'completed', first: true, closing: 3 })
+    expect(ended.claims.map(({ lease }) => lease.id).sort()).toEqual(leases.map(({ id }) => id).sort())
+    for (const claim of ended.claims) expect(claim).toMatchObject({ attempt: 1, lease: { state: 'closing', cause: 'task_completed', attempts: 1 } })
+    expect(await stateOf(ledger, spared.id)).toBe('active')
+    expect(await taskNow(ledger, root.id)).toMatchObject({ state: 'completed', reason: 'done' })
+    expect((await taskNow(ledger, child.id)).state).toBe('completed')
+
+    const events = (await eventsOf(ledger)).filter(({ id }) => id.startsWith(told.id))
+    expect(events.map(({ type }) => type).sort()).toEqual(['lease.closing', 'lease.closing', 'lease.closing', 'task.ended', 'task.ended'])
+    expect(new Set(events.map(({ id }) => id)).size).toBe(5)
+    expect(events.find(({ lease }) => lease === leases[0]?.id)).toMatchObject({
+      type: 'lease.closing',
+      task: root.id,
+      role: 'warehouse-read',
+      provider: 'warehouse',
+      cause: 'task_completed',
+      detail: { agent: 'triage' },
+    })
+  })
+
+  it('is final: another end is answered with the first', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    await granted(ledger, task.id)
+    await ledger.endTask(task.id, END, event('task.ended'))
+    const again = await ledger.endTask(task.id, { state: 'revoked', cause: 'task_revoked' }, event('task.ended'))
+    expect(again).toEqual({ ok: true, state: 'completed', first: false, closing: 1, claims: [] })
+    expect(await ledger.grant(newLease(ledger, task), event())).toMatchObject({ refused: 'ended' })
+    expect(await ledger.endTask(ledger.newTaskId(), END, event())).toMatchObject({ refused: 'not_found' })
+  })
+
+  it('of a task below an ended one is answered with that end', async () => {
+    const { ledger, redis } = fixture
+    const root = await openTask(ledger)
+    const child = await openTask(ledger, { parent: root.id })
+    await setFields(redis, 'task', root.id, { s: 'revoked', ec: 'task_revoked' })
+    expect(await ledger.endTask(child.id, END, event('task.ended'))).toMatchObject({ state: 'revoked', first: false })
+  })
+
+  it('leaves what is beyond its budget due at once, and says so to the other brokers', async () => {
+    const { ledger, open } = fixture
+    const task = await openTask(ledger)
+    const facts = { contextVersion: 1, obtained: ['read:confidential'] }
+    await granted(ledger, task.id)
+    await Promise.all(Array.from({ length: 249 }, () => ledger.grant(newLease(ledger, task, { facts }), event())))
+    const other = await open()
+    const hinted = new Promise<void>((resolve) => other.onDue(resolve))
+    const ended = await ledger.endTask(task.id, END, event('task.ended'))
+    expect(ended).toMatchObject({ ok: true, closing: 250 })
+    expect(ended.ok && ended.claims.length).toBe(200)
+    await hinted
+    const claimed = await other.claim(new Map([['warehouse', 1_000]]))
+    expect(claimed.claims.filter(({ lease }) => lease.task === task.id)).toHaveLength(50)
+    expect((await ledger.leasesOfTask(task.id)).every(({ state }) => state === 'closing')).toBe(true)
+  })
+
+  it('never lets a lease through that races it', async () => {
+    const { ledger, open } = fixture
+    const other = await open()
+    for (let round = 0; round < 20; round++) {
+      const task = await openTask(ledger)
+      const facts = { contextVersion: 1, obtained: [] }
+      const lease = newLease(ledger, task, { facts })
+      const [answer, ended] = await Promise.all([other.reserve(lease, event()), ledger.endTask(task.id, END, event('task.ended'))])
+      const activated = answer.ok ? await other.activate(lease, { handle: {}, expiresAt: answer.expiresAt }, event()) : undefined
+      expect(ended).toMatchObject({ ok: true, closing: answer.ok ? 1 : 0 })
+      expect(answer.ok ? activated?.state : answer.refused).toBe(answer.ok ? 'closing' : 'ended')
+    }
+  })
+
+  it('lets the records go once nothing is left below, parents after their children', async () => {
+    const { ledger, redis } = fixture
+    const root = await openTask(ledger, { externalId: 'run-8' })
+    const child = await openTask(ledger, { parent: root.id })
+    await granted(ledger, child.id)
+    const ended = await ledger.endTask(root.id, END, event('task.ended'))
+    if (!ended.ok) throw new Error(ended.refused)
+    const prefix = `mf:{p${root.id.slice(5, 7)}}:`
+    const ttl = (id: string) => redis.client.ttl(`${prefix}task:${id}`)
+    expect(await ttl(root.id)).toBe(-1)
+    expect(await ttl(child.id)).toBe(-1)
+    for (const { lease, attempt } of ended.claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked'))
+    expect(await ttl(root.id)).toBeGreaterThan(3_500)
+    expect(await ttl(child.id)).toBeGreaterThan(3_500)
+    expect(await redis.client.exists(`${prefix}task:${root.id}:children`, `${prefix}task:${child.id}:closing`)).toBe(0)
+  })
+})
+
+describe('changing the context', () => {
+  it('bumps the version of the tree and asks for each live lease of the subtree to be reaffirmed', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger)
+    const child = await openTask(ledger, { parent: root.id })
+    const above = await granted(ledger, root.id)
+    const active = await granted(ledger, child.id)
+    const pending = await reserved(ledger, child.id)
+    const changed = await ledger.changeTask(
+      child.id,
+      { intent: 'deploy', classified: false, labels: { a: 'b' } },
+      event('task.changed', { task: child.id }),
+    )
+    if (!changed.ok) throw new Error(changed.refused)
+    expect(changed.task).toMatchObject({ intent: 'deploy', classified: false, labels: { a: 'b' }, contextVersion: 2, environment: 'staging' })
+    expect(changed.live.map(({ id }) => id).sort()).toEqual([active.id, pending.id].sort())
+    expect((await taskNow(ledger, root.id)).contextVersion).toBe(2)
+    expect(await ledger.reserve(newLease(ledger, root, { facts: { contextVersion: 1, obtained: ['read:confidential'] } }), event())).toMatchObject({
+      refused: 'stale',
+    })
+
+    expect(await ledger.reaffirm(active.id, 1)).toMatchObject({ refused: 'stale' })
+    expect(await ledger.reaffirm(active.id, 2)).toEqual({ ok: true })
+    expect(await ledger.lease(active.id)).toMatchObject({ contextVersion: 2, state: 'active' })
+    // Not reaffirmed: what is minted for it is taken back.
+    expect(await ledger.activate(pending, { handle: {}, expiresAt: ledger.now() + 1000 }, event())).toMatchObject({
+      state: 'closing',
+      cause: 'context_changed',
+    })
+    expect(await ledger.reaffirm(pending.id, 2)).toMatchObject({ refused: 'ended' })
+    expect(await ledger.reaffirm(ledger.newLeaseId(root.id), 2)).toMatchObject({ refused: 'not_found' })
+    expect(await stateOf(ledger, above.id)).toBe('active')
+  })
+
+  it('is refused for what ended or is not there', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    await ledger.endTask(task.id, END, event('task.ended'))
+    expect(await ledger.changeTask(task.id, { intent: 'deploy' }, event('task.changed'))).toMatchObject({ refused: 'ended' })
+    expect(await ledger.changeTask(ledger.newTaskId(), {}, event('task.changed'))).toMatchObject({ refused: 'not_found' })
+  })
+})
