@@ -2,9 +2,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
-import { waitFor } from '../support/wait.js'
 import { openBrowser } from './browser.js'
-import { type Ended, mayfly, type Run, start, stop } from './mayfly.js'
+import { type Ended, mayfly, type Run, start, stop, until } from './mayfly.js'
 
 /** `mayfly dev` as a person starts it, and the other commands against it. */
 let dev: Run
@@ -14,9 +13,7 @@ let issuer: string
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'mayfly-cli-'))
   dev = start(['dev', '--port', '0', '--data-dir', join(folder, 'data')])
-  const ended = dev.ended.then(({ err }) => Promise.reject(new Error(`mayfly dev ended: ${err}`)))
-  await Promise.race([ended, waitFor('mayfly dev to be ready', () => dev.out().includes('grant_type='), 25_000)])
-  ended.catch(() => undefined)
+  await until(dev, 'grant_type=')
   url = /ready at (\S+)/.exec(dev.out())?.[1] ?? ''
   issuer = /issuer (http[^)]+)\)/.exec(dev.out())?.[1] ?? ''
 })
@@ -87,7 +84,7 @@ describe('a person', () => {
   it('logs in with a browser elsewhere, and the token is for nobody else', async () => {
     const env = { XDG_STATE_HOME: join(folder, 'state') }
     const login = start(['login', '--issuer', issuer, '--client-id', 'mayfly-cli'], env)
-    await waitFor('where to log in', () => login.err().includes('confirm the code'))
+    await until(login, 'confirm the code')
     const [, where = ''] = /Open (\S+)/.exec(login.err()) ?? []
     const arrived = await openBrowser().open(where)
     const confirmed = await (await arrived.submit()).submit()

@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { resolve } from 'node:path'
+import { waitFor } from '../support/wait.js'
 
 const MAIN = resolve(import.meta.dirname, '../../dist/main.js')
+/** The machine may have more to do. */
+const START_MS = 25_000
 
 /** The built executable, as a process of its own. */
 export interface Run {
@@ -30,6 +33,16 @@ export function start(args: readonly string[], env: Readonly<Record<string, stri
 
 export function mayfly(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<Ended> {
   return start(args, env).ended
+}
+
+/** Waits until it has said so; fails with its own words when it ends first. */
+export async function until(run: Run, said: string): Promise<void> {
+  let ended: Ended | undefined
+  void run.ended.then((how) => {
+    ended = how
+  })
+  await waitFor(`"${said}"`, () => ended !== undefined || run.out().includes(said) || run.err().includes(said), START_MS)
+  if (ended !== undefined) throw new Error(`it ended with ${ended.code} before it said "${said}": ${ended.err}${ended.out}`)
 }
 
 /** Stops it in order. */

@@ -4,8 +4,7 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, it } from '@jest/globals'
 import { exportJWK, generateKeyPair } from 'jose'
 import { startRedis, type TestRedis } from '../support/redis.js'
-import { waitFor } from '../support/wait.js'
-import { mayfly, start, stop } from './mayfly.js'
+import { mayfly, type Run, start, stop, until } from './mayfly.js'
 
 const CONFIG = resolve(import.meta.dirname, '../../config')
 let redis: TestRedis
@@ -41,7 +40,9 @@ roles:
 `,
   )
 })
+const started: Run[] = []
 afterAll(async () => {
+  await Promise.all(started.map(stop))
   await redis.stop()
   rmSync(folder, { recursive: true, force: true })
 })
@@ -53,18 +54,19 @@ it('serves only from a ledger that was prepared once, reloads all or nothing, an
     expect(await mayfly(['ledger', 'init', '--config', config], env)).toMatchObject({ code: 0, out: expect.stringMatching(said) })
 
   const broker = start(['serve', '--config', config], env)
-  await waitFor('the broker to listen', () => broker.out().includes('"listening"'))
+  started.push(broker)
+  await until(broker, '"listening"')
   const url = /"public":"([^"]+)"/.exec(broker.out())?.[1]
   const before = readFileSync(config, 'utf8')
   appendFileSync(config, '  two: {provider: nowhere, access: read, max_ttl: 5m}\n')
   broker.child.kill('SIGHUP')
-  await waitFor('the refusal', () => broker.out().includes('the old one stays'))
+  await until(broker, 'the old one stays')
   expect(broker.out()).toContain('roles.two.provider: there is no provider')
   expect((await fetch(`${url}/readyz`)).status).toBe(200)
 
   writeFileSync(config, `${before}  two: {provider: tokens, access: read, max_ttl: 5m, params: {audience: "https://reports.example"}}\n`)
   broker.child.kill('SIGHUP')
-  await waitFor('the reload', () => broker.out().includes('configuration reloaded'))
+  await until(broker, 'configuration reloaded')
   expect(await stop(broker)).toMatchObject({ code: 0, out: expect.stringContaining('"stopping"') })
 })
 
