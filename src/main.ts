@@ -164,6 +164,8 @@ function told(error: unknown): unknown {
   if (error instanceof MayflyError) return new CommandError(error.code, error.message, error.details.next)
   if (error instanceof Error && error.name === 'ConfigError')
     return new CommandError('config', error.message, 'every field is documented in config/mayfly.yaml')
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')
+    return new CommandError('address_in_use', error.message, 'end what listens there, or choose another port')
   return error
 }
 
