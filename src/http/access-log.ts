@@ -24,7 +24,7 @@ export function createAccessLog(log: Logger) {
   }
 
   return (exchange: Exchange, request: IncomingMessage, response: Reply): void => {
-    const { context, route, principal } = exchange
+    const { context, route, principal, refused } = exchange
     const status = response.writableFinished ? response.statusCode : CALLER_LEFT
     const ms = performance.now() - exchange.startedAt
     observerOf(exchange, status)(ms / 1000)
@@ -38,6 +38,7 @@ export function createAccessLog(log: Logger) {
         ms: Math.round(ms * 100) / 100,
         kind: principal?.kind,
         principal: principal && printable(principal.id),
+        ...refused,
       },
       'request',
     )

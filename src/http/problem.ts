@@ -26,6 +26,7 @@ async function answerError(exchange: Exchange, error: MayflyError, thrown: unkno
   else if (error.status >= 500) log.warn({ request: context.requestId, code: error.code, internal: error.details.internal }, 'a request failed')
   house.metrics.refused.inc({ code: error.code })
   const instance = error.details.event ?? (await tell(exchange, error, request))
+  exchange.refused = { code: error.code, event: instance, reason: error.status === 401 ? error.details.internal : undefined }
   const headers = headersOf(error, request)
   if (route?.oauth) {
     const [status, code] = oauthErrorOf(error.code)
@@ -68,9 +69,10 @@ function traceable(thrown: unknown): object {
  * Each refusal is one event: of a known caller in the outbox, of an unknown one in the capped stream. A flood that the rate limit turned
  * away is counted, not told. What cannot be recorded is refused all the same.
  */
-async function tell({ context, house, principal, route }: Exchange, error: MayflyError, request: Request): Promise<string | undefined> {
-  const refused = error.status < 500 && error.code !== 'rate_limited' && (principal || error.status === 401)
-  if (!refused) return undefined
+async function tell(exchange: Exchange, error: MayflyError, request: Request): Promise<string | undefined> {
+  const { context, house, principal, route } = exchange
+  const isRefusal = error.status < 500 && error.code !== 'rate_limited' && (principal || error.status === 401)
+  if (!isRefusal || exchange.callerGone()) return undefined
   const about = { reason: error.details.internal, route: route?.path, method: request.method, peer: request.ip }
   const told = event('request.refused', context, principal, { code: error.code, detail: about })
   if (!principal) await house.ledger.refuse(told)

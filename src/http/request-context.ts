@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Response } from 'express'
+import type { ErrorCode } from '../errors.js'
 import type { House } from '../house.js'
 import type { Principal, RequestContext } from '../types.js'
 import type { Route } from './route.js'
@@ -16,6 +17,8 @@ export interface Exchange {
   readonly route?: Route
   readonly callerGone: () => boolean
   principal?: Principal
+  /** Of a refusal: its code, the event that tells more, and for a token why. Our own words, safe to log. */
+  refused?: { readonly code: ErrorCode; readonly event?: string; readonly reason?: string }
   unsent?: () => void
 }
 export type Reply = Response<unknown, { exchange?: Exchange }>
