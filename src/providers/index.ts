@@ -1,6 +1,8 @@
+import { awsSts } from './aws-sts.js'
 import { jwt } from './jwt.js'
 import { postgres } from './postgres.js'
 import type { ProviderModule } from './provider.js'
+import { redis } from './redis.js'
 
 /** Every kind of upstream that Mayfly knows. A new one is added here, with its page in docs/providers and its contract test. */
-export const providers: readonly ProviderModule[] = [jwt, postgres]
+export const providers: readonly ProviderModule[] = [jwt, postgres, redis, awsSts]

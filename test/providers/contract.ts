@@ -4,7 +4,7 @@ import { type Provider, ProviderError } from '../../src/providers/provider.js'
 import type { Handle } from '../../src/types.js'
 import { closedPort, startPausingProxy, startStallingServer } from '../support/faulty-upstream.js'
 import { startHoldingProxy } from '../support/holding-proxy.js'
-import { type Harness, HOSTILE_TEXTS, newLeaseId, type Opened, open, plan, requestOf, SHORT_MS, TIMEOUT_MS, TTL_MS } from './harness.js'
+import { type Harness, HOSTILE_TEXTS, newLeaseId, type Opened, open, requestOf, SHORT_MS, TIMEOUT_MS, TTL_MS } from './harness.js'
 
 type Can = Pick<Provider, 'inProcess' | 'revocation' | 'renew' | 'verify' | 'list'>
 interface Case {
@@ -89,7 +89,7 @@ const CASES = {
   'revoking before the mint is success': {
     due: revocable,
     async run({ opened, harness }) {
-      const handle = opened.provider.plan(plan(), harness.module.params.parse(harness.params))
+      const handle = opened.provider.plan(opened.plan(), harness.module.params.parse(harness.params))
       expect(await opened.provider.revoke(handle, TIMEOUT_MS)).toBe('absent')
     },
   },
@@ -97,7 +97,7 @@ const CASES = {
     due: revocable,
     async run({ harness, opened }) {
       for (let round = 0; round < 10; round++) {
-        const request = requestOf(opened.provider, plan(), harness.module.params.parse(harness.params), TIMEOUT_MS)
+        const request = requestOf(opened.provider, opened.plan(), harness.module.params.parse(harness.params), TIMEOUT_MS)
         const mint = opened.provider.mint(request).catch((error: unknown) => error)
         await Promise.all([mint, opened.provider.revoke(request.handle, TIMEOUT_MS)])
         await opened.provider.revoke(request.handle, TIMEOUT_MS)
@@ -113,7 +113,7 @@ const CASES = {
       const behind = await open(harness, { port: proxy.port, timeoutMs: SHORT_MS })
       later(() => behind.provider.close())
       proxy.holdAfter(signOf(harness))
-      const request = requestOf(behind.provider, plan(), harness.module.params.parse(harness.params), SHORT_MS)
+      const request = requestOf(behind.provider, behind.plan(), harness.module.params.parse(harness.params), SHORT_MS)
       const mint = behind.provider.mint(request)
       const failed = expect(mint).rejects.toMatchObject({ name: 'ProviderError', kind: 'timeout' })
       await proxy.held()
@@ -125,7 +125,7 @@ const CASES = {
   'a mint asked for with its end in the past makes nothing': {
     due: upstream,
     async run({ harness, opened }) {
-      const request = requestOf(opened.provider, plan(), harness.module.params.parse(harness.params), -1000)
+      const request = requestOf(opened.provider, opened.plan(), harness.module.params.parse(harness.params), -1000)
       await expect(opened.provider.mint(request)).rejects.toMatchObject({ name: 'ProviderError', kind: 'timeout' })
       await expectNothingOf(harness, request.handle)
     },
@@ -138,7 +138,7 @@ const CASES = {
       const behind = await open(harness, { port: proxy.port, timeoutMs: SHORT_MS })
       later(() => behind.provider.close())
       proxy.pauseAt(signOf(harness))
-      const request = requestOf(behind.provider, plan(), harness.module.params.parse(harness.params), SHORT_MS)
+      const request = requestOf(behind.provider, behind.plan(), harness.module.params.parse(harness.params), SHORT_MS)
       const failed = expect(behind.provider.mint(request)).rejects.toMatchObject({ name: 'ProviderError', kind: 'timeout' })
       await proxy.paused()
       await failed
@@ -199,7 +199,7 @@ const CASES = {
     due: always,
     async run({ harness, opened }) {
       for (const text of HOSTILE_TEXTS) {
-        const { credential, handle } = await opened.mint({ lease: plan({ agent: text, owner: text, human: text, role: text }) })
+        const { credential, handle } = await opened.mint({ lease: opened.plan({ agent: text, owner: text, human: text, role: text }) })
         expect(await harness.works(credential)).toBe(true)
         if (opened.provider.list) expect(await listed(opened.provider)).toContainEqual(expect.objectContaining({ handle }))
         if (revocable(opened.provider)) await opened.provider.revoke(handle, TIMEOUT_MS)
@@ -211,7 +211,7 @@ const CASES = {
     async run({ harness, opened }) {
       const params = harness.module.params.parse(harness.params)
       for (const id of [...HOSTILE_TEXTS, '', 'lease_', `lease_17${'A'.repeat(26)}`, `${newLeaseId()}-x`, `${newLeaseId()}\n`])
-        expect(() => opened.provider.plan(plan({ id }), params)).toThrow(ProviderError)
+        expect(() => opened.provider.plan(opened.plan({ id }), params)).toThrow(ProviderError)
     },
   },
   'list finds exactly what this instance made': {
@@ -349,7 +349,7 @@ async function atStalling(given: Given, answer: string | Buffer | undefined, kin
 
 /** Each call to this upstream ends inside its deadline, with a typed error that holds no secret. */
 async function expectTrouble({ harness, later }: Given, port: number, kinds: ProviderError['kind'][]): Promise<void> {
-  const { provider } = await open(harness, { port, timeoutMs: SHORT_MS })
+  const { provider, plan } = await open(harness, { port, timeoutMs: SHORT_MS })
   later(() => provider.close())
   const request = requestOf(provider, plan(), harness.module.params.parse(harness.params), SHORT_MS)
   const calls: (() => Promise<unknown>)[] = [() => provider.mint(request), () => provider.check()]

@@ -8,6 +8,8 @@ export interface Harness {
   /** As in the configuration, secrets resolved. */
   readonly options: unknown
   readonly params: unknown
+  /** What a request for this role names, if it must name something. */
+  readonly scope?: Scope
   readonly signer?: Signer
   /** The upstream's own address, and the options that reach it through a proxy on another loopback port. */
   readonly address?: { readonly host: string; readonly port: number }
@@ -58,6 +60,7 @@ export const TTL_MS = 60_000
 /** One opened provider and the steps that the paths through the house take with it. */
 export interface Opened {
   readonly provider: Provider
+  plan(change?: Partial<LeasePlan>): LeasePlan
   mint(options?: MintOptions): Promise<Minted & { handle: Handle; request: MintRequest<unknown> }>
 }
 export interface MintOptions {
@@ -73,9 +76,11 @@ export async function open(harness: Harness, where: { port?: number; instance?: 
   const raw = port === undefined ? harness.options : harness.optionsAt?.(port)
   const { module, signer } = harness
   const provider = await module.open(module.options.parse(raw), { name: 'under-test', instance, timeoutMs, concurrency: 4, signer })
+  const planned = (change: Partial<LeasePlan> = {}) => plan({ scope: harness.scope, ...change })
   return {
     provider,
-    async mint({ scope = {}, lease = plan({ scope }), params = harness.params, untilMs = timeoutMs, ttlMs = TTL_MS } = {}) {
+    plan: planned,
+    async mint({ scope = harness.scope, lease = planned({ scope }), params = harness.params, untilMs = timeoutMs, ttlMs = TTL_MS } = {}) {
       const request = requestOf(provider, lease, harness.module.params.parse(params), untilMs, ttlMs)
       const minted = await provider.mint(request)
       return { ...minted, handle: minted.handle ?? request.handle, request }

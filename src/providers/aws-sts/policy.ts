@@ -1,0 +1,148 @@
+import { z } from 'zod'
+import type { Scope, ScopeKind } from '../../types.js'
+import { ProviderError } from '../provider.js'
+
+/** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html: `Policy`, plain text. */
+export const MAX_POLICY_LENGTH = 2048
+const PLACEHOLDER = /\$\{scope\.([A-Za-z][A-Za-z0-9_-]*)\}/g
+/** `*` and `?` are wildcards of IAM, `${…}` its policy variables. */
+const UNSAFE_VALUE = /[*?${}\p{C}]/u
+const MAX_VALUE_LENGTH = 256
+/** Length of an expiry as it will stand in the policy. */
+const SOME_TIME = 0
+
+const statement = z.looseObject({
+  Effect: z.enum(['Allow', 'Deny']),
+  Principal: z.never('a session policy has no Principal').optional(),
+  NotPrincipal: z.never('a session policy has no NotPrincipal').optional(),
+})
+const document = z.strictObject({
+  Version: z.literal('2012-10-17'),
+  Id: z.string().optional(),
+  Statement: z.union([statement.transform((one) => [one]), z.array(statement).min(1)]),
+})
+/** A policy document, as an object or as its JSON text. */
+export const policyDocument = z.union([
+  z
+    .string()
+    .transform((text, context): unknown => {
+      try {
+        return JSON.parse(text)
+      } catch {
+        context.addIssue({ code: 'custom', message: 'is not JSON' })
+        return z.NEVER
+      }
+    })
+    .pipe(document),
+  document,
+])
+export type PolicyDocument = z.infer<typeof document>
+
+export interface Narrowing {
+  /** Absent: whatever the role itself allows. */
+  readonly policy?: PolicyDocument
+  readonly allowIam: boolean
+}
+
+/**
+ * The session policy of one lease, as text: what the role's policy allows for this scope, until `expiresAt`. Sessions of one hour or the
+ * 900 seconds that STS gives at least are cut to the lease by the date alone, so nothing needs to be revoked when it has passed.
+ */
+export function sessionPolicy({ policy, allowIam }: Narrowing, scope: Scope, expiresAt: number): string {
+  const allowed = policy?.Statement ?? [{ Effect: 'Allow', Action: '*', Resource: '*' }]
+  const unused = Object.keys(scope).filter((key) => !placeholdersOf(policy).has(key))
+  if (unused.length > 0) throw new ProviderError('invalid', 'the scope has a key that the role does not use')
+  const text = ascii(
+    JSON.stringify({
+      Version: '2012-10-17',
+      Statement: [...allowed.map((one) => fill(one, scope)), ...limits(expiresAt, allowIam)],
+    }),
+  )
+  if (text.length > MAX_POLICY_LENGTH)
+    throw new ProviderError('invalid', `the session policy would have ${text.length} characters; AWS takes ${MAX_POLICY_LENGTH}: ask for less scope`)
+  return text
+}
+
+/** What can be known of a role's policy before any lease. */
+export function policyProblems(narrowing: Narrowing, scope: Readonly<Record<string, ScopeKind>>): string[] {
+  const { policy } = narrowing
+  const used = placeholdersOf(policy)
+  const shortest = Object.fromEntries([...used].map((key) => [key, 'x']))
+  const problems = [
+    ...Object.keys(scope)
+      .filter((key) => !used.has(key))
+      .map((key) => `scope.${key} narrows nothing: use \${scope.${key}} in the policy`),
+    ...[...used].filter((key) => !Object.hasOwn(scope, key)).map((key) => `the policy uses \${scope.${key}}, which the role's scope does not have`),
+    ...misplaced(policy),
+  ]
+  if (problems.length > 0) return problems
+  try {
+    sessionPolicy(narrowing, shortest, SOME_TIME)
+    return []
+  } catch (error) {
+    return [error instanceof ProviderError ? error.message : 'the policy cannot be filled']
+  }
+}
+
+function limits(expiresAt: number, allowIam: boolean): object[] {
+  const seconds = Math.floor(expiresAt / 1000) * 1000
+  const time = new Date(seconds).toISOString().replace('.000Z', 'Z')
+  return [
+    { Effect: 'Deny', Action: '*', Resource: '*', Condition: { DateGreaterThan: { 'aws:CurrentTime': time } } },
+    // A chained session would not carry this policy, and what iam:* makes would outlive it.
+    ...(allowIam ? [] : [{ Effect: 'Deny', Action: ['iam:*', 'sts:AssumeRole'], Resource: '*' }]),
+  ]
+}
+
+/** Filled in parsed strings, never in text: a value cannot end the string that it stands in. A list value in a list becomes several. */
+function fill(value: unknown, scope: Scope): unknown {
+  if (typeof value === 'string') {
+    const filled = expand(value, scope)
+    return filled.length === 1 ? filled[0] : filled
+  }
+  if (Array.isArray(value)) return value.flatMap((one) => (typeof one === 'string' ? expand(one, scope) : [fill(one, scope)]))
+  if (typeof value === 'object' && value !== null) return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, fill(one, scope)]))
+  return value
+}
+
+function expand(text: string, scope: Scope): string[] {
+  return [...new Set(text.match(PLACEHOLDER) ?? [])].reduce<string[]>(
+    (texts, placeholder) => {
+      const values = valuesOf(scope, placeholder.slice('${scope.'.length, -1))
+      return texts.flatMap((one) => values.map((value) => one.replaceAll(placeholder, () => value)))
+    },
+    [text],
+  )
+}
+
+function valuesOf(scope: Scope, key: string): string[] {
+  const values = Object.hasOwn(scope, key) ? [scope[key] ?? []].flat() : []
+  if (values.length === 0) throw new ProviderError('invalid', `this role needs a scope: "${key}"`)
+  if (values.some((value) => value === '' || value.length > MAX_VALUE_LENGTH || UNSAFE_VALUE.test(value)))
+    throw new ProviderError('invalid', `scope "${key}" must be text without wildcards, "$", braces or control characters`)
+  return values
+}
+
+function placeholdersOf(policy: PolicyDocument | undefined): Set<string> {
+  return new Set([...JSON.stringify(policy ?? {}).matchAll(PLACEHOLDER)].map(([, key = '']) => key))
+}
+
+/** Where a narrower value would allow more. */
+function misplaced(policy: PolicyDocument | undefined): string[] {
+  const uses = (value: unknown) => placeholdersOf({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', value }] }).size > 0
+  return (policy?.Statement ?? []).flatMap((one, index) => {
+    const place = `policy.Statement[${index}]`
+    if (one.Effect === 'Deny' && uses(one)) return [`${place}: a placeholder in a Deny would allow more where the scope is narrower`]
+    const { NotAction, NotResource, Condition } = one
+    if (uses(NotAction) || uses(NotResource))
+      return [`${place}: a placeholder in NotAction or NotResource would allow more where the scope is narrower`]
+    const negated = Object.entries(Object(Condition)).some(([operator, value]) => /not/i.test(operator) && uses(value))
+    const asKey = Object.values(Object(Condition)).some((value) => uses(Object.keys(Object(value))))
+    return negated || asKey ? [`${place}.Condition: a placeholder stands in a value of a positive operator, or nowhere`] : []
+  })
+}
+
+/** AWS takes U+0020 to U+00FF; the escapes of JSON say the rest. */
+function ascii(json: string): string {
+  return json.replace(/[\u007f-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
