@@ -1,5 +1,3 @@
-import type { Event } from '../types.js'
-
 /** What audit needs of the ledger's outbox, and may not import. */
 export interface EventSource {
   hold(reader: string, ttlMs: number): Promise<number[]>
@@ -8,8 +6,10 @@ export interface EventSource {
 }
 export interface SourceEntry {
   readonly partition: number
+  /** `<ms>-<n>`: order within the partition, and the time on the ledger's clock. */
   readonly streamId: string
-  readonly event: Event & { readonly at: number }
+  /** The event as JSON text. */
+  readonly json: string
 }
 
 /** Where events go for good. `write` answers only when they are there. */
@@ -46,9 +46,14 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   let wake: () => void = () => {}
+  let held: { partitions: number[]; askAgainAt: number } | undefined
 
   const pump = async (): Promise<boolean> => {
-    const partitions = await source.hold(options.reader, HOLD_MS)
+    if (!held || performance.now() >= held.askAgainAt) {
+      const askAgainAt = performance.now() + HOLD_MS / 4
+      held = { partitions: await source.hold(options.reader, HOLD_MS), askAgainAt }
+    }
+    const { partitions } = held
     const batches = await Promise.all(partitions.map((partition) => source.read(partition, BATCH)))
     const entries = batches.flat()
     if (entries.length === 0) return false
@@ -61,7 +66,8 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
         return false
       }
     }
-    await Promise.all(batches.map((batch) => confirmLast(source, options.reader, batch)))
+    const confirmed = await Promise.all(batches.map((batch) => confirmLast(source, options.reader, batch)))
+    if (confirmed.includes(false)) held = undefined
     return batches.some((batch) => batch.length === BATCH)
   }
   const loop = async (): Promise<void> => {
@@ -89,7 +95,8 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
   }
 }
 
-async function confirmLast(source: EventSource, reader: string, batch: readonly SourceEntry[]): Promise<void> {
+/** @returns false when another reader holds the partition by now: what was written here, it writes again */
+async function confirmLast(source: EventSource, reader: string, batch: readonly SourceEntry[]): Promise<boolean> {
   const last = batch.at(-1)
-  if (last) await source.confirm(last.partition, reader, last.streamId)
+  return last === undefined || source.confirm(last.partition, reader, last.streamId)
 }

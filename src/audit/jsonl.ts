@@ -23,8 +23,10 @@ export function createJsonlSink(name: string, folder: string): Sink {
 }
 
 /** U+2028 and U+2029 are line ends to some readers; JSON leaves them as they are. */
-function lineOf({ partition, streamId, event }: SourceEntry): string {
-  const { at, ...rest } = event
-  const line = JSON.stringify({ partition, stream_id: streamId, at: new Date(at).toISOString(), ...rest })
-  return `${line.replaceAll('\u2028', '\\u2028').replaceAll('\u2029', '\\u2029')}\n`
+const LINE_SEPARATORS = /[\u2028\u2029]/g
+
+function lineOf({ partition, streamId, json }: SourceEntry): string {
+  const at = new Date(Number(streamId.split('-')[0])).toISOString()
+  const line = `{"partition":${partition},"stream_id":"${streamId}","at":"${at}",${json.slice(1)}\n`
+  return line.replace(LINE_SEPARATORS, (character) => (character === '\u2028' ? '\\u2028' : '\\u2029'))
 }

@@ -213,6 +213,9 @@ export interface OutboxEntry {
   readonly partition: number
   /** Redis stream id, `<ms>-<n>`: order within the partition, and the time on the ledger's clock. */
   readonly streamId: string
+  /** The event as JSON text: what a sink writes without reading it. */
+  readonly json: string
+  /** The same, read. */
   readonly event: Event & { readonly at: number }
 }
 /** One reader at a time per partition, fenced; at-least-once. */

@@ -17,7 +17,7 @@ function outboxOf(count: number): EventSource & { left(): number } {
   let entries: SourceEntry[] = Array.from({ length: count }, (_, n) => ({
     partition: n % 3,
     streamId: `${1000 + n}-0`,
-    event: { id: `e${n}`, type: 'lease.denied', at: 1000 + n, detail: { claimed_reason: 'a\u2028b\r\n\u001b[31m' } },
+    json: JSON.stringify({ id: `e${n}`, type: 'lease.denied', detail: { claimed_reason: 'a\u2028b\r\n\u001b[31m' } }),
   }))
   return {
     hold: () => Promise.resolve([0, 1, 2]),
@@ -60,7 +60,7 @@ describe('the audit pump', () => {
       name: 'flaky',
       write: (entries: readonly SourceEntry[]) => {
         if (down) return Promise.reject(new Error('down'))
-        written.push(...entries.map((entry) => entry.event.id))
+        written.push(...entries.map((entry) => entry.json))
         return Promise.resolve()
       },
     }
