@@ -7,7 +7,6 @@ import { defineScript } from './script.js'
 import { token } from './selectors.js'
 import { partitionOfLease, partitionOfTask, type Store } from './store.js'
 
-const TOKENS = ['agent_token', 'role_token', 'provider_token', 'issuer_token', 'owner_token'] as const
 const ISSUE = [
   'lease',
   'task',
@@ -37,7 +36,7 @@ const ISSUE = [
   'idempotency',
   'idempotency_seconds',
   'supersedes',
-  ...TOKENS,
+  'freezable',
   'event',
   'outbox_limit',
   'skew',
@@ -65,7 +64,7 @@ const activateScript = defineScript('activate', 'lease', [
   'revocation',
   'residual',
   'ends_use',
-  ...TOKENS,
+  'freezable',
   'human',
   'context_version',
 ])
@@ -76,7 +75,7 @@ const renewScript = defineScript('renew', 'lease', [
   'context_version',
   'obtained',
   'counts',
-  ...TOKENS,
+  'freezable',
   'event',
   'outbox_limit',
   'skew',
@@ -146,7 +145,7 @@ export function leaseCalls(store: Store): LeaseCalls {
       const reply = listOf(
         await store.run(activateScript, keys.lease(partition, lease.id), {
           ...identityOf(lease),
-          ...tokensOf(lease.agent, lease.role.name, lease.role.provider),
+          freezable: freezable(lease.agent, lease.role.name, lease.role.provider),
           handle: JSON.stringify(minted.handle),
           expires: minted.expiresAt,
           event: JSON.stringify(event),
@@ -172,7 +171,7 @@ export function leaseCalls(store: Store): LeaseCalls {
           lease: id,
           ttl_ms: ttlSeconds * 1000,
           ...factArgs(facts),
-          ...tokensOf({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider),
+          freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider),
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
           skew: skewMarginMs,
@@ -279,14 +278,10 @@ function identityOf(lease: NewLease) {
   }
 }
 
-function tokensOf(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string) {
-  return {
-    agent_token: token('agent', agent.id),
-    role_token: token('role', role),
-    provider_token: token('provider', provider),
-    issuer_token: token('issuer', agent.issuer),
-    owner_token: token('owner', agent.owner),
-  }
+/** What a freeze may cover of a lease, besides its task: `dimension=value`, spaces between them. */
+function freezable(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string): string {
+  const { id, issuer, owner } = agent
+  return `${token('agent', id)} ${token('role', role)} ${token('provider', provider)} ${token('issuer', issuer)} ${token('owner', owner)}`
 }
 
 function factArgs(facts: Facts) {
@@ -298,7 +293,7 @@ function issueArgs(store: Store, lease: NewLease, event: string) {
   return {
     ...identityOf(lease),
     ...factArgs(lease.facts),
-    ...tokensOf(lease.agent, lease.role.name, lease.role.provider),
+    freezable: freezable(lease.agent, lease.role.name, lease.role.provider),
     handle: JSON.stringify(lease.handle),
     ttl_ms: lease.ttlSeconds * 1000,
     life_ms: lease.maxLifetimeSeconds * 1000,

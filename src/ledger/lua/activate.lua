@@ -4,7 +4,7 @@
 -- something exists upstream after all. Never refuses.
 -- key: lease
 -- args: lease handle expires:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
---   scope revocation residual ends_use agent_token role_token provider_token issuer_token owner_token human context_version
+--   scope revocation residual ends_use freezable human context_version
 -- answer: 'active' | 'closing', cause, claim
 -- event: lease.issued | lease.closing
 -- include: close freeze lineage settle
@@ -52,7 +52,7 @@ else
   local _, above = ended_above(got[2])
   cause = above or (now >= tonumber(got[4]) and 'task_expired') or nil
 end
-if not cause and any_freeze() and frozen(with_task({ agent_token, role_token, provider_token, issuer_token, owner_token }, got[5])) then
+if not cause and any_freeze() and frozen(tokens_in(freezable, got[5])) then
   cause = 'frozen'
 end
 if not cause and redis.call('HGET', base .. 'task:' .. got[3], 'cv') ~= record.cv then cause = 'context_changed' end

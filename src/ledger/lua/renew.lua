@@ -1,7 +1,7 @@
 #!lua
 -- Records the later expiry before the upstream is asked to extend. Being decided on current facts, it reaffirms the lease too.
 -- key: lease
--- args: lease ttl_ms:number context_version obtained counts agent_token role_token provider_token issuer_token owner_token event
+-- args: lease ttl_ms:number context_version obtained counts freezable event
 --   outbox_limit:number skew:number
 -- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'outbox_full', detail
 -- event: lease.renewed
@@ -14,7 +14,7 @@ if got[1] ~= 'active' then return { 'ended', got[1] or 'revoked' } end
 local above = ended_above(got[2])
 if above or now >= tonumber(got[4]) then return { 'ended', above or 'expired' } end
 if any_freeze() then
-  local by = frozen(with_task({ agent_token, role_token, provider_token, issuer_token, owner_token }, got[5]))
+  local by = frozen(tokens_in(freezable, got[5]))
   if by then return { 'frozen', by } end
 end
 local root = redis.call('HMGET', base .. 'task:' .. got[3], 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')

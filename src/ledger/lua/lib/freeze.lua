@@ -41,8 +41,9 @@ local function frozen(tokens)
   return nil
 end
 
--- Appends the tokens of a task (`fz`, separated by spaces) to those of a lease.
-local function with_task(tokens, task_tokens)
-  for token in string.gmatch(task_tokens or '', '%S+') do tokens[#tokens + 1] = token end
+-- The tokens of a lease and of its task (`fz`), each a text with spaces between them.
+local function tokens_in(own, of_task)
+  local tokens = {}
+  for token in string.gmatch(own .. ' ' .. (of_task or ''), '%S+') do tokens[#tokens + 1] = token end
   return tokens
 end

@@ -49,7 +49,7 @@ local function issue(state)
   if not may then return { 'not_assigned' } end
 
   if any_freeze() then
-    local by = frozen(with_task({ agent_token, role_token, provider_token, issuer_token, owner_token }, record[6]))
+    local by = frozen(tokens_in(freezable, record[6]))
     if by then return { 'frozen', by } end
   end
 
