@@ -89,7 +89,7 @@ export async function open(harness: Harness, where: { port?: number; instance?: 
 }
 
 /** `until` may lie in the past; the time that is left seen from here is then still a whole timeout, as for a broker that was paused. */
-export function requestOf(provider: Provider, lease: LeasePlan, params: unknown, untilMs: number, ttlMs = TTL_MS): MintRequest<unknown> {
+export function requestOf<P>(provider: Provider<P>, lease: LeasePlan, params: P, untilMs: number, ttlMs = TTL_MS): MintRequest<P> {
   const now = Date.now()
   const deadlineMs = untilMs > 0 ? untilMs : TIMEOUT_MS
   return { lease, handle: provider.plan(lease, params), params, issuedAt: now, expiresAt: now + ttlMs, until: now + untilMs, deadlineMs }
