@@ -101,6 +101,12 @@ export const ERRORS = {
     means: 'The lease is at the end of the longest life that its role allows.',
     next: 'Ask for a new lease.',
   },
+  caller_gone: {
+    status: 499,
+    title: 'The caller went away',
+    means: 'The connection closed before the credential was sent. Nobody reads this answer; the lease is closed.',
+    next: 'Ask again.',
+  },
   too_large: {
     status: 413,
     title: 'The request is too large',
