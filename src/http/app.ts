@@ -34,7 +34,7 @@ export function createApp(options: AppOptions): express.Express {
     const callerGone = callerGoneOf(request, response)
     const exchange: Exchange = { context: contextOf(request), house: options.house(), startedAt, route, callerGone }
     response.locals.exchange = exchange
-    response.once('close', () => {
+    response.on('close', () => {
       if (!response.writableFinished) exchange.unsent?.()
       logAccess(exchange, request, response)
     })

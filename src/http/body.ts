@@ -52,14 +52,14 @@ function readText(request: IncomingMessage): Promise<string> {
       reject(tooLarge())
     }
     request.on('data', take)
-    request.once('end', () => {
+    request.on('end', () => {
       const [first] = chunks
       const whole = first && chunks.length === 1 ? first : Buffer.concat(chunks)
       if (isUtf8(whole)) resolve(whole.toString('utf8'))
       else reject(new MayflyError('malformed', 'the body is not UTF-8'))
     })
     // Comes after every request; an error is made only for the ones that were cut.
-    request.once('close', () => {
+    request.on('close', () => {
       if (!request.readableEnded) reject(new MayflyError('malformed', 'the body ended early'))
     })
   })

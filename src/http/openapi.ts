@@ -11,7 +11,7 @@ type Schema = Readonly<Record<string, unknown>>
 
 /** What any call with a token may be answered with, whatever it does. */
 const OF_EVERY_CALL: readonly ErrorCode[] = ['token_missing', 'token_invalid', 'token_expired', 'token_replayed', 'rate_limited']
-const OF_EVERY_BODY: readonly ErrorCode[] = ['malformed', 'too_large', 'unsupported_media_type', 'request_invalid']
+const OF_EVERY_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
 /** Of the interface, which is in the paths as `/v1`. */
 const API_VERSION = '1'
 const DESCRIPTION = 'Just-in-time credentials for AI agents: they live exactly as long as the task.'
@@ -69,14 +69,20 @@ function queryParameters(query: z.ZodType | undefined, schemas: Record<string, S
 }
 const Queries = z.object({ properties: z.record(z.string(), z.unknown()), required: z.array(z.string()).default([]) })
 
+/** Every code that a route may refuse with. */
+export function codesOf(route: Route): ReadonlySet<ErrorCode> {
+  const codes = new Set<ErrorCode>(['malformed', 'request_invalid', ...route.codes, 'internal'])
+  if (route.who) for (const code of OF_EVERY_CALL) codes.add(code)
+  if (route.who && route.who.length < ANYONE.length) codes.add('denied')
+  if (route.body) for (const code of OF_EVERY_BODY) codes.add(code)
+  if (route.id) codes.add('not_found')
+  return codes
+}
+
 /** One answer for each status, naming its codes. */
 function problemsOf(route: Route, refer: (schema: z.ZodType, io: 'output') => Schema): Record<string, Schema> {
-  const codes = new Set<ErrorCode>([...(route.who ? OF_EVERY_CALL : []), ...(route.body ? OF_EVERY_BODY : []), ...route.codes, 'internal'])
-  if (route.who && route.who.length < ANYONE.length) codes.add('denied')
-  if (route.id) codes.add('not_found')
-  if (route.query) codes.add('request_invalid')
   const byStatus = new Map<number, ErrorCode[]>()
-  for (const code of codes) {
+  for (const code of codesOf(route)) {
     const status = route.oauth ? oauthErrorOf(code)[0] : ERRORS[code].status
     byStatus.set(status, [...(byStatus.get(status) ?? []), code])
   }

@@ -1,4 +1,5 @@
 import { OAuthError, Problem } from '../../src/api.js'
+import { codesOf } from '../../src/http/openapi.js'
 import type { Route } from '../../src/http/route.js'
 import { ROUTES } from '../../src/http/routes/index.js'
 import type { Answer, Callers } from './broker.js'
@@ -38,6 +39,7 @@ export function checkAnswer(route: Route, { status, headers, body }: Answer): vo
   else {
     const problem = Problem.strict().parse(body)
     if (type !== 'application/problem+json' || problem.status !== status) throw new Error(`a problem as ${type}, ${problem.status} and ${status}`)
+    if (![...codesOf(route)].some((code) => code === problem.code)) throw new Error(`${route.path} does not declare ${problem.code}`)
     if (problem.type !== `urn:mayfly:problem:${problem.code}`) throw new Error(`type ${problem.type} for ${problem.code}`)
   }
   if (headers.get('cache-control') !== 'no-store' && !route.path.startsWith('/.well-known/')) throw new Error('an answer that may be cached')
