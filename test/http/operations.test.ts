@@ -7,6 +7,7 @@ import { generateSigningKeys, openSigner } from '../../src/signer.js'
 import { checkAnswer, routeOf } from '../support/answers.js'
 import { startTestBroker, type TestBroker, taskRequest } from '../support/broker.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
+import { waitFor } from '../support/wait.js'
 
 describe('running it', () => {
   let redis: TestRedis
@@ -179,5 +180,35 @@ describe('running it', () => {
       expect((await call('GET', path)).status).toBe(404)
     const without = await start()
     expect((await without('GET', '/.well-known/jwks.json')).status).toBe(404)
+  })
+})
+
+describe('without its ledger', () => {
+  it('says 503 to who asks, stays ready and alive, and is itself again when the ledger is back', async () => {
+    const redis = await startRedis(['appendonly yes'])
+    const test = await startTestBroker({ redisSocket: redis.socketPath })
+    try {
+      const [agent, task] = [await test.token('triage'), await test.openTask()]
+      const obtain = () => test.call('POST', '/v1/leases', agent, { task, role: 'api-token' })
+      const metrics = async () => (await fetch(`${test.metricsUrl}/metrics`)).text()
+      expect((await obtain()).status).toBe(201)
+      await redis.kill()
+      const refused = await obtain()
+      expect(refused).toMatchObject({ status: 503, body: { code: 'ledger_unavailable' } })
+      checkAnswer(routeOf('POST', '/v1/leases'), refused)
+      await waitFor('readiness to notice', async () => !(await test.call('GET', '/readyz', '')).body.ledger.reachable)
+      expect((await test.call('GET', '/readyz', '')).status).toBe(200)
+      expect((await test.call('GET', '/healthz', '')).status).toBe(200)
+      expect(await metrics()).toContain('mayfly_ledger_reachable 0')
+      expect((await test.call('GET', '/v1/whoami', agent)).status).toBe(200)
+      expect((await test.call('GET', '/v1/whoami', '')).status).toBe(401)
+      expect((await test.call('GET', '/v1/freezes', await test.token('visitor'))).status).toBe(503)
+      await redis.restart()
+      await waitFor('issuing again', async () => (await obtain()).status === 201)
+      await waitFor('the metric to say so', async () => (await metrics()).includes('mayfly_ledger_reachable 1'))
+    } finally {
+      await test.stop()
+      await redis.stop()
+    }
   })
 })
