@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmod, lstat, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -12,7 +12,7 @@ export interface EmbeddedRedis {
   readonly pid: number
   /** False: a server of this data folder was running still, and is used. */
   readonly started: boolean
-  /** Ends the server, if it was started here. Its data stays. */
+  /** Ends the server, unless another broker of this data folder is connected to it; whoever leaves last ends it. Its data stays. */
   stop(): Promise<void>
 }
 
@@ -20,6 +20,7 @@ export interface EmbeddedRedis {
 const LONGEST_SOCKET_PATH = 103
 const START_MS = 30_000
 const STOP_MS = 10_000
+const LEAVING_MS = 300
 const POLL_MS = 25
 const BINARIES = ['redis-server', 'valkey-server']
 
@@ -38,19 +39,19 @@ export async function startEmbeddedRedis(options: { dataDir: string; binary?: st
   const unlock = await lock(join(folder, 'starting.pid'))
   try {
     const running = await existing(socketPath, folder, pidFile)
-    if (running !== undefined) return { socketPath, pid: running, started: false, stop: async () => undefined }
+    if (running !== undefined) return { socketPath, pid: running, started: false, stop: () => stopUnused(socketPath, running) }
     await rm(socketPath, { force: true })
     const config = join(folder, 'redis.conf')
     await writeFile(config, configOf({ folder, socketPath, pidFile }), { mode: 0o600 })
-    const { child, pid } = await start(options.binary === undefined ? BINARIES : [options.binary], config, socketPath, folder)
-    return { socketPath, pid, started: true, stop: () => stopChild(child) }
+    const pid = await start(options.binary === undefined ? BINARIES : [options.binary], config, socketPath, folder)
+    return { socketPath, pid, started: true, stop: () => stopUnused(socketPath, pid) }
   } finally {
     await unlock()
   }
 }
 
 /** The first of these programs that there is, once it answers. */
-async function start(binaries: readonly string[], config: string, socketPath: string, folder: string): Promise<{ child: ChildProcess; pid: number }> {
+async function start(binaries: readonly string[], config: string, socketPath: string, folder: string): Promise<number> {
   const [binary, ...others] = binaries
   if (binary === undefined)
     throw unavailable('there is no redis-server and no valkey-server', 'install one of them, or give the ledger the URL of a Redis')
@@ -71,7 +72,7 @@ async function start(binaries: readonly string[], config: string, socketPath: st
     // It is not this process's to wait for: a broker may end, or be killed, before it.
     child.unref()
     child.stderr?.destroy()
-    return { child, pid }
+    return pid
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return start(others, config, socketPath, folder)
     child.kill('SIGKILL')
@@ -118,15 +119,36 @@ async function existing(socketPath: string, folder: string, pidFile: string): Pr
   }
 }
 
-async function stopChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const ended = new Promise<void>((done) => child.once('exit', () => done()))
-  child.ref()
-  // SIGTERM makes it flush its append-only file.
-  child.kill('SIGTERM')
-  const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
-  await ended
-  clearTimeout(late)
+/** SIGTERM makes the server flush its append-only file. One that cannot be connected to serves nobody else either. */
+async function stopUnused(socketPath: string, pid: number): Promise<void> {
+  if (!(await isServer(pid)) || (await isShared(socketPath))) return
+  process.kill(pid, 'SIGTERM')
+  const end = performance.now() + STOP_MS
+  while (await isServer(pid)) {
+    if (performance.now() > end) process.kill(pid, 'SIGKILL')
+    await pause(POLL_MS)
+  }
+}
+
+/** Whether anybody else is connected; whoever has just left is given the moment that the server takes to notice. */
+async function isShared(socketPath: string): Promise<boolean> {
+  const redis = connectionTo(socketPath)
+  const end = performance.now() + LEAVING_MS
+  try {
+    await redis.connect()
+    for (;;) {
+      const clients = String(await redis.client('LIST'))
+        .trim()
+        .split('\n')
+      if (clients.length === 1) return false
+      if (performance.now() > end) return true
+      await pause(POLL_MS)
+    }
+  } catch {
+    return false
+  } finally {
+    if (redis.status !== 'end') redis.disconnect()
+  }
 }
 
 function configOf({ folder, socketPath, pidFile }: { folder: string; socketPath: string; pidFile: string }): string {
@@ -170,17 +192,7 @@ async function privateFolder(folder: string): Promise<void> {
 
 /** Pid of the server at this socket, if it is the one of this folder. */
 async function answering(socketPath: string, folder: string): Promise<number | undefined> {
-  const redis = new Redis({
-    path: socketPath,
-    protocol: 2,
-    lazyConnect: true,
-    retryStrategy: () => null,
-    socketTimeout: 2_000,
-    maxRetriesPerRequest: 0,
-    enableReadyCheck: false,
-    disableClientInfo: true,
-  })
-  redis.on('error', () => undefined)
+  const redis = connectionTo(socketPath)
   try {
     await redis.connect()
     await redis.ping()
@@ -193,6 +205,21 @@ async function answering(socketPath: string, folder: string): Promise<number | u
     // To disconnect what never connected would wait two seconds for its socket to close.
     if (redis.status !== 'end') redis.disconnect()
   }
+}
+
+function connectionTo(socketPath: string): Redis {
+  const redis = new Redis({
+    path: socketPath,
+    protocol: 2,
+    lazyConnect: true,
+    retryStrategy: () => null,
+    socketTimeout: 2_000,
+    maxRetriesPerRequest: 0,
+    enableReadyCheck: false,
+    disableClientInfo: true,
+  })
+  redis.on('error', () => undefined)
+  return redis
 }
 
 async function untilAnswering(socketPath: string, folder: string, given: AbortSignal): Promise<number> {

@@ -36,7 +36,8 @@ async function twoTasksWithLeases() {
 
 async function everythingEnds(tasks: readonly string[]): Promise<void> {
   const ended = await test.call('POST', `/v1/tasks/${tasks[0]}/complete`, await test.token('flows'), {})
-  expect(ended).toMatchObject({ status: 200, body: { state: 'completed', closing: 1 } })
+  expect(ended).toMatchObject({ status: 200, body: { state: 'completed' } })
+  expect(ended.body.closing).toBeGreaterThan(0)
   const stopped = await test.call('POST', '/v1/emergency/revoke', await test.token('oncall'), { selector: { agent: 'triage' }, reason: 'full' })
   expect(stopped.status).toBe(202)
   await nothingUpstream()

@@ -53,7 +53,9 @@ describe('the embedded Redis', () => {
   it('keeps its data over a stop and a start', async () => {
     const dir = await dataDir()
     const first = await start(dir)
-    await client(first.socketPath).set('kept', 'yes')
+    const connected = client(first.socketPath)
+    await connected.set('kept', 'yes')
+    await connected.quit()
     await first.stop()
     expect(isAlive(first.pid)).toBe(false)
     const second = await start(dir)
@@ -61,13 +63,18 @@ describe('the embedded Redis', () => {
     expect(await client(second.socketPath).get('kept')).toBe('yes')
   })
 
-  it('is found by a second broker, which does not end it', async () => {
+  it('is found by a second broker, which does not end it while the first is connected, and whoever leaves last ends it', async () => {
     const dir = await dataDir()
     const first = await start(dir)
+    const connected = client(first.socketPath)
+    await connected.ping()
     const second = await start(dir)
     expect(second).toMatchObject({ started: false, pid: first.pid, socketPath: first.socketPath })
     await second.stop()
     expect(isAlive(first.pid)).toBe(true)
+    await connected.quit()
+    await second.stop()
+    expect(isAlive(first.pid)).toBe(false)
   })
 
   it('is started once by two brokers that start at the same time', async () => {
