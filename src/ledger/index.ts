@@ -125,8 +125,9 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
       freezes.stop()
       events.stop()
       listeners.clear()
+      subscriber.disconnect()
       // What is in flight may still be answered; a Redis that is gone is no reason to wait.
-      await Promise.all([redis, subscriber].map((one) => one.quit().catch(() => one.disconnect())))
+      await redis.quit().catch(() => redis.disconnect())
     },
   }
 }

@@ -95,7 +95,7 @@ const settleScript = defineScript('settle', 'lease', [
   'retention',
   'event',
 ])
-const enterAgent = defineScript('enter-agent', 'agent-live', ['lease', 'over_at', 'limit'])
+const enterAgent = defineScript('enter-agent', 'agent-live', ['lease', 'over_at', 'limit', 'instead'])
 const leasesOfTaskScript = defineScript('leases-of-task', 'task', [])
 
 /** How long an Idempotency-Key is remembered. */
@@ -119,7 +119,7 @@ export function leaseCalls(store: Store): LeaseCalls {
     const written = store.run(script, keys.lease(partition, lease.id), issueArgs(store, lease, told))
     if (lease.limits.perAgentLive <= 0) return answered(store, lease, listOf(await written))
 
-    const [place, reply] = await Promise.allSettled([enter(store, lease), written])
+    const [place, reply] = await Promise.allSettled([enter(store, lease, lease.supersedes), written])
     if (reply.status === 'rejected') throw reply.reason
     const answer = answered(store, lease, listOf(reply.value))
     if (!answer.ok) {
@@ -127,6 +127,9 @@ export function leaseCalls(store: Store): LeaseCalls {
       return answer
     }
     if (place.status === 'fulfilled' && place.value) return answer
+    // Which lease an Idempotency-Key stood for is known only now.
+    const first = answer.superseded.find((claim) => claim.lease.id !== lease.supersedes)
+    if (place.status === 'fulfilled' && first && (await enter(store, lease, first.lease.id))) return answer
     // Written, but over the limit, or nobody knows: nobody has seen this lease yet, and it ends before anybody does.
     const args = { lease: lease.id, event: told, retention: settledRetentionSeconds }
     await store.run(withdrawScript, keys.lease(partition, lease.id), args)
@@ -241,9 +244,9 @@ export function leaseCalls(store: Store): LeaseCalls {
   }
 
   /** The agent's count is at a partition of its own. Its score: when the lease is over whatever happens. */
-  async function enter(ledger: Store, lease: NewLease): Promise<boolean> {
+  async function enter(ledger: Store, lease: NewLease, instead = ''): Promise<boolean> {
     const overAt = ledger.clock.now() + lease.maxLifetimeSeconds * 1000 + lease.mintMs + skewMarginMs
-    const args = { lease: lease.id, over_at: overAt, limit: lease.limits.perAgentLive }
+    const args = { lease: lease.id, over_at: overAt, limit: lease.limits.perAgentLive, instead }
     return numberOf(await ledger.run(enterAgent, agentKey(lease.agent.id, partitions), args)) === 1
   }
 }

@@ -10,8 +10,8 @@ import { partitionOfTask, partitionsOf, type Store } from './store.js'
 const listScript = defineScript('list', 'providers', ['index', 'kind', 'cursor'])
 const rolesScript = defineScript('roles', 'providers', ['cursor'])
 
-/** Where a listing is: the partition, the index in it, Redis's cursor of that scan, and how much of the batch there was given out. */
-type Place = readonly [partition: number, index: number, scan: string, offset: number]
+/** Where a listing is: the partition, the name of the index in it, Redis's cursor of that scan, how much of that batch was given out. */
+type Place = readonly [partition: number, index: string, scan: string, offset: number]
 
 export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'inUse'> {
   const providersOf = async (partition: number) => (await store.ask((redis) => redis.smembers(keys.providers(partition)))).sort()
@@ -70,12 +70,13 @@ interface Walk<T> {
 async function walk<T>(store: Store, { kind, indexes, only, read, page }: Walk<T>): Promise<{ found: T[]; cursor?: string }> {
   const found: T[] = []
   const start = page.cursor === undefined ? undefined : parseCursor(page.cursor, store.options.partitions)
-  let [partition, index, scan, offset] = start ?? [only ?? 0, 0, '0', 0]
+  let [partition, from, scan, offset] = start ?? [only ?? 0, '', '0', 0]
   for (; partition < store.options.partitions && (only === undefined || partition === only); partition++) {
-    const names = await indexes(partition)
-    for (; index < names.length; index++) {
+    // In the order in which leases move, `due`, `settled`, `urgent` ahead of nothing: what moves on is ahead of this walk.
+    for (const index of (await indexes(partition)).filter((name) => name >= from).sort()) {
+      if (index !== from) [scan, offset] = ['0', 0]
       do {
-        const [next, ...batch] = listOf(await store.run(listScript, keys.providers(partition), { index: names[index] ?? '', kind, cursor: scan }))
+        const [next, ...batch] = listOf(await store.run(listScript, keys.providers(partition), { index, kind, cursor: scan }))
         for (; offset < batch.length; offset++) {
           if (found.length >= page.limit) return { found, cursor: cursorOf([partition, index, scan, offset]) }
           found.push(...read(listOf(batch[offset])))
@@ -84,7 +85,7 @@ async function walk<T>(store: Store, { kind, indexes, only, read, page }: Walk<T
         scan = textOf(next)
       } while (scan !== '0')
     }
-    index = 0
+    from = ''
   }
   return { found }
 }
@@ -107,7 +108,8 @@ function parseCursor(cursor: string, partitions: number): Place {
   try {
     const [partition, index, scan, offset] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[]
     const whole = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
-    if (whole(partition) && partition < partitions && whole(index) && whole(offset) && typeof scan === 'string' && /^\d{1,20}$/.test(scan))
+    const text = (value: unknown): value is string => typeof value === 'string'
+    if (whole(partition) && partition < partitions && text(index) && whole(offset) && text(scan) && /^\d{1,20}$/.test(scan))
       return [partition, index, scan, offset]
   } catch {
     // Told below, in the same words as every other cursor that is none.

@@ -98,6 +98,8 @@ function parse(text: string, name: string): { header: Header; body: string; sheb
   let field = ''
   while (line?.startsWith('--')) {
     const [, label, text] = /^-- (key|args|rest|answer|event|include): ?(.*)$/.exec(line) ?? []
+    // What a label says goes on in lines that are indented; any other comment is the body's.
+    if (!label && field && !/^-- {2}/.test(line)) break
     if (label) field = label
     if (field) fields.set(field, `${fields.get(field) ?? ''} ${text ?? line.slice(2)}`.trim())
     lines.shift()

@@ -256,6 +256,21 @@ describe('quotas', () => {
 })
 
 describe('superseding', () => {
+  it('does not count what it takes the place of, in the task nor over all partitions', async () => {
+    const { ledger } = fixture
+    const agent = { id: 'full', owner: 'o', issuer: 'cluster' }
+    const task = await openTask(ledger, { assignees: [{ agent: 'full' }] })
+    const limits = { perTaskLive: 1, perAgentLive: 1, maxLive: 1 }
+    const first = await granted(ledger, task.id, { agent, limits, idempotency: 'full-1' })
+    const next = async (more: object) => ledger.grant(newLease(ledger, await taskNow(ledger, task.id), { agent, limits, ...more }), event())
+    expect(await next({})).toMatchObject({ refused: 'quota' })
+    expect(await next({ idempotency: 'full-1' })).toMatchObject({ ok: true, superseded: [{ lease: { id: first.id } }] })
+    const freed = await ledger.settle({ lease: first.id, attempt: 1 }, { result: 'revoked' }, event('lease.revoked'))
+    expect(freed.state).toBe('revoked')
+    const [second] = await ledger.leasesOfTask(task.id)
+    expect(await next({ supersedes: second?.id })).toMatchObject({ ok: true, superseded: [{ lease: { id: second?.id } }] })
+  })
+
   it('closes the first lease of an Idempotency-Key when it comes again, and claims it for the caller', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)

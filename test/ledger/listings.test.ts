@@ -59,7 +59,7 @@ describe('listing leases', () => {
   })
 
   it('refuses a cursor that is none', async () => {
-    for (const cursor of ['', 'x', Buffer.from('[99,0,"0",0]').toString('base64url'), Buffer.from('[0,0,"0;",0]').toString('base64url')])
+    for (const cursor of ['', 'x', Buffer.from('[99,"","0",0]').toString('base64url'), Buffer.from('[0,"due:x","0;",0]').toString('base64url')])
       await expect(fixture.ledger.leases({}, { limit: 10, cursor })).rejects.toMatchObject({ code: 'request_invalid' })
   })
 })
