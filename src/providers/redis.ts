@@ -20,7 +20,8 @@ type Options = z.infer<typeof options>
 const handleShape = z.object({ user: z.string() })
 
 const PASSWORD_BYTES = 32
-const OLDEST_VERSION = [6, 2]
+/** Rules for subcommands, and the server that Mayfly's own ledger asks for. */
+const OLDEST_VERSION = 7
 const MAX_CLOCK_DIFFERENCE_MS = 2000
 
 /** An ACL user for one lease. `docs/providers/redis.md`. */
@@ -162,20 +163,16 @@ async function problemsOf(line: Redis, user: string): Promise<string[]> {
   await line.call('ACL', 'SETUSER', user, 'reset')
   await line.del(guard)
   await line.discard()
+  await line.multi({ pipeline: false })
+  await line.exec()
   await line.call('ACL', 'DELUSER', user)
   await line.call('ACL', 'GETUSER', user)
   await line.call('ACL', 'USERS')
   const difference = Math.round(Math.abs(Number(seconds) * 1000 + Number(microseconds) / 1000 - Date.now()))
   return [
-    ...(isOlder(version) ? [`Redis ${OLDEST_VERSION.join('.')} or later is needed; this is ${version}`] : []),
+    ...(Number.parseInt(version, 10) < OLDEST_VERSION ? [`Redis ${OLDEST_VERSION}.0 or later is needed; this is ${version}`] : []),
     ...(difference > MAX_CLOCK_DIFFERENCE_MS ? [`the clock of Redis is ${difference} ms off the broker's: mints would be late or too late`] : []),
   ]
-}
-
-function isOlder(version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  const [oldestMajor = 0, oldestMinor = 0] = OLDEST_VERSION
-  return major < oldestMajor || (major === oldestMajor && minor < oldestMinor)
 }
 
 function credentialOf({ url, ...told }: Options, username: string, password: string): Credential {

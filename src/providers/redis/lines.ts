@@ -44,7 +44,7 @@ export async function openLines(url: string, spare: number, connectionName: stri
   }
   const hangUp = (redis: Redis): void => {
     all.delete(redis)
-    redis.disconnect()
+    if (redis.status !== 'close' && redis.status !== 'end') redis.disconnect()
   }
 
   return {
@@ -75,10 +75,11 @@ export async function openLines(url: string, spare: number, connectionName: stri
 }
 
 type Kind = ProviderError['kind']
+const NOT_PERMITTED = ['refused', "the broker's Redis user lacks a permission: see docs/providers/redis.md"] as const
 const BY_WORD: Readonly<Record<string, readonly [Kind, string]>> = {
   WRONGPASS: ['refused', "Redis refused the broker's own login: check the url's user and password"],
   NOAUTH: ['refused', "Redis asks for a login: check the url's user and password"],
-  NOPERM: ['refused', "the broker's Redis user lacks a permission: see docs/providers/redis.md"],
+  NOPERM: NOT_PERMITTED,
   OOM: ['throttled', 'Redis is out of memory'],
   BUSY: ['throttled', 'Redis is busy with a script'],
   LOADING: ['unreachable', 'Redis is loading its data'],
@@ -97,6 +98,7 @@ function asProviderError(thrown: unknown): ProviderError {
 }
 
 function fallback(said: string): readonly [Kind, string] {
+  if (/^EXECABORT .*no permissions/.test(said)) return NOT_PERMITTED
   if (said.startsWith('ERR max number of clients')) return ['throttled', 'Redis has too many clients']
   if (said.startsWith('ERR Error in ACL SETUSER')) return ['invalid', 'Redis does not know one of the command rules of this role']
   return ['broken', 'Redis answered with an error']

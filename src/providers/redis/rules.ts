@@ -49,9 +49,8 @@ export function rulesOf({ commands, keys, channels }: Pick<Params, 'commands' | 
     ...channels.map((glob) => `&${glob}`),
     ...commands.filter(isCategory),
     '-@dangerous',
-    // They answer with the names of all keys, whatever the patterns.
-    '-scan',
-    '-randomkey',
+    // They answer with the names of all keys, whatever the patterns, or take other users' scripts away.
+    ...['-scan', '-randomkey', '-script', '-function'],
     ...commands.filter((text) => !isCategory(text)),
     '-@admin',
     'on',
