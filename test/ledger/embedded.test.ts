@@ -57,7 +57,7 @@ describe('the embedded Redis', () => {
     await connected.set('kept', 'yes')
     await connected.quit()
     await first.stop()
-    expect(isAlive(first.pid)).toBe(false)
+    await waitFor('the server to be gone', () => !isAlive(first.pid))
     const second = await start(dir)
     expect(second.started).toBe(true)
     expect(await client(second.socketPath).get('kept')).toBe('yes')
@@ -74,7 +74,7 @@ describe('the embedded Redis', () => {
     expect(isAlive(first.pid)).toBe(true)
     await connected.quit()
     await second.stop()
-    expect(isAlive(first.pid)).toBe(false)
+    await waitFor('the server to be gone', () => !isAlive(first.pid))
   })
 
   it('is started once by two brokers that start at the same time', async () => {
