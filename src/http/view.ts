@@ -29,8 +29,8 @@ export function leaseView(lease: LeaseRecord): api.Lease {
 }
 
 /** The only time that the secret is told. */
-export function credentialView({ type, fields, env }: Credential, expiresAt: number): api.Credential {
-  return { ...fields, type, env: { ...env }, expires_at: time(expiresAt) }
+export function credentialView({ type, fields, env }: Credential, { expires_at }: api.Lease): api.Credential {
+  return { ...fields, type, env: { ...env }, expires_at }
 }
 
 export function taskView(task: Task): api.Task {

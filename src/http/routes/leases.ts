@@ -35,7 +35,8 @@ const obtain = route({
   const ask = { task, role, ttlSeconds, scope, reason, tool, destination, idempotency }
   const { lease, credential } = await issue(house, principal, ask, context, callerGone)
   house.metrics.issueSeconds.observe({ provider: lease.provider }, (performance.now() - started) / 1000)
-  const answer = { lease: leaseView(lease), credential: credentialView(credential, lease.expiresAt) }
+  const view = leaseView(lease)
+  const answer = { lease: view, credential: credentialView(credential, view) }
   return { status: 201, body: answer, unsent: takeBack(house, principal, lease, context) }
 })
 
@@ -54,7 +55,8 @@ const extend = route({
 }).handle(async ({ house, principal, id, body, context, callerGone }) => {
   const { lease, credential } = await renew(house, principal, id, { ttlSeconds: body.ttl }, context, callerGone)
   if (!credential) return { status: 200, body: { lease: leaseView(lease) } }
-  const answer = { lease: leaseView(lease), credential: credentialView(credential, lease.expiresAt) }
+  const view = leaseView(lease)
+  const answer = { lease: view, credential: credentialView(credential, view) }
   return { status: 200, body: answer, unsent: takeBack(house, principal, lease, context) }
 })
 
