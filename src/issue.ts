@@ -6,7 +6,7 @@ import type { NewLease, Reserved } from './ledger/ledger.js'
 import type { Credential, LeasePlan, Minted } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import { closeLease, drive } from './revoke.js'
-import type { Agent, LeaseRecord, RequestContext } from './types.js'
+import type { Agent, Cause, LeaseRecord, RequestContext } from './types.js'
 
 export interface Issued {
   readonly lease: LeaseRecord
@@ -33,8 +33,7 @@ export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: 
     house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
     return { lease: recordOf(lease, reserved, expiresAt), credential: minted.credential }
   } catch (error) {
-    await abandon(house, agent, lease, error, context)
-    throw error
+    throw await abandon(house, agent, lease, error, context)
   }
 }
 
@@ -93,14 +92,25 @@ async function activate(house: House, agent: Agent, written: Written, minted: Mi
   const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
   const { state, cause, claim } = await house.ledger.activate(lease, { handle: minted.handle ?? lease.handle, expiresAt }, told)
   if (claim) void drive(house, claim)
-  if (state === 'closing') throw refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
+  if (state === 'closing') throw endedBecause(cause)
 }
 
-/** Closes what was written and will not be handed out. What made it fail is the caller's to see, not that closing failed too. */
-async function abandon(house: House, agent: Agent, lease: NewLease, error: unknown, context: RequestContext): Promise<void> {
+/**
+ * Closes what was written and will not be handed out. What made it fail is the caller's to see, not that closing failed too; and where
+ * somebody else closed it meanwhile, so that the upstream was told to take it back, that is what made it fail.
+ * @returns what the caller is told
+ */
+async function abandon(house: House, agent: Agent, lease: NewLease, error: unknown, context: RequestContext): Promise<unknown> {
   const cause = error instanceof MayflyError && error.code === 'caller_gone' ? 'caller_gone' : 'mint_failed'
   const told = event('lease.closing', context, agent, { ...subjectOf(lease), cause })
-  await closeLease(house, lease.id, cause, told).catch(() => house.log.warn({ lease: lease.id }, 'the lease could not be closed now; it is due soon'))
+  const closed = await closeLease(house, lease.id, cause, told).catch(() => undefined)
+  if (!closed) house.log.warn({ lease: lease.id }, 'the lease could not be closed now; it comes due soon')
+  const why = closed?.lease.cause
+  return why === undefined || why === cause ? error : endedBecause(why)
+}
+
+function endedBecause(cause: Cause | undefined): MayflyError {
+  return refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
 }
 
 function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human'>): LeasePlan {

@@ -70,7 +70,8 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
       // Only its hash is sent; Redis keeps no more than that either.
       const rules = rulesOf(left, createHash('sha256').update(password).digest('hex'))
       const made = await minting.use(time, (line) => makeUser(line, user, rules, until))
-      if (!made) throw new ProviderError('timeout', 'the mint arrived at Redis after its deadline, or after its revoke, and made nothing')
+      if (!made && time.left() > 0) throw new ProviderError('refused', 'the credential was taken back while it was made, so nothing was')
+      if (!made) throw new ProviderError('timeout', 'the mint arrived at Redis after its deadline and made nothing')
       return { credential: credentialOf(options, user, password) }
     },
 

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { type RedisUpstream, startRedisUpstream } from '../providers/redis-upstream.js'
 import { type BrokerProcess, type Prepared, prepare, startBrokerProcess } from '../support/broker.js'
 import { find, formsOf } from '../support/canary.js'
 import { startPostgres, type TestPostgres } from '../support/postgres.js'
@@ -9,7 +10,7 @@ import { waitFor } from '../support/wait.js'
 
 let postgres: TestPostgres
 let redis: TestRedis
-let upstream: TestRedis
+let upstream: RedisUpstream
 let prepared: Prepared
 let broker: BrokerProcess
 
@@ -17,26 +18,26 @@ beforeAll(async () => {
   ;[postgres, redis, upstream] = await Promise.all([
     startPostgres(),
     startRedis(['appendonly yes', 'appendfsync always', 'slowlog-log-slower-than 0', 'slowlog-max-len 100000']),
-    startRedis(),
+    startRedisUpstream(),
   ])
   prepared = await prepare({
     redisSocket: redis.socketPath,
     postgresUrl: await postgres.createBroker(['reporting_ro']),
     providers: '  cache: {type: redis, url: env:CACHE_URL}',
     roles: '  cache-read: {provider: cache, access: read, sensitivity: internal, max_ttl: 5m, params: {keys: ["reports:*"], commands: ["+@read"]}}',
-    env: { CACHE_URL: `unix:${upstream.socketPath}` },
+    env: { CACHE_URL: upstream.url },
   })
   broker = await startBrokerProcess(prepared)
 }, 60_000)
 afterAll(async () => {
   await broker?.stop()
-  await Promise.all([postgres?.stop(), redis?.stop(), upstream?.stop()])
+  await Promise.all([postgres?.stop(), redis?.stop(), upstream?.redis.stop()])
   if (prepared) rmSync(prepared.folder, { recursive: true, force: true })
 })
 
 /** Everything that is kept, told or visible from outside. */
 async function everyPlace(): Promise<Record<string, string>> {
-  const pids = [broker.pid, redis.pid(), upstream.pid(), ...Object.values(await postgresPids())]
+  const pids = [broker.pid, redis.pid(), upstream.redis.pid(), ...Object.values(await postgresPids())]
   const slow = (await redis.client.call('SLOWLOG', 'GET', '100000')) as unknown[]
   return {
     'the log': broker.output(),
