@@ -67,7 +67,9 @@ export function internalEvent(type: EventType): string {
 }
 
 export function createAsk(redis: Redis): Pick<Store, 'run' | 'ask'> {
+  const together = createTogether(redis)
   const ask = async <T>(command: (redis: Redis) => Promise<T>): Promise<T> => {
+    together()
     try {
       return await command(redis)
     } catch (error) {
@@ -75,4 +77,22 @@ export function createAsk(redis: Redis): Pick<Store, 'run' | 'ask'> {
     }
   }
   return { ask, run: (script, key, args, rest) => ask((connection) => script.run(connection, key, args, rest)) }
+}
+
+/**
+ * What is asked in one turn of the event loop leaves in one write: a system call for each command is a large part of what a command
+ * costs. Not a pipeline: each command has its own answer, its own deadline and its own slot.
+ */
+function createTogether(redis: Redis): () => void {
+  let waiting = false
+  return () => {
+    const { stream } = redis
+    if (waiting || !stream || stream.destroyed) return
+    waiting = true
+    stream.cork()
+    setImmediate(() => {
+      waiting = false
+      stream.uncork()
+    })
+  }
 }
