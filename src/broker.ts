@@ -18,7 +18,7 @@ import { openLedger } from './ledger/index.js'
 import type { Ledger } from './ledger/ledger.js'
 import { createMetrics } from './metrics.js'
 import { openPolicy } from './policy/index.js'
-import { type OpenSigner, openSigner } from './signer.js'
+import { openSigner, type TokenSigner } from './signer.js'
 import { type Sweeper, startSweeper } from './sweeper.js'
 import { createUpstream, type Upstream } from './upstream.js'
 
@@ -155,7 +155,7 @@ interface Furnished {
   readonly config: Config
   readonly house: House
   readonly identity: Identity
-  readonly signer: OpenSigner | undefined
+  readonly signer: TokenSigner | undefined
 }
 
 /** Opens everything that a configuration names; what did not change is taken over from `before`. */
@@ -179,7 +179,7 @@ async function furnish(config: Config, shared: Pick<House, 'ledger' | 'metrics' 
   return { config, house, identity, signer }
 }
 
-async function openUpstream(provider: ProviderConfig, config: Config, signer: OpenSigner | undefined): Promise<Upstream> {
+async function openUpstream(provider: ProviderConfig, config: Config, signer: TokenSigner | undefined): Promise<Upstream> {
   const { name, concurrency, timeoutMs } = provider
   const opened = await provider.module.open(provider.options, { name, instance: config.instance, timeoutMs, concurrency, signer })
   return createUpstream(opened, { name, concurrency, timeoutMs })

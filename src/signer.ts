@@ -9,14 +9,12 @@ import type { Signer } from './providers/provider.js'
  * On jose and not on node:crypto's synchronous `sign`: for a token of the usual size 67 µs of CPU (48 µs a token at 32 in flight, part of it
  * off the main thread) against 33 µs, all of it on the main thread. At 2,000 tokens a second that is a seventh of one core.
  */
-export interface OpenSigner extends Signer {
+export interface TokenSigner extends Signer {
   /** The public half of every key: RFC 7517 §5. */
   jwks(): { keys: JWK[] }
   /** Claims of a token that this signer made and that has not expired; `undefined` for whatever else it is given. */
   verify(token: string): Promise<JWTPayload | undefined>
 }
-
-export type TokenSigner = OpenSigner
 
 /** RFC 9864 prefers the fully specified `Ed25519` to the polymorphic `EdDSA`; ES256 is what every verifier knows. */
 export const SIGNING_ALGORITHMS = ['ES256', 'Ed25519'] as const
@@ -35,7 +33,7 @@ export type SigningKeys = z.infer<typeof signingKeys>
 type SigningKey = SigningKeys['keys'][number]
 
 /** @throws Error when a key doesn't fit, the first has no private half, or two keys share a `kid` */
-export async function openSigner({ issuer, keys }: { issuer: string; keys: { keys: readonly object[] } }): Promise<OpenSigner> {
+export async function openSigner({ issuer, keys }: { issuer: string; keys: { keys: readonly object[] } }): Promise<TokenSigner> {
   const set = signingKeys.parse(keys)
   const published = await Promise.all(set.keys.map(publicHalf))
   const byKid = new Map(await Promise.all(published.map(async (jwk) => [jwk.kid, { alg: jwk.alg, key: await importJWK(jwk, jwk.alg) }] as const)))

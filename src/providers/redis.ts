@@ -69,9 +69,9 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
       const password = randomBytes(PASSWORD_BYTES).toString('base64url')
       // Only its hash is sent; Redis keeps no more than that either.
       const rules = rulesOf(left, createHash('sha256').update(password).digest('hex'))
-      const made = await minting.use(time, (line) => makeUser(line, user, rules, until))
-      if (!made && time.left() > 0) throw new ProviderError('refused', 'the credential was taken back while it was made, so nothing was')
-      if (!made) throw new ProviderError('timeout', 'the mint arrived at Redis after its deadline and made nothing')
+      const outcome = await minting.use(time, (line) => makeUser(line, user, rules, until))
+      if (outcome === 'late') throw new ProviderError('timeout', 'the mint arrived at Redis after its deadline and made nothing')
+      if (outcome === 'taken back') throw new ProviderError('refused', 'the credential was taken back while it was made, so nothing was')
       return { credential: credentialOf(options, user, password) }
     },
 
@@ -114,23 +114,27 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
  * Makes the user only if `until` has not come, told by Redis's own clock: the guard key expires then, and EXEC is aborted when the watched
  * guard is gone, be it expired (Redis >= 6.0.9) or deleted by a revoke. ACL SETUSER cannot run in a script, which would be shorter.
  */
-async function makeUser(line: Redis, user: string, rules: readonly string[], until: number): Promise<boolean> {
+async function makeUser(line: Redis, user: string, rules: readonly string[], until: number): Promise<'made' | 'late' | 'taken back'> {
   const guard = guardOf(user)
   const [set, , exists] = await all(line.pipeline().set(guard, '1', 'PXAT', Math.floor(until), 'NX').watch(guard).exists(guard))
-  if (set !== 'OK') {
-    await line.unwatch()
-    throw new ProviderError('refused', 'another mint of this lease is under way')
-  }
-  if (exists !== 1) {
-    await line.unwatch()
-    return false
-  }
-  const answers = await line
-    .multi()
-    .call('ACL', 'SETUSER', user, ...rules)
-    .del(guard)
-    .exec()
-  return answers !== null && succeeded(answers)
+  const guarded = set === 'OK' && exists === 1
+  const answers = guarded
+    ? await line
+        .multi()
+        .call('ACL', 'SETUSER', user, ...rules)
+        .del(guard)
+        .exec()
+    : null
+  if (answers !== null && succeeded(answers)) return 'made'
+  await line.unwatch()
+  if (set !== 'OK') throw new ProviderError('refused', 'another mint of this lease is under way')
+  return (await clockOf(line)) >= until ? 'late' : 'taken back'
+}
+
+/** Milliseconds on Redis's own clock. */
+async function clockOf(line: Redis): Promise<number> {
+  const [seconds, microseconds] = await line.time()
+  return Number(seconds) * 1000 + Number(microseconds) / 1000
 }
 
 function guardOf(user: string): string {
@@ -156,7 +160,7 @@ async function problemsOf(line: Redis, user: string): Promise<string[]> {
   const guard = guardOf(user)
   const hello = z.array(z.unknown()).parse(await line.call('HELLO'))
   const version = String(hello[hello.indexOf('version') + 1])
-  const [seconds, microseconds] = await line.time()
+  const difference = Math.round(Math.abs((await clockOf(line)) - Date.now()))
   await line.watch(guard)
   await line.multi({ pipeline: false })
   await line.set(guard, '1', 'PX', 1, 'NX')
@@ -169,7 +173,6 @@ async function problemsOf(line: Redis, user: string): Promise<string[]> {
   await line.call('ACL', 'DELUSER', user)
   await line.call('ACL', 'GETUSER', user)
   await line.call('ACL', 'USERS')
-  const difference = Math.round(Math.abs(Number(seconds) * 1000 + Number(microseconds) / 1000 - Date.now()))
   return [
     ...(Number.parseInt(version, 10) < OLDEST_VERSION ? [`Redis ${OLDEST_VERSION}.0 or later is needed; this is ${version}`] : []),
     ...(difference > MAX_CLOCK_DIFFERENCE_MS ? [`the clock of Redis is ${difference} ms off the broker's: mints would be late or too late`] : []),

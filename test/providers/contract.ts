@@ -365,7 +365,7 @@ async function expectTrouble({ harness, later }: Given, port: number, kinds: Pro
     expect(performance.now() - started).toBeLessThan(SHORT_MS + GRACE_MS)
     expect(error).toBeInstanceOf(ProviderError)
     expect(kinds).toContain(error instanceof ProviderError ? error.kind : error)
-    expect(inspect(error, { depth: Number.POSITIVE_INFINITY })).not.toContain(harness.brokerSecret ?? '\0')
+    expect(inspect(error, { depth: Number.POSITIVE_INFINITY, showHidden: true })).not.toContain(harness.brokerSecret ?? '\0')
   }
 }
 

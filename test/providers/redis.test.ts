@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis'
 import type { Provider } from '../../src/providers/provider.js'
 import { redis } from '../../src/providers/redis.js'
 import type { Scope } from '../../src/types.js'
+import { startPausingProxy } from '../support/faulty-upstream.js'
 import { plan, requestOf, TIMEOUT_MS } from './harness.js'
 import { type RedisUpstream, startRedisUpstream } from './redis-upstream.js'
 
@@ -134,6 +135,24 @@ describe('the redis provider', () => {
     expect(await upstream.users()).toEqual([])
     expect(await provider.revoke(request.handle, TIMEOUT_MS)).toBe('absent')
     expect(await upstream.redis.client.keys('mf-guard:*')).toEqual([])
+  })
+
+  it('aborts a mint that is under way when its lease is revoked', async () => {
+    const proxy = await startPausingProxy(upstream)
+    const behind = await open(upstream.url.replace(`:${upstream.port}/`, `:${proxy.port}/`))
+    try {
+      const request = requestOf(behind, plan(), params(), TIMEOUT_MS)
+      proxy.pauseAt('SETUSER')
+      const mint = expect(behind.mint(request)).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('taken back') })
+      await proxy.paused()
+      expect(await provider.revoke(request.handle, TIMEOUT_MS)).toBe('absent')
+      await proxy.resume()
+      await mint
+      expect(await upstream.users()).toEqual([])
+    } finally {
+      await behind.close()
+      await proxy.close()
+    }
   })
 
   it('is throttled by a full Redis when it mints, and revokes all the same', async () => {

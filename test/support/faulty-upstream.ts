@@ -42,7 +42,7 @@ export interface PausingProxy {
 export async function startPausingProxy(target: { host: string; port: number }): Promise<PausingProxy> {
   let pattern: string | undefined
   let onPause: () => void = () => undefined
-  let kept: { upstream: Socket; chunks: Buffer[] } | undefined
+  let kept: { caller: Socket; upstream: Socket; chunks: Buffer[] } | undefined
   let nextPause = Promise.resolve()
   const upstreams = new Set<Socket>()
   const { server, sockets } = listening((caller) => {
@@ -55,7 +55,7 @@ export async function startPausingProxy(target: { host: string; port: number }):
       if (kept?.upstream === upstream) return kept.chunks.push(chunk)
       if (pattern === undefined || !chunk.includes(pattern)) return upstream.write(chunk)
       pattern = undefined
-      kept = { upstream, chunks: [chunk] }
+      kept = { caller, upstream, chunks: [chunk] }
       return onPause()
     })
     caller.on('close', () => kept?.upstream !== upstream && upstream.destroy())
@@ -79,7 +79,7 @@ export async function startPausingProxy(target: { host: string; port: number }):
       for (const chunk of late.chunks) late.upstream.write(chunk)
       await answered
       kept = undefined
-      late.upstream.end()
+      if (late.caller.destroyed) late.upstream.end()
     },
     async close() {
       for (const upstream of upstreams) upstream.destroy()
