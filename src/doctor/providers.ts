@@ -13,7 +13,7 @@ async function check({ name, module, options, concurrency, timeoutMs }: Provider
   try {
     const signer = config.signing && (await openSigner(config.signing))
     provider = await module.open(options, { name, instance: config.instance, timeoutMs, concurrency, signer })
-    await provider.check()
+    await provider.check(config.roles.filter((role) => role.provider === name))
     return [{ area: 'providers', level: 'ok', what: `${name} (${module.type}): ${revocationOf(provider)}` }, ...blindWindow(name, provider)]
   } catch (error) {
     // A provider's own words say how to mend it.
