@@ -110,10 +110,11 @@ const CASES = {
     async run({ harness, opened, later }) {
       const proxy = await startHoldingProxy(addressOf(harness))
       later(proxy.close)
-      const behind = await open(harness, { port: proxy.port, timeoutMs: SHORT_MS })
+      const behind = await open(harness, { port: proxy.port })
       later(() => behind.provider.close())
+      await behind.provider.revoke((await behind.mint()).handle, TIMEOUT_MS)
       proxy.holdAfter(signOf(harness))
-      const request = requestOf(behind.provider, behind.plan(), harness.module.params.parse(harness.params), SHORT_MS)
+      const request = requestOf(behind.provider, behind.plan(), harness.module.params.parse(harness.params), HELD_MS)
       const mint = behind.provider.mint(request)
       const failed = expect(mint).rejects.toMatchObject({ name: 'ProviderError', kind: 'timeout' })
       await proxy.held()
@@ -135,10 +136,11 @@ const CASES = {
     async run({ harness, later }) {
       const proxy = await startPausingProxy(addressOf(harness))
       later(proxy.close)
-      const behind = await open(harness, { port: proxy.port, timeoutMs: SHORT_MS })
+      const behind = await open(harness, { port: proxy.port })
       later(() => behind.provider.close())
+      await behind.provider.revoke((await behind.mint()).handle, TIMEOUT_MS)
       proxy.pauseAt(signOf(harness))
-      const request = requestOf(behind.provider, behind.plan(), harness.module.params.parse(harness.params), SHORT_MS)
+      const request = requestOf(behind.provider, behind.plan(), harness.module.params.parse(harness.params), HELD_MS)
       const failed = expect(behind.provider.mint(request)).rejects.toMatchObject({ name: 'ProviderError', kind: 'timeout' })
       await proxy.paused()
       await failed
@@ -369,6 +371,8 @@ async function expectTrouble({ harness, later }: Given, port: number, kinds: Pro
   }
 }
 
+/** Long enough to get as far as the upstream on a busy machine; then the answer, or the request, is kept back. */
+const HELD_MS = 1000
 /** A busy machine's own delays. */
 const GRACE_MS = 1000
 
