@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { startPostgres } from '../test/support/postgres.js'
 import { type Fleet, startFleet } from './fleet.js'
 import { type Load, load, type Request } from './load.js'
-import { cpuMicroseconds, MEASURED, MEASURING, median, pinSelf, round, startPinned } from './support.js'
+import { cpuMicroseconds, MEASURED, MEASURING, median, NODE_FLAGS, pinSelf, round, startPinned } from './support.js'
 
 const CONCURRENCY = 32
 const AGENTS = 1_000
@@ -49,6 +49,7 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
     MEASURED,
     [
       process.execPath,
+      ...NODE_FLAGS,
       '--import',
       'tsx',
       resolve(import.meta.dirname, 'bare.ts'),

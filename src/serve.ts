@@ -17,7 +17,7 @@ export interface ServeOptions {
 /** By looking at the files and not by notification: a mounted ConfigMap changes by a symbolic link above it, unnoticed by inotify. */
 const LOOK_EVERY_MS = 2_000
 
-const LOG_BUFFER_BYTES = 4_096
+const LOG_BUFFER_BYTES = 15_000
 const LOG_FLUSH_MS = 250
 
 /** `mayfly serve`: the broker until it is told to stop. */

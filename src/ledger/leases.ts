@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import type { Access, Agent, Cause, Claim, Event, Facts, Task } from '../types.js'
+import type { Agent, Cause, Claim, Event, Facts } from '../types.js'
 import { hashed, keys, newId, partitionFor } from './keys.js'
 import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
 import { claimOf, countsText, flag, leaseOf, leaseStateOf, obtainedText } from './records.js'
@@ -350,16 +350,19 @@ function answered(store: Store, lease: NewLease, reply: unknown[]): Issued {
     return { ok: false, refused: expected(word, RESERVE_REFUSALS), detail: textOf(reply[1]) || undefined }
   }
   const [, issued, expires, renewable, mint, obtained, claims] = reply
-  const cached = store.tasks.get(lease.task)
-  if (cached) store.tasks.set(lease.task, obtainedMore(cached, lease.role.access, textOf(obtained)))
+  remember(store, lease, textOf(obtained))
   const superseded: Claim[] = listOf(claims).map(claimOf)
   const times = { issuedAt: numberOf(issued), expiresAt: numberOf(expires), renewableUntil: numberOf(renewable), mintUntil: numberOf(mint) }
   return { ok: true, ...times, superseded }
 }
 
-function obtainedMore(task: Task, access: Access, obtained: string): Task {
-  const counts = { ...task.counts, [access]: task.counts[access] + 1 }
-  return { ...task, counts, obtained: obtained ? obtained.split(',') : task.obtained }
+/** What the tree obtained, for the next decision. Counts are kept only where a policy reads them: others never compare them. */
+function remember(store: Store, { task, role, facts }: NewLease, obtained: string): void {
+  if (obtained === '' && !facts.counts) return
+  const cached = store.tasks.get(task)
+  if (!cached) return
+  const counts = { ...cached.counts, [role.access]: cached.counts[role.access] + 1 }
+  store.tasks.set(task, { ...cached, counts, obtained: obtained ? obtained.split(',') : cached.obtained })
 }
 
 const RESERVE_REFUSALS = [
