@@ -44,6 +44,7 @@ app.post('/v1/leases', async (request, response) => {
   const token = await signer.sign(claims, { typ: 'at+jwt' })
   response.status(201).json({ lease: { id, task: request.body.task, role: request.body.role, state: 'active' }, credential: { type: 'jwt', token } })
 })
+process.once('SIGTERM', () => process.exit(0))
 const server = app.listen(0, '127.0.0.1', () => {
   const address = server.address()
   process.stdout.write(`${JSON.stringify({ port: typeof address === 'object' ? address?.port : 0 })}\n`)

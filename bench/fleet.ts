@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { generateSigningKeys } from '../src/signer.js'
-import { MEASURED, MEASURING, NODE_FLAGS, startPinned } from './support.js'
+import { MEASURED, MEASURING, startPinned } from './support.js'
 
 /** A broker as it runs in production (the built executable, shipped policies, metrics and logs on), on a core of its own. */
 export interface Fleet {
@@ -45,7 +45,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   await writeFile(config, yamlOf(options, folder))
   const env = { REDIS_URL: `unix:${redisSocket}`, JWKS: jwks, SIGNING: signingKeys, WAREHOUSE_URL: options.postgresUrl ?? '', NODE_ENV: 'production' }
   const startBroker = () =>
-    startPinned(MEASURED, [process.execPath, ...NODE_FLAGS, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
+    startPinned(MEASURED, [process.execPath, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
       env,
       ready: (line) => {
         const [port, metricsPort] = ['public', 'metrics'].map((name) => new RegExp(`"${name}":"http://[^"]*:(\\d+)"`).exec(line)?.[1])

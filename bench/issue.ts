@@ -1,14 +1,16 @@
-import { resolve } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { Redis } from 'ioredis'
 import { startPostgres } from '../test/support/postgres.js'
+import { waitFor } from '../test/support/wait.js'
 import { type Fleet, startFleet } from './fleet.js'
 import { type Load, load, type Request } from './load.js'
-import { cpuMicroseconds, MEASURED, MEASURING, median, NODE_FLAGS, pinSelf, round, startPinned } from './support.js'
+import { cpuMicroseconds, MEASURED, MEASURING, median, pinSelf, round, startPinned } from './support.js'
 
 const CONCURRENCY = 32
 const AGENTS = 1_000
 const ROLES = Array.from({ length: 10 }, (_, n) => `role-${n}`)
 const TASKS = 4_000
-/** Bytes of what the broker writes for one lease (hash and event), which the baseline writes too. Measured, see `bytesWritten`. */
 
 interface Measured extends Omit<Load, 'statuses' | 'seconds'> {
   readonly cpu_us: number
@@ -49,7 +51,6 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
     MEASURED,
     [
       process.execPath,
-      ...NODE_FLAGS,
       '--import',
       'tsx',
       resolve(import.meta.dirname, 'bare.ts'),
@@ -120,32 +121,19 @@ async function hitRates(fleet: Fleet): Promise<{ memo_hit_rate: number; token_ca
   return { memo_hit_rate: gauge('mayfly_policy_memo_hit_ratio'), token_cache_hit_rate: gauge('mayfly_token_cache_hit_ratio') }
 }
 
-/** Payload of one lease's hash and of its event, as the broker wrote them. */
+/** Payload of one lease's hash, as it stands in Redis, and of its event, as the sink wrote it. */
 async function bytesWritten(fleet: Fleet): Promise<{ leaseBytes: number; eventBytes: number }> {
-  const { Redis } = await import('ioredis')
+  const issued = await waitFor('an event to be written', async () => {
+    const lines = (await readFile(join(fleet.folder, 'audit/events.jsonl'), 'utf8').catch(() => '')).split('\n')
+    return lines.find((line) => line.includes('"type":"lease.issued"'))
+  })
+  const { lease, partition, stream_id, at, ...event } = JSON.parse(issued) as Record<string, string>
   const redis = new Redis(fleet.redisSocket)
-  try {
-    let cursor = '0'
-    let lease: string | undefined
-    do {
-      const [next, keys] = await redis.scan(cursor, 'MATCH', 'mf:*:lease:*', 'COUNT', 1000)
-      cursor = next
-      lease = keys[0]
-    } while (lease === undefined && cursor !== '0')
-    if (lease === undefined) throw new Error('no lease was written')
-    const bytes = Object.entries(await redis.hgetall(lease)).reduce((sum, [field, value]) => sum + field.length + value.length, 0)
-    const audit = await lastEvent(redis)
-    return { leaseBytes: bytes, eventBytes: audit }
-  } finally {
-    redis.disconnect()
+  const [key] = (await redis.keys(`mf:*:lease:${lease}`)) as [string]
+  const fields = Object.entries(await redis.hgetall(key))
+  redis.disconnect()
+  return {
+    leaseBytes: fields.reduce((sum, [field, value]) => sum + field.length + value.length, 0),
+    eventBytes: JSON.stringify({ ...event, lease }).length,
   }
-}
-
-/** The outbox is trimmed within a second, so one event is caught as it comes: the longest of what is there now, or a usual size. */
-async function lastEvent(redis: import('ioredis').Redis): Promise<number> {
-  const USUAL_EVENT_BYTES = 600
-  const [, keys] = await redis.scan('0', 'MATCH', 'mf:*:events', 'COUNT', 10_000)
-  let longest = 0
-  for (const key of keys) for (const [, fields] of await redis.xrange(key, '-', '+', 'COUNT', 10)) longest = Math.max(longest, fields.join('').length)
-  return longest || USUAL_EVENT_BYTES
 }

@@ -6,9 +6,6 @@ import { createInterface } from 'node:readline'
 export const MEASURED = 0
 export const MEASURING = 1
 
-/** What the executable and the image run node with (see `main.ts`, `Dockerfile`); the baseline gets the same. */
-export const NODE_FLAGS = ['--max-semi-space-size=64']
-
 const TICKS_PER_SECOND = 100
 
 /** Starts a process on one core; `ready` picks what it says once it can be used. */

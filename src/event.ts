@@ -5,24 +5,31 @@ type Facts = Omit<Event, 'id' | 'type' | 'principal' | 'request' | 'decision'> &
 
 /** One event about one request. The id is random, so that a lost reply can be retried without telling the story twice. */
 export function event(type: EventType, context: RequestContext | undefined, principal: Principal | undefined, facts: Facts = {}): Event {
-  const { decision, ...rest } = facts
+  const { decision } = facts
+  // `id` and `type` first: the outbox reads them where they stand. What is undefined is left out of the JSON.
   return {
     id: randomUUID(),
     type,
-    ...(principal && {
-      principal: {
-        kind: principal.kind,
-        id: principal.id,
-        instance: principal.kind === 'agent' ? principal.instance : undefined,
-        owner: principal.kind === 'agent' ? principal.owner : undefined,
-        issuer: principal.issuer,
-        token: principal.tokenFingerprint,
-      },
-    }),
-    ...(context && { request: { id: context.requestId, trace: context.trace } }),
-    ...rest,
-    ...(decision && {
-      decision: { outcome: decision.outcome, policies: decision.policies, policyVersion: decision.policyVersion, error: decision.error },
-    }),
+    principal: principal && toldOf(principal),
+    request: context && { id: context.requestId, trace: context.trace },
+    task: facts.task,
+    lease: facts.lease,
+    role: facts.role,
+    provider: facts.provider,
+    decision: decision && {
+      outcome: decision.outcome,
+      policies: decision.policies,
+      policyVersion: decision.policyVersion,
+      error: decision.error,
+    },
+    cause: facts.cause,
+    code: facts.code,
+    detail: facts.detail,
   }
+}
+
+function toldOf(principal: Principal): Event['principal'] {
+  const { kind, id, issuer, tokenFingerprint: token } = principal
+  if (kind !== 'agent') return { kind, id, issuer, token }
+  return { kind, id, instance: principal.instance, owner: principal.owner, issuer, token }
 }

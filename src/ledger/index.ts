@@ -60,7 +60,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     redis,
     options,
     log,
-    tasks: new LRUCache<string, Task>({ max: options.taskCacheSize, ttl: TASK_CACHE_TTL_MS }),
+    tasks: new LRUCache<string, Task>({ max: options.taskCacheSize, ttl: TASK_CACHE_TTL_MS, ttlResolution: TASK_CACHE_TTL_MS / 100 }),
     outboxLimit: Math.max(1, Math.floor(options.outboxLimit / options.partitions)),
     clock: new Clock(),
     readyToIssue: () => gate,

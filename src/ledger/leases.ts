@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache'
 import type { Agent, Cause, Claim, Event, Facts } from '../types.js'
 import { hashed, keys, newId, partitionFor } from './keys.js'
 import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
@@ -251,8 +250,9 @@ export function leaseCalls(store: Store): LeaseCalls {
   }
 }
 
-/** Two hashes for a name that comes again and again. */
-const agentKeys = new LRUCache<string, string>({ max: 10_000 })
+/** Two hashes for a name that comes again and again; emptied when it is full, since agents are few and come back. */
+const agentKeys = new Map<string, string>()
+const MOST_AGENT_KEYS = 10_000
 
 function agentKey(agent: string, partitions: number): string {
   const name = `${partitions} ${agent}`
@@ -260,6 +260,7 @@ function agentKey(agent: string, partitions: number): string {
   if (known !== undefined) return known
   const hash = hashed(agent)
   const key = keys.agentLive(partitionFor(hash, partitions), hash)
+  if (agentKeys.size >= MOST_AGENT_KEYS) agentKeys.clear()
   agentKeys.set(name, key)
   return key
 }
