@@ -48,7 +48,9 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
     types: ['paths', 'identity', 'policy'],
     only: { identity: ['ALGORITHMS'] },
   },
-  broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'config'] },
+  // One snapshot of what a configuration names; broker starts, reloads and stops with it.
+  furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'config'] },
+  broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'config', 'furnish'] },
 
   serve: { values: ['config', 'broker'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.

@@ -92,11 +92,16 @@ const role = z.strictObject({
   params: z.record(z.string(), z.unknown()).default({}),
 })
 
+const SHORTEST_TIMEOUT_MS = 100
+const LONGEST_TIMEOUT_MS = 20_000
 /** What every provider has besides the options of its type. */
 export const ProviderCommon = z.looseObject({
   type: word,
   concurrency: z.int().min(1).max(256).default(8),
-  timeout: milliseconds.default(5_000),
+  timeout: milliseconds
+    // A claim on a closing lease lasts 30 s: a call that could take longer would never be begun.
+    .refine((ms) => ms >= SHORTEST_TIMEOUT_MS && ms <= LONGEST_TIMEOUT_MS, 'must be between 100ms and 20s')
+    .default(5_000),
 })
 
 export const ConfigFile = z.strictObject({

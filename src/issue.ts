@@ -82,8 +82,17 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
 
 async function mint(house: House, { upstream, lease, reserved }: Written): Promise<Minted> {
   const { issuedAt, expiresAt, mintUntil: until } = reserved
-  const deadlineMs = upstream.provider.inProcess ? upstream.timeoutMs : until - house.ledger.now()
-  return upstream.mint({ lease: planOf(lease), handle: lease.handle, params: lease.role.params, issuedAt, expiresAt, until, deadlineMs })
+  const about = { lease: planOf(lease), handle: lease.handle, params: lease.role.params, issuedAt, expiresAt, until }
+  if (upstream.provider.inProcess) return upstream.mint({ ...about, deadlineMs: upstream.timeoutMs })
+  const done = house.metrics.mintSeconds.startTimer({ provider: upstream.name })
+  try {
+    const minted = await upstream.mint({ ...about, deadlineMs: until - house.ledger.now() })
+    done({ outcome: 'minted' })
+    return minted
+  } catch (error) {
+    done({ outcome: 'failed' })
+    throw error
+  }
 }
 
 /** The lease is active, unless its task ended, a freeze came or the facts changed while the upstream minted. */

@@ -62,21 +62,20 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
   const revokes = bulkhead(concurrency, Number.POSITIVE_INFINITY)
   const needsNoCall = provider.inProcess || provider.revocation === 'at-expiry'
 
-  const guarded = async <T>(policy: IPolicy, run: () => Promise<T>): Promise<T> => {
-    try {
-      return await policy.execute(run)
-    } catch (error) {
-      throw asMayflyError(name, error)
-    }
+  /** Through the bulkhead and the circuit, with trouble in the caller's words. */
+  const guarded = <T>(run: () => Promise<T>): Promise<T> => mints.execute(run).catch((error: unknown) => Promise.reject(asMayflyError(name, error)))
+  const mint = (request: MintRequest<unknown>): Promise<Minted> => {
+    // Nothing is asked of anybody: there is nobody to protect.
+    if (provider.inProcess) return provider.mint(request).catch((error: unknown) => Promise.reject(asMayflyError(name, error)))
+    return guarded(() => withDeadline(request.deadlineMs, () => provider.mint(request)))
   }
   return {
     name,
     provider,
     timeoutMs,
-    mint: (request) =>
-      provider.inProcess ? provider.mint(request) : guarded(mints, () => withDeadline(request.deadlineMs, () => provider.mint(request))),
+    mint,
     renew: (handle, expiresAt) =>
-      guarded(mints, async () => {
+      guarded(async () => {
         if (!provider.renew) throw new ProviderError('invalid', 'this provider cannot extend a credential')
         await withDeadline(timeoutMs, () => provider.renew?.(handle, expiresAt, timeoutMs) ?? Promise.resolve())
       }),

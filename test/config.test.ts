@@ -74,6 +74,7 @@ describe('the configuration', () => {
     ['a type that is not there', 'type: jwt', 'type: jwtt', /providers\.tokens\.type: "jwtt" is none of/],
     ['an issuer that is not there', 'match: {issuer: sso, sub: triage}', 'match: {issuer: ss, sub: triage}', /agents\[0\]\.match\.issuer/],
     ['a duration without a unit', 'max_ttl: 15m', 'max_ttl: 15', /roles\.warehouse-read\.max_ttl/],
+    ['a timeout that outlasts a claim', 'timeout: 2s', 'timeout: 1m', /providers\.warehouse\.timeout: must be between/],
     ['a lifetime shorter than the TTL', 'max_lifetime: 1h', 'max_lifetime: 1m', /max_lifetime: is shorter/],
     [
       'a parameter that the provider does not know',

@@ -48,7 +48,14 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
   let wake: () => void = () => {}
   let held: { partitions: number[]; askAgainAt: number } | undefined
 
-  const pump = async (): Promise<boolean> => {
+  /** One at a time: two would write the same entries. */
+  let last: Promise<unknown> = Promise.resolve()
+  const pump = (): Promise<boolean> => {
+    const turn = last.then(handOver)
+    last = turn.catch(() => undefined)
+    return turn
+  }
+  const handOver = async (): Promise<boolean> => {
     if (!held || performance.now() >= held.askAgainAt) {
       const askAgainAt = performance.now() + HOLD_MS / 4
       held = { partitions: await source.hold(options.reader, HOLD_MS), askAgainAt }

@@ -19,6 +19,8 @@ export interface ListenOptions {
 }
 export interface Listening {
   readonly url: string
+  /** For connections from now on; nothing happens on a listener without TLS. */
+  useCertificate(tls: { readonly cert: string; readonly key: string }): void
   /** Stops accepting and lets what is in flight end, for at most so long; then cuts it. */
   close(graceMs: number): Promise<void>
 }
@@ -59,7 +61,10 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
       resolve()
     })
   })
-  return { url: urlOf(server, host, tls !== undefined), close: (graceMs) => close(server, connections, graceMs) }
+  const useCertificate: Listening['useCertificate'] = (renewed) => {
+    if ('setSecureContext' in server) server.setSecureContext({ ...renewed, minVersion: 'TLSv1.2' })
+  }
+  return { url: urlOf(server, host, tls !== undefined), useCertificate, close: (graceMs) => close(server, connections, graceMs) }
 }
 
 /** What the parser could not read never reaches the app: it is answered here, and the connection is over. */

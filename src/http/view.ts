@@ -20,12 +20,18 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     issued_at: time(lease.issuedAt),
     expires_at: time(lease.expiresAt),
     renewable_until: time(lease.renewableUntil),
-    revocation: { mode: lease.revocation, residual_seconds: lease.residualSeconds },
+    revocation: { mode: lease.revocation, residual_seconds: residualOf(lease) },
     scope: scopeView(lease.scope),
     cause: lease.cause,
     settled_at: maybeTime(lease.settledAt),
     last_error: lease.lastError,
   }
+}
+
+/** From a revoke on, how long it may still work: what cannot be taken back works to its end, and then for as long as verifiers tolerate. */
+function residualOf({ revocation, residualSeconds, expiresAt }: LeaseRecord): number {
+  if (revocation !== 'at-expiry') return residualSeconds
+  return Math.max(0, Math.ceil((expiresAt - Date.now()) / 1000)) + residualSeconds
 }
 
 /** The only time that the secret is told. */

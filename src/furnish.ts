@@ -1,0 +1,115 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import { type Config, ConfigError, type ProviderConfig } from './config.js'
+import type { House } from './house.js'
+import type { Identity } from './identity/identity.js'
+import { createIdentity } from './identity/index.js'
+import type { Ledger } from './ledger/ledger.js'
+import { openPolicy } from './policy/index.js'
+import { openSigner, type TokenSigner } from './signer.js'
+import { createUpstream, type Upstream } from './upstream.js'
+
+/** One snapshot of everything that a configuration names; a reload makes a new one. */
+export interface Furnished {
+  readonly config: Config
+  readonly house: House
+  readonly identity: Identity
+  readonly signer: TokenSigner | undefined
+}
+
+/** Opens everything that a configuration names; what did not change is taken over from `before`. */
+export async function furnish(
+  config: Config,
+  shared: Pick<House, 'ledger' | 'metrics' | 'log' | 'background'>,
+  before?: Furnished,
+): Promise<Furnished> {
+  const policy = await openPolicy(config.policy)
+  const signer = config.signing && (await openSigner(config.signing))
+  const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: () => Date.now() })
+  const upstreams = await openUpstreams(config, signer, before).catch(async (error: unknown) => {
+    await identity.close()
+    policy.close()
+    throw error
+  })
+  const house: House = {
+    instance: config.instance,
+    ...shared,
+    policy,
+    roles: new Map(config.roles.map((role) => [role.name, role])),
+    upstreams,
+    vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
+    limits: config.limits,
+  }
+  return { config, house, identity, signer }
+}
+
+/** All, or none: what was opened before one failed is closed again. */
+async function openUpstreams(config: Config, signer: TokenSigner | undefined, before: Furnished | undefined): Promise<Map<string, Upstream>> {
+  const upstreams = new Map<string, Upstream>()
+  const opened: Upstream[] = []
+  try {
+    for (const provider of config.providers) {
+      const same = kept(provider, before, config)
+      const upstream = same ?? (await openUpstream(provider, config, signer))
+      if (!same) opened.push(upstream)
+      upstreams.set(provider.name, upstream)
+    }
+    return upstreams
+  } catch (error) {
+    await Promise.all(opened.map((upstream) => upstream.close()))
+    throw error
+  }
+}
+
+async function openUpstream(provider: ProviderConfig, config: Config, signer: TokenSigner | undefined): Promise<Upstream> {
+  const { name, concurrency, timeoutMs } = provider
+  const opened = await provider.module.open(provider.options, { name, instance: config.instance, timeoutMs, concurrency, signer })
+  return createUpstream(opened, { name, concurrency, timeoutMs })
+}
+
+function kept(provider: ProviderConfig, before: Furnished | undefined, config: Config): Upstream | undefined {
+  if (!before || !isDeepStrictEqual(before.config.signing, config.signing)) return undefined
+  const old = before.config.providers.find((one) => one.name === provider.name)
+  return old && isDeepStrictEqual(old, provider) ? before.house.upstreams.get(provider.name) : undefined
+}
+
+/** Longer than any request takes. */
+const RETIRE_MS = 30_000
+
+/** Closes what the new snapshot does not use, once whoever works with it had the time to end, or has been waited for. */
+export async function retire(before: Furnished, after: Furnished, drained: AbortSignal): Promise<void> {
+  const kept = new Set(after.house.upstreams.values())
+  await pause(RETIRE_MS, undefined, { ref: false, signal: drained }).catch(() => undefined)
+  await before.identity.close()
+  before.house.policy.close()
+  await Promise.all([...before.house.upstreams.values()].filter((upstream) => !kept.has(upstream)).map((upstream) => upstream.close()))
+}
+
+/** What a reload may not do: take from unsettled leases what they still need, or change what only a start can change. */
+export async function refuseUnsafe(before: Config, next: Config, ledger: Ledger): Promise<void> {
+  const problems: string[] = []
+  for (const field of ['instance', 'dataDir', 'ledger', 'sinks'] as const)
+    if (!isDeepStrictEqual(before[field], next[field])) problems.push(`${field}: changes only with a restart`)
+  if (!isDeepStrictEqual(addressesOf(before), addressesOf(next))) problems.push('listeners: only certificates change without a restart')
+  if (before.limits.requestsPerSecond !== next.limits.requestsPerSecond) problems.push('limits.requests_per_second: changes only with a restart')
+  const { providers, roles } = await ledger.inUse()
+  for (const name of providers) {
+    const old = before.providers.find((one) => one.name === name)
+    const now = next.providers.find((one) => one.name === name)
+    if (!now) problems.push(`providers.${name}: unsettled leases still need it`)
+    else if (old && (old.module !== now.module || targetOf(old) !== targetOf(now)))
+      problems.push(`providers.${name}: unsettled leases still need the upstream that it pointed at`)
+  }
+  for (const name of roles) if (!next.roles.some((role) => role.name === name)) problems.push(`roles.${name}: unsettled leases still need it`)
+  if (problems.length > 0) throw new ConfigError(next.files[0] ?? 'the configuration', problems)
+}
+
+/** The listeners without what their certificates say: those are renewed while it runs. */
+function addressesOf({ listeners }: Config): unknown {
+  const bare = (listener: Config['listeners']['operator']) => listener && { ...listener, tls: listener.tls !== undefined }
+  return { public: bare(listeners.public), operator: bare(listeners.operator), metrics: listeners.metrics }
+}
+
+function targetOf(provider: ProviderConfig): string {
+  return provider.module.target(provider.options)
+}
