@@ -3,6 +3,9 @@ import type { House } from './house.js'
 import { drive } from './revoke.js'
 import type { EmergencyRevocation, Freeze, Operator, RequestContext, Selector } from './types.js'
 
+/** Revokes that one revocation keeps waiting in this broker. */
+const MOST_UNDER_WAY = 256
+
 export interface Emergency {
   readonly revocation: EmergencyRevocation
   readonly freeze?: { readonly freeze: Freeze; readonly holding: number; readonly unreachable: number }
@@ -31,12 +34,20 @@ export async function emergencyRevoke(
   return { revocation, freeze: frozen }
 }
 
-/** Goes on with one revocation until all of its leases are closing; what is closing is the ledger's to repeat. */
+/**
+ * Goes on with one revocation until all of its leases are closing; what is closing is the ledger's to repeat. No page waits for the
+ * revokes of the one before it: what finds no place here is due at once, for whoever sweeps.
+ */
 export async function carryOn(house: House, id: string): Promise<void> {
+  let underWay = 0
   for (;;) {
-    const { claims, done } = await house.ledger.advanceRevocation(id)
-    await Promise.allSettled(claims.map((claim) => drive(house, claim)))
+    const { claims, done } = await house.ledger.advanceRevocation(id, Math.max(0, MOST_UNDER_WAY - underWay))
+    underWay += claims.length
+    for (const claim of claims) void drive(house, claim).then(ended, ended)
     if (done) return
+  }
+  function ended(): void {
+    underWay--
   }
 }
 

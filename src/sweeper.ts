@@ -21,12 +21,15 @@ export function startSweeper(house: () => House, options: { tickMs?: number } = 
   const loop = async (): Promise<void> => {
     while (!stopped) {
       hinted = false
-      const more = await sweep(house(), resuming).catch((error: unknown) => {
+      const left = await sweep(house(), resuming).catch((error: unknown) => {
         house().metrics.sweeps.inc({ outcome: 'failed' })
         house().log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'a sweep failed; the next one follows')
-        return false
+        return undefined
       })
-      if (!more && !hinted && !stopped) await pause(tickMs, (resolve) => (wake = resolve))
+      if (hinted || stopped || left?.length === 0) continue
+      // One place that comes free is enough to look again, and so is a hint or the next tick: no upstream sets the pace of the others.
+      await Promise.race([pause(tickMs, (resolve) => (wake = resolve)), ...(left ?? [])])
+      wake()
     }
   }
   const running = loop()
@@ -43,8 +46,8 @@ export function startSweeper(house: () => House, options: { tickMs?: number } = 
   }
 }
 
-/** @returns whether there is more to claim and a place to put it */
-async function sweep(house: House, resuming: Set<string>): Promise<boolean> {
+/** @returns when there is more to claim and a place for it: what is under way, of which each end frees a place */
+async function sweep(house: House, resuming: Set<string>): Promise<readonly Promise<unknown>[] | undefined> {
   const capacity = new Map([...house.upstreams].map(([name, upstream]) => [name, upstream.freeRevokes()]))
   const { claims, expired, lagMs, more } = await house.ledger.claim(capacity)
   const driven = claims.map((claim) => drive(house, claim))
@@ -52,9 +55,7 @@ async function sweep(house: House, resuming: Set<string>): Promise<boolean> {
   house.metrics.sweeperLag.set(lagMs / 1000)
   house.metrics.sweeps.inc({ outcome: 'ok' })
   for (const id of await house.ledger.openRevocations()) resume(house, id, resuming)
-  // One place that comes free is enough to look again; waiting for all would let the slowest upstream set the pace.
-  if (more && driven.length > 0) await Promise.race(driven.map((outcome) => outcome.catch(() => undefined)))
-  return more && (driven.length > 0 || expired.length > 0)
+  return more && (driven.length > 0 || expired.length > 0) ? driven.map((outcome) => outcome.catch(() => undefined)) : undefined
 }
 
 /** Any replica goes on with a revocation whose broker may be gone; here, one at a time each. */

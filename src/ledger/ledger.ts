@@ -84,9 +84,10 @@ export interface Ledger {
   revocation(id: string): Promise<EmergencyRevocation | undefined>
   /**
    * Takes one more step of an open revocation: a page of leases per partition -> closing, urgent. Any replica may go on with it.
+   * About `most` of them are claimed for the caller, by default 256, none with 0; the rest is due at once.
    * `done`: every lease has been looked at. It is finished when all that matched are settled too, which a later step finds.
    */
-  advanceRevocation(id: string): Promise<{ claims: Claim[]; done: boolean }>
+  advanceRevocation(id: string, most?: number): Promise<{ claims: Claim[]; done: boolean }>
   /** Revocations not yet finished, for the sweeper to go on with. */
   openRevocations(): Promise<string[]>
 

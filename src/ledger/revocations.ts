@@ -92,7 +92,7 @@ export function revocationCalls(store: Store): RevocationCalls {
       return home && report(id, home, await sumsOf(id, home))
     },
 
-    advanceRevocation: async (id) => {
+    advanceRevocation: async (id, most = MOST_CLAIMS) => {
       const home = await homeOf(id)
       if (!home || home.fields.finished !== undefined) return { claims: [], done: true }
       const { partitions, skewMarginMs, visibilityMs } = store.options
@@ -100,7 +100,7 @@ export function revocationCalls(store: Store): RevocationCalls {
         id,
         selector: matcherOf(home.selector),
         size: PAGE,
-        room: Math.max(1, Math.floor(MOST_CLAIMS / partitions)),
+        room: Math.ceil(most / partitions),
         skew: skewMarginMs,
         visibility: visibilityMs,
       }
