@@ -31,6 +31,8 @@ export interface LedgerOptions extends MetaOptions, StoreOptions {
 
 /** Facts of a task that no decision compares may be this old. */
 const TASK_CACHE_TTL_MS = 60_000
+/** A ledger that came back and cannot be used is looked at again this much later. */
+const CONNECT_AGAIN_MS = 1_000
 const NO_LOG: Log = () => {}
 
 /**
@@ -56,6 +58,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
 
   /** Set while freezes are brought together; issuing waits for it. */
   let gate: Promise<void> | undefined
+  let again: NodeJS.Timeout | undefined
   const store: Store = {
     redis,
     options,
@@ -83,18 +86,22 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     throw asLedgerError(error)
   })
   redis.on('ready', () => {
+    clearTimeout(again)
     store.tasks.clear()
-    const opening: Promise<void> = settle().then(
-      () => {
-        if (gate === opening) gate = undefined
-        hint()
-      },
-      (error: unknown) => {
-        log('error', 'freezes could not be brought together; issuing waits for the next connection', { error: messageOf(error) })
-        redis.disconnect(true)
-        throw asLedgerError(error)
-      },
-    )
+    // A Redis that came back without its data is no ledger: it has forgotten live credentials, and freezes.
+    const opening: Promise<void> = checkMeta(redis, options)
+      .then(settle)
+      .then(
+        () => {
+          if (gate === opening) gate = undefined
+          hint()
+        },
+        (error: unknown) => {
+          log('error', 'the ledger cannot be used as it came back; issuing waits for the next connection', { error: messageOf(error) })
+          again = setTimeout(() => redis.disconnect(true), CONNECT_AGAIN_MS).unref()
+          throw asLedgerError(error)
+        },
+      )
     opening.catch(() => undefined)
     gate = opening
   })
@@ -122,6 +129,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
       listeners.add(listener)
     },
     disconnect: async () => {
+      clearTimeout(again)
       freezes.stop()
       events.stop()
       listeners.clear()

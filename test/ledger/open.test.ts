@@ -92,6 +92,19 @@ describe('when Redis has trouble', () => {
     expect(await waitFor('a look at what became due', () => hints > 0)).toBe(true)
   })
 
+  it('that came back without its data issues nothing, until it is a ledger again', async () => {
+    fixture = await startLedger()
+    const { ledger, redis } = fixture
+    await redis.restart()
+    const opened = () => ledger.openTask(newTask(ledger), event('task.opened')).catch((error: unknown) => error)
+    const refused = { code: 'ledger_unavailable', message: expect.stringContaining('mf:meta is missing') }
+    await waitFor('the connection', async () => (await ledger.status()).reachable)
+    expect(await opened()).toMatchObject(refused)
+    expect(await opened()).toMatchObject(refused)
+    await initLedger({ instance: 'test', partitions: 4, redis: { socketPath: redis.socketPath } })
+    expect(await waitFor('the ledger', async () => ('ok' in Object(await opened()) ? 'used' : undefined))).toBe('used')
+  })
+
   it('times out when Redis hangs, instead of waiting with it', async () => {
     fixture = await startLedger()
     const { ledger, redis } = fixture
