@@ -58,7 +58,7 @@ function orderedTask(house: House, opener: Orchestrator, ask: TaskAsk): NewTask 
   if (!ask.assignees) throw invalid('assignees', 'name the agents that may work on the task')
   const classified = house.vocabulary.intents.has(ask.intent) && ask.intent !== 'unclassified'
   const confidence = classified ? Math.trunc((ask.confidence ?? 0) * 100) / 100 : 0
-  return { ...taskOf(house, opener, ask), assignees: ask.assignees, classified, confidence }
+  return { ...taskOf(house, opener, ask, ask.assignees), classified, confidence }
 }
 
 /** An agent's own word classifies nothing, places it nowhere, and opens no more than its configuration lets it. */
@@ -68,10 +68,15 @@ function ownTask(house: House, opener: Agent, ask: TaskAsk): NewTask {
   if (wider) throw new MayflyError('outside_envelope', wider, { next: 'open it within the open_tasks envelope of the configuration' })
   const assignees = [{ agent: opener.id, instance: opener.instance }]
   const strictest = { classified: false, confidence: 0, classification: 'restricted', environment: 'unknown', human: undefined } as const
-  return { ...taskOf(house, opener, ask), ...strictest, assignees }
+  return { ...taskOf(house, opener, ask, assignees), ...strictest }
 }
 
-function taskOf(house: House, opener: Orchestrator | Agent, ask: TaskAsk): Omit<NewTask, 'assignees' | 'classified' | 'confidence'> {
+function taskOf(
+  house: House,
+  opener: Orchestrator | Agent,
+  ask: TaskAsk,
+  assignees: readonly Assignee[],
+): Omit<NewTask, 'classified' | 'confidence'> {
   const { ledger, limits, roles, vocabulary } = house
   if (ask.deadlineAt <= ledger.now()) throw invalid('deadline_at', 'is in the past')
   if (ask.deadlineAt > ledger.now() + limits.maxTaskSeconds * 1000) throw invalid('deadline_at', `is more than ${limits.maxTaskSeconds} s away`)
@@ -84,9 +89,9 @@ function taskOf(house: House, opener: Orchestrator | Agent, ask: TaskAsk): Omit<
     const outside = scopeOutside(role.scope, {}, entry.scope ?? {})
     if (outside) throw invalid(`envelope.${index}.scope`, outside)
   }
-  const external = ask.externalId === undefined ? undefined : { orchestrator: `${opener.kind}:${opener.id}`, externalId: ask.externalId }
   return {
-    id: ledger.newTaskId(external),
+    id: newTaskId(house, opener, ask, assignees),
+    assignees,
     openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer },
     intent: ask.intent,
     classification: ask.classification ?? 'restricted',
@@ -99,6 +104,12 @@ function taskOf(house: House, opener: Orchestrator | Agent, ask: TaskAsk): Omit<
     heartbeatSeconds: ask.heartbeatSeconds,
     maxDepth: limits.maxTaskDepth,
   }
+}
+
+/** An external id decides where its task lives, so that it is found again; else a task for one agent lives where the agent is counted. */
+function newTaskId({ ledger }: House, opener: Orchestrator | Agent, { externalId }: TaskAsk, [first, ...others]: readonly Assignee[]): string {
+  if (externalId !== undefined) return ledger.newTaskId({ orchestrator: `${opener.kind}:${opener.id}`, externalId })
+  return ledger.newTaskId(first && others.length === 0 ? { agent: first.agent } : undefined)
 }
 
 /** A task that this principal opened or, with `assignee`, works on; anybody else's looks like none. */

@@ -37,6 +37,9 @@ const ISSUE = [
   'idempotency_seconds',
   'supersedes',
   'freezable',
+  'places',
+  'places_limit',
+  'over_at',
   'event',
   'outbox_limit',
   'skew',
@@ -115,8 +118,10 @@ export function leaseCalls(store: Store): LeaseCalls {
     if (partition === undefined || partition !== partitionOfLease(store, lease.id)) return { ok: false, refused: 'not_found' }
     await store.readyToIssue()
     const told = JSON.stringify(event)
-    const written = store.run(script, keys.lease(partition, lease.id), issueArgs(store, lease, told))
-    if (lease.limits.perAgentLive <= 0) return answered(store, lease, listOf(await written))
+    const places = lease.limits.perAgentLive > 0 ? agentKey(lease.agent.id, partitions) : ''
+    const here = places.startsWith(keys.prefix(partition)) ? places : ''
+    const written = store.run(script, keys.lease(partition, lease.id), issueArgs(store, lease, told, here))
+    if (places === here) return answered(store, lease, listOf(await written))
 
     const [place, reply] = await Promise.allSettled([enter(store, lease, lease.supersedes), written])
     if (reply.status === 'rejected') throw reply.reason
@@ -242,12 +247,16 @@ export function leaseCalls(store: Store): LeaseCalls {
     },
   }
 
-  /** The agent's count is at a partition of its own. Its score: when the lease is over whatever happens. */
+  /** The agent's count is at a partition of its own. */
   async function enter(ledger: Store, lease: NewLease, instead = ''): Promise<boolean> {
-    const overAt = ledger.clock.now() + lease.maxLifetimeSeconds * 1000 + lease.mintMs + skewMarginMs
-    const args = { lease: lease.id, over_at: overAt, limit: lease.limits.perAgentLive, instead }
+    const args = { lease: lease.id, over_at: overAt(ledger, lease), limit: lease.limits.perAgentLive, instead }
     return numberOf(await ledger.run(enterAgent, agentKey(lease.agent.id, partitions), args)) === 1
   }
+}
+
+/** When a lease is over whatever happens. */
+function overAt(store: Store, lease: NewLease): number {
+  return store.clock.now() + lease.maxLifetimeSeconds * 1000 + lease.mintMs + store.options.skewMarginMs
 }
 
 /** Two hashes for a name that comes again and again; emptied when it is full, since agents are few and come back. */
@@ -302,7 +311,7 @@ function factArgs(facts: Facts) {
 }
 
 /** One flat literal: this is made for every lease, and spreading objects into it costs more than all else in this process. */
-function issueArgs(store: Store, lease: NewLease, event: string) {
+function issueArgs(store: Store, lease: NewLease, event: string, places: string) {
   const { agent, role, facts, limits } = lease
   return {
     lease: lease.id,
@@ -334,6 +343,9 @@ function issueArgs(store: Store, lease: NewLease, event: string) {
     idempotency_seconds: IDEMPOTENCY_SECONDS,
     supersedes: lease.supersedes ?? '',
     freezable: freezable(agent, role.name, role.provider),
+    places,
+    places_limit: limits.perAgentLive,
+    over_at: overAt(store, lease),
     event,
     outbox_limit: store.outboxLimit,
     skew: store.options.skewMarginMs,

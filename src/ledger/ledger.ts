@@ -27,7 +27,8 @@ import type {
 export interface Ledger {
   // --- tasks
   /** A child's id carries its parent's partition, a root's that of its external id where it has one: pass the one that applies. */
-  newTaskId(from?: { orchestrator: string; externalId: string } | { parent: string }): string
+  /** `agent`: the one that works on it. Where the agent's own count is, its leases need no second script. */
+  newTaskId(from?: { orchestrator: string; externalId: string } | { parent: string } | { agent: string }): string
   openTask(
     task: NewTask,
     event: Event,

@@ -67,8 +67,10 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
 
   return {
     newTaskId: (from) => {
-      if (from && 'parent' in from) return newId('task', partitionOfTask(store, from.parent) ?? 0)
-      return newId('task', from ? partitionFor(hashed(from.orchestrator, from.externalId), partitions) : randomInt(partitions))
+      if (!from) return newId('task', randomInt(partitions))
+      if ('parent' in from) return newId('task', partitionOfTask(store, from.parent) ?? 0)
+      if ('agent' in from) return newId('task', partitionFor(hashed(from.agent), partitions))
+      return newId('task', partitionFor(hashed(from.orchestrator, from.externalId), partitions))
     },
 
     openTask: async (task, event) => {

@@ -1,4 +1,4 @@
--- include: clock event freeze close
+-- include: clock event freeze close places
 -- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
 local SUPERSEDED = 'superseded'
 
@@ -83,6 +83,12 @@ local function issue(state)
   if max_live >= 0 and tonumber(live or 0) - freed >= max_live then return { 'quota', 'live leases of this agent in the tree' } end
   if max_leases >= 0 and tonumber(record[9] or 0) >= max_leases then return { 'quota', 'leases of this role in the task' } end
   if outbox_full(outbox_limit) then return { 'outbox_full' } end
+  -- `places` is the agent's set where it is in this partition; where it is in another, its own script is asked at the same time.
+  if places ~= '' then
+    local instead = {}
+    for i, old in ipairs(replaced) do instead[i] = old[1] end
+    if not has_place(places, lease, places_limit, instead) then return { 'quota', 'live leases of the agent' } end
+  end
 
   local renewable = math.min(now + life_ms, deadline)
   if renewable_until > 0 then renewable = math.min(renewable, renewable_until) end
@@ -107,6 +113,7 @@ local function issue(state)
   redis.call('SADD', task_key .. ':live', lease)
   redis.call('ZADD', base .. 'due:' .. provider, due, lease)
   redis.call('SADD', base .. 'providers', provider)
+  if places ~= '' then redis.call('ZADD', places, over_at, lease) end
 
   local changed = ''
   local tag = access .. ':' .. sensitivity
