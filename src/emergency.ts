@@ -1,3 +1,4 @@
+import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { drive } from './revoke.js'
@@ -24,9 +25,13 @@ export async function emergencyRevoke(
   const { selector, reason } = ask
   const by = operator.id
   const about = { detail: { selector, reason } }
-  const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by }, event('freeze.set', context, operator, about)) : undefined
+  // Should this broker die before the next step, the trail still says what was meant: a stop that was never started.
+  const setting = event('freeze.set', context, operator, { detail: { ...about.detail, emergency: true } })
+  const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by }, setting) : undefined
   const told = event('revocation.started', context, operator, about)
-  const revocation = await house.ledger.openRevocation({ selector, reason, by, freeze: frozen?.freeze.id }, told)
+  const revocation = await house.ledger.openRevocation({ selector, reason, by, freeze: frozen?.freeze.id }, told).catch((error: unknown) => {
+    throw frozen ? onlyFrozen(frozen.freeze.id, error) : error
+  })
   house.metrics.emergency.inc()
   house.log.warn({ revocation: revocation.id, by, selector }, 'emergency revoke started')
   await endNamedTasks(house, operator, selector, reason, context)
@@ -49,6 +54,11 @@ export async function carryOn(house: House, id: string): Promise<void> {
   function ended(): void {
     underWay--
   }
+}
+
+function onlyFrozen(freeze: string, cause: unknown): MayflyError {
+  const message = `issuing is frozen (${freeze}), but what is live could not be revoked`
+  return new MayflyError('ledger_unavailable', message, { next: 'ask again, until a revocation is answered', retryAfterSeconds: 1, cause })
 }
 
 /** A task that is named alone is over: its end also takes what descends from it. */

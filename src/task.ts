@@ -3,7 +3,7 @@ import { envelopeOutside, scopeOutside } from './envelope.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
-import type { NewTask } from './ledger/ledger.js'
+import type { Ended, NewTask } from './ledger/ledger.js'
 import { refusal } from './refusals.js'
 import { drive } from './revoke.js'
 import type {
@@ -153,7 +153,15 @@ export async function endTask(
   const ended = await house.ledger.endTask(id, { ...end, cause: CAUSES[end.state] }, told)
   if (!ended.ok) throw refusal('not_found')
   const outcomes = ended.claims.map((claim) => ({ lease: claim.lease.id, state: drive(house, claim) }))
-  return { state: ended.state, closing: ended.closing, outcomes }
+  return { state: ended.state, closing: ended.closing, outcomes: [...outcomes, ...(await takenByOthers(house, id, ended))] }
+}
+
+/** What this end leaves to the sweepers, or an earlier end closed: not driven here, and waited for all the same. */
+async function takenByOthers(house: House, id: string, { claims, closing }: Ended): Promise<{ lease: string; state: Promise<LeaseState> }[]> {
+  if (closing <= claims.length) return []
+  const driven = new Set(claims.map(({ lease }) => lease.id))
+  const unsettled = await house.ledger.leasesOfTask(id).catch(() => [])
+  return unsettled.filter((lease) => !driven.has(lease.id)).map((lease) => ({ lease: lease.id, state: Promise.resolve(lease.state) }))
 }
 
 /** Records that somebody was refused something other than a lease. */
