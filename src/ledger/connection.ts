@@ -22,6 +22,7 @@ export async function connect(address: RedisAddress, log: Log, overrides: RedisO
     autoResendUnfulfilledCommands: false,
     enableAutoPipelining: false,
     retryStrategy: (times) => Math.min(times * 50, MOST_RECONNECT_MS),
+    reconnectOnError: isDemoted(),
     ...overrides,
   }
   const redis =
@@ -47,6 +48,19 @@ export async function connect(address: RedisAddress, log: Log, overrides: RedisO
     })
   }
   return redis
+}
+
+/**
+ * Whether to connect anew because of an error: a primary that became a replica keeps its connections, and says READONLY for ever, while
+ * its address leads to another by now. Once a second at most, since the others' answers are lost with the connection.
+ */
+function isDemoted(): (error: Error) => boolean {
+  let last = Number.NEGATIVE_INFINITY
+  return ({ message }) => {
+    if (!message.startsWith('READONLY') || performance.now() - last < MOST_RECONNECT_MS) return false
+    last = performance.now()
+    return true
+  }
 }
 
 const RETRY_AFTER_SECONDS = 1

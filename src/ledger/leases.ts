@@ -127,7 +127,9 @@ export function leaseCalls(store: Store): LeaseCalls {
     if (reply.status === 'rejected') throw reply.reason
     const answer = answered(store, lease, listOf(reply.value))
     if (!answer.ok) {
-      if (place.status === 'fulfilled' && place.value && answer.refused !== 'conflict') leaveAgent(store, lease.agent.id, lease.id)
+      // Without a detail, `conflict` says that there is a lease of this id, and the place is its.
+      const isTaken = answer.refused === 'conflict' && answer.detail === undefined
+      if (place.status === 'fulfilled' && place.value && !isTaken) leaveAgent(store, lease.agent.id, lease.id)
       return answer
     }
     if (place.status === 'fulfilled' && place.value) return answer

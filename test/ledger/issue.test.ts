@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { waitFor } from '../support/wait.js'
 import { event, eventsOf, type Fixture, granted, HOUR, newLease, openTask, reserved, setFields, startLedger, stateOf, taskNow } from './fixture.js'
 
 let fixture: Fixture
@@ -241,6 +242,23 @@ describe('quotas', () => {
       expect(await ledger.grant(newLease(ledger, again, { agent, limits }), event())).toMatchObject({ ok: true })
     },
   )
+
+  it('takes no place of an agent for a renewal whose lease has ended', async () => {
+    const { ledger, redis } = fixture
+    const agent = { id: 'renews-late', owner: 'o', issuer: 'cluster' }
+    const task = await openTask(ledger, { assignees: [{ agent: agent.id }] })
+    const limits = { perTaskLive: 0, perAgentLive: 2 }
+    const first = await granted(ledger, task.id, { agent, limits })
+    await ledger.close(first.id, 'released', event('lease.closing'))
+    await ledger.settle({ lease: first.id, attempt: 1 }, { result: 'revoked' }, event('lease.revoked'))
+    const late = newLease(ledger, await taskNow(ledger, task.id), { agent, limits, supersedes: first.id })
+    expect(await ledger.grant(late, event())).toMatchObject({ ok: false, refused: 'conflict' })
+    const taken = async () => {
+      const keys = await redis.client.keys('mf:*:agent:*:live')
+      return (await Promise.all(keys.map((key) => redis.client.zscore(key, late.id)))).some((score) => score !== null)
+    }
+    await waitFor('the place to be free', async () => !(await taken()), 2_000)
+  })
 
   it.each(['leaky', 'leaky-at-home'])('frees a place that nobody gave back once its lease would have been over (%s)', async (id) => {
     const { ledger, redis } = fixture

@@ -118,13 +118,17 @@ describe('when Redis has trouble', () => {
     await waitFor('the ledger to answer', async () => (await ledger.status()).reachable)
   })
 
-  it('that is read-only, it says so', async () => {
+  it('that is read-only, it says so, and looks for the primary on another connection', async () => {
     fixture = await startLedger()
     const { ledger, redis } = fixture
     const task = await openTask(ledger)
+    const connections = async () => [...String(await redis.client.client('LIST')).matchAll(/^id=(\d+)/gm)].map(([, id]) => id)
+    const before = await connections()
     await redis.client.replicaof('127.0.0.1', '1')
     await expect(ledger.grant(newLease(ledger, task), event())).rejects.toMatchObject({ code: 'ledger_unavailable' })
     await redis.client.replicaof('NO', 'ONE')
+    await waitFor('another connection', async () => (await connections()).some((id) => !before.includes(id)))
+    await waitFor('the ledger to issue', async () => (await ledger.grant(newLease(ledger, task), event()).catch(() => ({ ok: false }))).ok)
   })
 })
 
