@@ -20,6 +20,8 @@ let proxy: HoldingProxy
 let prepared: Prepared
 let copy: Instrumented
 let log: string
+/** Those that a failed expectation would leave running. */
+const running = new Set<BrokerProcess>()
 
 beforeAll(async () => {
   ;[postgres, redis] = await Promise.all([startPostgres(), startRedis()])
@@ -31,11 +33,19 @@ beforeAll(async () => {
   log = join(prepared.folder, 'failpoints.log')
 }, 60_000)
 afterAll(async () => {
+  await Promise.all([...running].map((broker) => broker.kill()))
   copy?.remove()
   await proxy?.close()
   await Promise.all([postgres?.stop(), redis?.stop()])
   if (prepared) rmSync(prepared.folder, { recursive: true, force: true })
 })
+
+async function start(options: { main?: string; env?: Record<string, string> } = {}): Promise<BrokerProcess> {
+  const broker = await startBrokerProcess(prepared, options)
+  running.add(broker)
+  void broker.ended.then(() => running.delete(broker))
+  return broker
+}
 
 const rolesUpstream = async () => Number((await postgres.query("select count(*)::int as n from pg_roles where rolname like 'mf-test-%'"))[0]?.n)
 
@@ -43,8 +53,8 @@ const rolesUpstream = async () => Number((await postgres.query("select count(*):
 type Scenario = (broker: BrokerProcess) => Promise<unknown>
 
 const task = (broker: BrokerProcess, role = 'warehouse-read') => broker.openTask({ envelope: [{ role }] })
-const ask = async (broker: BrokerProcess, id: string, role = 'warehouse-read', headers = {}) =>
-  broker.call('POST', '/v1/leases', await prepared.token('triage'), { task: id, role }, headers)
+const ask = async (broker: BrokerProcess, id: string, role = 'warehouse-read', headers = {}, ttl = 300) =>
+  broker.call('POST', '/v1/leases', await prepared.token('triage'), { task: id, role, ttl }, headers)
 const complete = async (broker: BrokerProcess, id: string) =>
   broker.call('POST', `/v1/tasks/${id}/complete?wait=5`, await prepared.token('flows'), {})
 
@@ -65,7 +75,8 @@ const scenarios: Record<string, Scenario> = {
   },
   async 'a token that is signed here'(broker) {
     const id = await task(broker, 'api-signed')
-    await ask(broker, id, 'api-signed')
+    // Nothing takes it back before it expires, so that it does so soon.
+    await ask(broker, id, 'api-signed', {}, 1)
     await complete(broker, id)
   },
   async 'a role that the envelope does not have'(broker) {
@@ -107,41 +118,47 @@ const scenarios: Record<string, Scenario> = {
   },
 }
 
-async function play(scenario: Scenario, env: Record<string, string>): Promise<NodeJS.Signals | null> {
-  const broker = await startBrokerProcess(prepared, { main: copy.main, env })
+const nothingUpstream = () => waitFor('nothing upstream', async () => (await rolesUpstream()) === 0, 20_000)
+
+/** Which scenario passes which place first: all of them with one broker, which nothing kills. */
+async function explore(): Promise<Map<string, string>> {
+  const reachedBy = new Map<string, string>()
+  const broker = await start({ main: copy.main, env: { MAYFLY_FAILPOINT_LOG: log } })
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    writeFileSync(log, '')
+    await scenario(broker).finally(proxy.release)
+    // What the path starts in the background has its places too.
+    await nothingUpstream()
+    for (const point of readFileSync(log, 'utf8').split('\n').filter(Boolean)) if (!reachedBy.has(point)) reachedBy.set(point, name)
+  }
+  await broker.stop()
+  return reachedBy
+}
+
+/** Plays a scenario with a broker that dies at `point`. Answers what ended it. */
+async function playUntil(point: string, scenario: Scenario): Promise<NodeJS.Signals | null> {
+  const broker = await start({ main: copy.main, env: { MAYFLY_FAILPOINT: point } })
   await Promise.race([scenario(broker).catch(() => undefined), broker.ended])
   proxy.release()
-  // What the path starts in the background has its places too.
-  if (env.MAYFLY_FAILPOINT === undefined) await waitFor('nothing upstream', async () => (await rolesUpstream()) === 0, 20_000)
-  else
-    await Promise.race([
-      broker.ended,
-      waitFor('nothing upstream, or the end', async () => (await rolesUpstream()) === 0, 20_000).catch(() => undefined),
-    ])
+  await Promise.race([broker.ended, nothingUpstream().catch(() => undefined)])
   await broker.stop()
   return broker.ended
 }
 
 describe('killed at any instruction', () => {
   it('leaves no login behind and no lease open, at every place', async () => {
-    // First without dying: which scenario passes which place.
-    const reachedBy = new Map<string, string>()
-    for (const [name, scenario] of Object.entries(scenarios)) {
-      writeFileSync(log, '')
-      await play(scenario, { MAYFLY_FAILPOINT_LOG: log })
-      for (const point of new Set(readFileSync(log, 'utf8').split('\n').filter(Boolean))) if (!reachedBy.has(point)) reachedBy.set(point, name)
-    }
+    const reachedBy = await explore()
     expect(copy.points.filter((point) => !reachedBy.has(point))).toEqual([])
 
     const survived: string[] = []
     for (const [point, name] of reachedBy) {
       const scenario = scenarios[name]
-      if (scenario && (await play(scenario, { MAYFLY_FAILPOINT: point })) !== 'SIGKILL') survived.push(point)
+      if (scenario && (await playUntil(point, scenario)) !== 'SIGKILL') survived.push(point)
     }
     expect(survived).toEqual([])
 
     // One ordinary broker cleans up after all of them.
-    const broker = await startBrokerProcess(prepared)
+    const broker = await start()
     const oncall = await prepared.token('oncall')
     const unsettled = async () => {
       const pages = await Promise.all(['pending', 'closing'].map((state) => broker.call('GET', `/v1/leases?state=${state}`, oncall)))
@@ -157,7 +174,7 @@ describe('killed at any instruction', () => {
   }, 600_000)
 
   it('leaves no login behind when the upstream has committed and its reply has not arrived', async () => {
-    const broker = await startBrokerProcess(prepared)
+    const broker = await start()
     const id = await task(broker)
     proxy.holdAfter('CREATE ROLE')
     const asked = ask(broker, id).catch(() => undefined)
@@ -167,7 +184,7 @@ describe('killed at any instruction', () => {
     await asked
     proxy.release()
     expect(await broker.ended).toBe('SIGKILL')
-    const next = await startBrokerProcess(prepared)
+    const next = await start()
     await waitFor('no login upstream', async () => (await rolesUpstream()) === 0, 30_000)
     expect((await next.call('GET', `/v1/tasks/${id}`, await prepared.token('flows'))).body.leases).toEqual([])
     await next.stop()
