@@ -19,8 +19,7 @@ beforeAll(async () => {
   proxy = await startPausingProxy({ host: postgres.host, port: postgres.port })
   const url = new URL(await postgres.createBroker(['reporting_ro']))
   url.port = String(proxy.port)
-  const limits = '{requests_per_second: 100000, per_agent_live: 0, per_task_live: 1000}'
-  test = await startTestBroker({ redisSocket: redis.socketPath, postgresUrl: url.href, limits })
+  test = await startTestBroker({ redisSocket: redis.socketPath, postgresUrl: url.href })
   ;[agent, flows, oncall] = await Promise.all([test.token('triage'), test.token('flows'), test.token('oncall')])
 }, 60_000)
 afterAll(async () => {
@@ -38,17 +37,7 @@ const obtain = async (task: string, role: string, ttl = 60): Promise<string> => 
 const complete = (task: string) => test.call('POST', `/v1/tasks/${task}/complete?wait=20`, flows, {})
 
 describe('waiting for the end of a task', () => {
-  it('waits for every lease, also for those that are left to the sweepers', async () => {
-    const leases = 250
-    const task = await test.openTask()
-    for (let n = 0; n < leases; n += 25) await Promise.all(Array.from({ length: 25 }, () => obtain(task, 'api-token')))
-    const { body } = await complete(task)
-    expect(body.closing).toBe(leases)
-    expect(new Set(body.leases.map(({ state }: { state: string }) => state))).toEqual(new Set(['revoked']))
-    expect((await test.call('GET', `/v1/tasks/${task}`, flows)).body.leases).toEqual([])
-  }, 60_000)
-
-  it('waits the second time as the first', async () => {
+  it('waits for leases that another call has claimed, too', async () => {
     const task = await test.openTask({ envelope: [{ role: 'warehouse-read' }] })
     const lease = await obtain(task, 'warehouse-read')
     proxy.pauseAt('NOLOGIN')
