@@ -6,6 +6,12 @@ import { eventsOf } from '../support/events.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
 import { waitFor } from '../support/wait.js'
 
+const AUDIENCE = 'params: {audience: "https://reports.example"}'
+const ROLES = `
+  secrets: {provider: tokens, access: read, sensitivity: restricted, max_ttl: 5m, ${AUDIENCE}}
+  post: {provider: tokens, access: write, sensitivity: internal, max_ttl: 5m, ${AUDIENCE}}
+`
+
 describe('leases over HTTP', () => {
   let redis: TestRedis
   let test: TestBroker
@@ -14,7 +20,7 @@ describe('leases over HTTP', () => {
   let task: string
   beforeAll(async () => {
     redis = await startRedis()
-    test = await startTestBroker({ redisSocket: redis.socketPath })
+    test = await startTestBroker({ redisSocket: redis.socketPath, roles: ROLES })
     call = checking(test.call)
     agent = await test.token('triage')
     task = await test.openTask()
@@ -127,6 +133,22 @@ describe('leases over HTTP', () => {
     const refused = await call('POST', '/v1/leases', agent, { task: mixed, role: 'api-token' })
     expect(refused.body).toMatchObject({ code: unclear.decision === 'deny' ? 'denied' : 'approval_required', policies: unclear.policies })
     expect((await call('GET', `/v1/whoami?task=${task}`, await test.token('flows'))).status).toBe(422)
+  })
+
+  it('are foretold as they are decided: what was read closes the way out', async () => {
+    const leak = await test.openTask({ envelope: [{ role: 'secrets' }, { role: 'post' }] })
+    expect((await call('POST', '/v1/leases', agent, { task: leak, role: 'secrets' })).status).toBe(201)
+    const [, post] = (await call('GET', `/v1/whoami?task=${leak}`, agent)).body.obtainable
+    const refused = (await call('POST', '/v1/leases', agent, { task: leak, role: 'post' })).body
+    expect(refused.policies).toEqual(['restricted-read-then-external-write'])
+    expect(post).toMatchObject({ role: 'post', decision: 'deny', policies: refused.policies })
+  })
+
+  it('leave no trace of their key for longer than they may live', async () => {
+    await obtain({ 'idempotency-key': 'remembered' })
+    const left = await Promise.all((await redis.client.keys('mf:*:idem:*')).map((key) => redis.client.pttl(key)))
+    expect(left.length).toBeGreaterThan(0)
+    for (const ms of left) expect(ms).toBeLessThanOrEqual(1_802_000)
   })
 })
 

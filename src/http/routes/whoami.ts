@@ -50,7 +50,8 @@ async function prospect(house: House, agent: Agent, task: Task, entry: EnvelopeE
     principal: agent,
     role: { ...role, revocation: upstream.provider.revocation },
     task,
-    context: { renewal: false, ttlSeconds, scope, external: false },
+    // As `authorize` asks, or what is foretold is not what is decided.
+    context: { renewal: false, ttlSeconds, scope, external: true },
   })
   if (error !== undefined) return no('the policy could not be evaluated, so the answer is no')
   return { role: role.name, decision: outcome, policies: [...policies], reasons: [...reasons] }

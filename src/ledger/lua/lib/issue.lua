@@ -135,6 +135,9 @@ local function issue(state)
     close_lease(old[1], old[2], SUPERSEDED, event, true)
     claims[i] = take(old[1], old[2])
   end
-  if idempotency ~= '' then redis.call('SET', base .. 'idem:' .. idempotency, lease, 'EX', idempotency_seconds) end
+  -- No longer than the lease may live: a repeat has nothing to close after that, and each fresh key of a caller's is a key of Redis's.
+  if idempotency ~= '' then
+    redis.call('SET', base .. 'idem:' .. idempotency, lease, 'PX', math.min(idempotency_seconds * 1000, renewable - now + skew))
+  end
   return { 'ok', now, expires, renewable, mint_until, changed, claims }
 end
