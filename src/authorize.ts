@@ -70,6 +70,12 @@ export async function authorize(
   return { task, role, upstream, decision, narrowed }
 }
 
+/** Where the configuration says so, no credential outlives the token that asked for it, seconds. */
+export function tokenLifeOf(house: House, agent: Agent): number {
+  if (!house.limits.withinTokenLife) return Number.POSITIVE_INFINITY
+  return Math.max(1, Math.floor((agent.tokenExpiresAt - house.ledger.now()) / 1000))
+}
+
 /** Records a refusal and answers it, to be thrown. A full outbox turns a refusal into nothing else. */
 export async function refuse(
   house: House,

@@ -1,4 +1,4 @@
-import { authorize, type LeaseAsk, refuse, subjectOf } from './authorize.js'
+import { authorize, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -29,7 +29,7 @@ export async function renew(
 
   for (let round = 1; ; round++) {
     const { task, role, upstream, decision, narrowed } = await authorize(house, agent, ask, context, { fresh: round > 1 })
-    const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds)
+    const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds, tokenLifeOf(house, agent))
     const counts = decision.readsCounts ? task.counts : undefined
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts }
     const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role }), decision })
