@@ -178,9 +178,12 @@ function remember(store: Store, task: Task): Task {
   return task
 }
 
-/** What a freeze may name a task by. What is above it adds its own, in the script. */
+/**
+ * What a freeze may name a task by: who opened it, and whose word that rests on, or tasks opened with a stolen issuer's keys would go on
+ * for agents of another. What is above it adds its own, in the script.
+ */
 function tokensOf({ id, openedBy, human }: NewTask): string {
-  const tokens = [token('task', id), token(openedBy.kind, openedBy.id)]
+  const tokens = [token('task', id), token(openedBy.kind, openedBy.id), token('issuer', openedBy.issuer)]
   if (human !== undefined) tokens.push(token('human', human))
   return tokens.join(' ')
 }

@@ -80,6 +80,20 @@ describe('a freeze', () => {
     await thaw(both.freeze.id)
   })
 
+  it('of an issuer covers what its orchestrators opened for agents of another', async () => {
+    const { ledger } = fixture
+    const openedBy = { kind: 'orchestrator', id: 'flows', issuer: 'stolen' } as const
+    const [task, other] = [await openTask(ledger, { openedBy }), await openTask(ledger)]
+    const lease = newLease(ledger, task)
+    await ledger.grant(lease, event())
+    const { freeze: one } = await freeze({ issuer: ['stolen'] })
+    expect([await grants(task.id), await grants(other.id)]).toEqual([false, true])
+    expect((await ledger.openTask(newTask(ledger, { openedBy }), event())).ok).toBe(false)
+    expect(await ledger.match({ issuer: ['stolen'] })).toMatchObject([{ live: 1 }])
+    expect((await ledger.lease(lease.id))?.issuer).toBe('cluster')
+    await thaw(one.id)
+  })
+
   it('of everything, of its opener, of its human or of what is above it stops a task from opening', async () => {
     const { ledger } = fixture
     const root = await openTask(ledger)
