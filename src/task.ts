@@ -92,7 +92,7 @@ function taskOf(
   return {
     id: newTaskId(house, opener, ask, assignees),
     assignees,
-    openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer },
+    openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer, instance: instanceOf(opener) },
     intent: ask.intent,
     classification: ask.classification ?? 'restricted',
     environment: ask.environment !== undefined && vocabulary.environments.has(ask.environment) ? ask.environment : 'unknown',
@@ -171,8 +171,14 @@ export async function refuseOperation(house: House, principal: Principal, contex
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
 }
 
-function isOpener(task: Task, principal: Principal): boolean {
-  return task.openedBy.kind === principal.kind && task.openedBy.id === principal.id && task.openedBy.issuer === principal.issuer
+/** An agent's copies are told apart here too: one may not end what another works on. */
+export function isOpener({ openedBy }: Pick<Task, 'openedBy'>, principal: Principal): boolean {
+  const { kind, id, issuer, instance } = openedBy
+  return kind === principal.kind && id === principal.id && issuer === principal.issuer && instance === instanceOf(principal)
+}
+
+function instanceOf(principal: Principal): string | undefined {
+  return principal.kind === 'agent' ? principal.instance : undefined
 }
 
 function isSelf(one: Assignee, agent: Agent): boolean {

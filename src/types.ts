@@ -62,7 +62,7 @@ export interface Assignee {
   readonly agent: string
   /** Only this running copy of the agent. */
   readonly instance?: string
-  /** Only the copy that first obtains a lease; decided in the ledger. */
+  /** Only the copy that first obtains a lease; decided in the ledger, and `instance` from then on. */
   readonly bindInstance?: boolean
 }
 export type TaskState = 'active' | TaskEnd
@@ -74,7 +74,8 @@ export interface Task {
   readonly parent?: string
   readonly depth: number
   readonly state: TaskState
-  readonly openedBy: { readonly kind: 'agent' | 'orchestrator'; readonly id: string; readonly issuer: string }
+  /** `instance`: the running copy of an agent that opened it for itself; nobody else's to see or end. */
+  readonly openedBy: { readonly kind: 'agent' | 'orchestrator'; readonly id: string; readonly issuer: string; readonly instance?: string }
   readonly intent: string
   /** True only when an orchestrator named an intent of the configured catalogue: an agent's own word is none. */
   readonly classified: boolean

@@ -66,13 +66,13 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     parent: fields.pa,
     depth: Number(get('de')),
     state: (endedAbove ? textOf(endedAbove) : get('s')) as TaskState,
-    openedBy: { kind: get('ok') as Task['openedBy']['kind'], id: get('oi'), issuer: get('os') },
+    openedBy: { kind: get('ok') as Task['openedBy']['kind'], id: get('oi'), issuer: get('os'), instance: fields.on },
     intent: get('in'),
     classified: fields.cl === '1',
     confidence: Number(get('co')),
     classification: get('ca') as Sensitivity,
     environment: get('en'),
-    assignees: JSON.parse(get('as')) as Assignee[],
+    assignees: boundIn(JSON.parse(get('as')) as Assignee[], fields),
     envelope: JSON.parse(get('ev')) as Task['envelope'],
     labels: JSON.parse(get('la')) as Task['labels'],
     human: fields.hu,
@@ -115,6 +115,17 @@ export function bindingsOf(assignees: NewTask['assignees']): string[] {
     bindings.set(agent, [...(bindings.get(agent) ?? []), binding])
   }
   return [...bindings].flatMap(([agent, list]) => [agent, list.join(' ')])
+}
+
+/** The assignees with the copies that were bound meanwhile, which stand in the order in which `bindingsOf` wrote their places. */
+function boundIn(assignees: readonly Assignee[], fields: Record<string, string>): Assignee[] {
+  const places = new Map<string, string[]>()
+  return assignees.map((one) => {
+    const left = places.get(one.agent) ?? (fields[`A:${one.agent}`] ?? '').split(' ')
+    places.set(one.agent, left)
+    const place = left.shift()
+    return one.bindInstance && one.instance === undefined && place?.startsWith('=') ? { ...one, instance: decodeURIComponent(place.slice(1)) } : one
+  })
 }
 
 /** Sorted, so that equal facts are equal text. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { checking } from '../support/answers.js'
-import { startTestBroker, type TestBroker } from '../support/broker.js'
+import { startTestBroker, type TestBroker, taskRequest } from '../support/broker.js'
 import { eventOf } from '../support/events.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
 
@@ -82,6 +82,28 @@ describe('authority', () => {
     expect(await seen(anotherCopy)).toEqual([])
     expect((await call('GET', `/v1/leases/${own}`, anotherCopy)).status).toBe(404)
     expect((await call('DELETE', `/v1/leases/${own}`, anotherCopy)).status).toBe(404)
+  })
+
+  it("of one copy of an agent is not another copy's: over the task that it opened, and over the one that it was bound to", async () => {
+    const [one, two] = await Promise.all([test.token('copy-a', { run: '1' }), test.token('copy-a', { run: '2' })])
+    const { assignees: _nobody, ...body } = { ...taskRequest(), envelope: [{ role: 'api-token', max_ttl: 60 }] }
+    const opened = (await call('POST', '/v1/tasks', one, body)).body.task.id
+    const bound = await test.openTask({ assignees: [{ agent: 'copy-copy-a', bind_instance: true }] })
+    expect((await call('POST', '/v1/leases', one, { task: bound, role: 'api-token' })).status).toBe(201)
+    for (const theirs of [opened, bound])
+      for (const [method, path] of [
+        ['GET', '/v1/tasks/{}'],
+        ['GET', '/v1/whoami?task={}'],
+        ['POST', '/v1/tasks/{}/heartbeat'],
+        ['POST', '/v1/tasks/{}/complete'],
+      ] as const) {
+        const seen = await call(method, path.replace('{}', theirs), two)
+        expect(seen.status).toBe(404)
+        expect(shape(seen)).toEqual(shape(await call(method, path.replace('{}', NO_TASK), two)))
+      }
+    expect((await call('GET', `/v1/tasks/${bound}`, one)).body.task.assignees).toEqual([{ agent: 'copy-copy-a', instance: '1', bind_instance: true }])
+    expect((await call('POST', `/v1/tasks/${bound}/heartbeat`, one)).status).toBe(200)
+    expect((await call('POST', `/v1/tasks/${opened}/complete`, one)).body.state).toBe('completed')
   })
 
   it('of operators is not for agents, orchestrators or gateways: 403 and an event', async () => {

@@ -218,7 +218,7 @@ issuers:
 agents:
   - {id: triage, match: ${match('triage')}, owner: sre@example.com, autonomy: supervised, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
   - {id: reporter, match: ${match('reporter')}, owner: bi@example.com, autonomy: scripted, team: platform}
-  - {id: "copy-{sub}", match: ${match('copy-*')}, instance: run, owner: sre@example.com, autonomy: scripted, team: platform}
+  - {id: "copy-{sub}", match: ${match('copy-*')}, instance: run, owner: sre@example.com, autonomy: scripted, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
 orchestrators:
   - {id: flows, match: ${match('flows')}, team: platform}
   - {id: other-flows, match: ${match('other-flows')}, team: analytics}

@@ -11,7 +11,7 @@ import {
   TasksQuery,
   WaitQuery,
 } from '../../api.js'
-import { endTask, heartbeat, openTask, type TaskAsk, taskOfCaller } from '../../task.js'
+import { endTask, heartbeat, isOpener, openTask, type TaskAsk, taskOfCaller } from '../../task.js'
 import type { Lease, Principal, Task, TaskEnd } from '../../types.js'
 import { notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
@@ -126,8 +126,7 @@ function askOf(body: TaskRequest): TaskAsk {
 }
 
 /** Who opened the task answers for all of it; who works on it sees its own. */
-function maySee(principal: Principal, { openedBy }: Task, lease: Lease): boolean {
-  if (principal.kind !== 'agent') return true
-  if (openedBy.kind === 'agent' && openedBy.id === principal.id && openedBy.issuer === principal.issuer) return true
+function maySee(principal: Principal, task: Task, lease: Lease): boolean {
+  if (principal.kind !== 'agent' || isOpener(task, principal)) return true
   return lease.agent === principal.id && lease.instance === principal.instance
 }

@@ -1,7 +1,7 @@
 #!lua
 -- Creates a task, or a child after looking at every ancestor. The same id, or the same external id with the same body, answers what is there.
 -- key: task
--- args: id parent digest external opener_kind opener_id opener_issuer intent classified confidence classification environment assignees
+-- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent classified confidence classification environment assignees
 --   envelope labels human external_id deadline:number heartbeat:number max_depth:number tokens event outbox_limit:number
 -- rest: bindings
 -- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'too_deep' 'frozen' 'outbox_full', detail
@@ -65,6 +65,7 @@ else
   write(KEYS[1], record, 'cv', 1)
 end
 if human ~= '' then write(KEYS[1], record, 'hu', human) end
+if opener_instance ~= '' then write(KEYS[1], record, 'on', opener_instance) end
 if external ~= '' then
   write(KEYS[1], record, 'ex', external_id, 'eh', external)
   redis.call('SET', base .. 'ext:' .. external, id)
