@@ -5,9 +5,10 @@ import { ALGORITHMS } from './identity/options.js'
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 const DURATION = /^(\d{1,9})(ms|s|m|h|d)$/
+const A_DURATION = 'must be a duration such as 500ms, 30s, 15m, 1h or 7d'
 const duration = z
-  .string()
-  .regex(DURATION, 'must be a duration such as 500ms, 30s, 15m, 1h or 7d')
+  .string(A_DURATION)
+  .regex(DURATION, A_DURATION)
   .meta({ examples: ['30s', '15m', '1h'] })
 const milliseconds = duration.transform((value) => {
   const [, count = '0', unit = 'ms'] = DURATION.exec(value) ?? []
@@ -35,6 +36,7 @@ const json = z.string().transform((text, context) => {
 })
 const keySet = json.pipe(z.object({ keys: z.array(z.looseObject({ kty: z.string() })).min(1) }))
 
+const LAST_PORT = 65_535
 const address = z
   .string()
   .regex(/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'must be HOST:PORT')
@@ -42,6 +44,7 @@ const address = z
     const at = value.lastIndexOf(':')
     return { host: value.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(value.slice(at + 1)) }
   })
+  .refine(({ port }) => port <= LAST_PORT, `must end in a port up to ${LAST_PORT}`)
 const listener = z.strictObject({
   address,
   tls: z.strictObject({ cert: pem, key: pem }).optional(),

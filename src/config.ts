@@ -60,7 +60,7 @@ export async function loadConfig(path: string, env: Readonly<Record<string, stri
   const refs = createReferences(dirname(resolve(path)), env, problems)
   const raw = await refs.resolve(await readYaml(path, problems))
   if (problems.length > 0) throw new ConfigError(path, problems)
-  const parsed = ConfigFile.safeParse(raw)
+  const parsed = ConfigFile.safeParse(raw, { reportInput: true })
   if (!parsed.success)
     throw new ConfigError(
       path,
@@ -143,7 +143,7 @@ function providersOf(file: ConfigFile, problems: string[]): ProviderConfig[] {
       return []
     }
     if (type === 'jwt' && !file.signing) problems.push(`providers.${name}: a jwt provider needs "signing" (issuer and keys)`)
-    const options = module.options.safeParse(rest)
+    const options = module.options.safeParse(rest, { reportInput: true })
     if (!options.success) problems.push(...options.error.issues.map((issue) => sentence(issue, ['providers', name])))
     return options.success ? [{ name, module, options: options.data, concurrency, timeoutMs: timeout }] : []
   })
@@ -156,7 +156,7 @@ function rolesOf(file: ConfigFile, providers: ReadonlyMap<string, ProviderConfig
       if (!Object.hasOwn(file.providers, role.provider)) problems.push(`roles.${name}.provider: there is no provider "${role.provider}"`)
       return []
     }
-    const params = provider.module.params.safeParse(role.params)
+    const params = provider.module.params.safeParse(role.params, { reportInput: true })
     if (!params.success) {
       problems.push(...params.error.issues.map((issue) => sentence(issue, ['roles', name, 'params'])))
       return []

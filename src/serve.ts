@@ -39,6 +39,7 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
       try {
         const next = await loadConfig(path, env)
         await broker.reload(next)
+        log.level = next.logLevel
         watcher.add([...next.files])
       } catch (error) {
         log.error({ error: error instanceof Error ? error.message : 'unknown' }, 'the new configuration is not used; the old one stays')

@@ -73,7 +73,9 @@ describe('the configuration', () => {
     ['a provider that is not there', 'provider: tokens', 'provider: tokenz', /roles\.api-token\.provider: there is no provider "tokenz"/],
     ['a type that is not there', 'type: jwt', 'type: jwtt', /providers\.tokens\.type: "jwtt" is none of/],
     ['an issuer that is not there', 'match: {issuer: sso, sub: triage}', 'match: {issuer: ss, sub: triage}', /agents\[0\]\.match\.issuer/],
-    ['a duration without a unit', 'max_ttl: 15m', 'max_ttl: 15', /roles\.warehouse-read\.max_ttl/],
+    ['a duration without a unit', 'max_ttl: 15m', 'max_ttl: 15', /roles\.warehouse-read\.max_ttl: must be a duration such as/],
+    ['text where a list is due', 'audience: mayfly', 'audience: mayfly, typ: at+jwt', /issuers\.sso\.typ: .*expected array, received string/],
+    ['a port that there is not', ':8080', ':80800', /listeners\.public\.address: must end in a port up to 65535/],
     ['a timeout that outlasts a claim', 'timeout: 2s', 'timeout: 1m', /providers\.warehouse\.timeout: must be between/],
     ['a lifetime shorter than the TTL', 'max_lifetime: 1h', 'max_lifetime: 1m', /max_lifetime: is shorter/],
     [

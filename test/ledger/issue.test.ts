@@ -84,7 +84,7 @@ describe('reserve', () => {
     const task = await openTask(ledger)
     const renewableUntil = ledger.now() + 90_000
     expect(await ledger.grant(newLease(ledger, task, { renewableUntil }), event())).toMatchObject({ expiresAt: renewableUntil, renewableUntil })
-    expect(await ledger.grant(newLease(ledger, await taskNow(ledger, task.id), { renewableUntil: ledger.now() - 1 }), event())).toMatchObject({
+    expect(await ledger.grant(newLease(ledger, await taskNow(ledger, task.id), { renewableUntil: ledger.now() - 1_000 }), event())).toMatchObject({
       refused: 'ended',
     })
   })
@@ -112,7 +112,7 @@ describe('reserve', () => {
   it('refuses past the deadline, whether or not anybody swept', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)
-    await setFields(fixture.redis, 'task', task.id, { dl: ledger.now() - 1 })
+    await setFields(fixture.redis, 'task', task.id, { dl: ledger.now() - 1_000 })
     expect(await ledger.grant(newLease(ledger, task), event())).toMatchObject({ refused: 'ended', detail: 'expired' })
   })
 
