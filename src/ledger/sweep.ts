@@ -118,7 +118,10 @@ async function peek(store: Store, partition: number): Promise<Due> {
   return { now: numberOf(now), tasks: numberOf(tasks), settled: numberOf(settled), leases }
 }
 
-/** Who may take how much: no provider gets more over all partitions than it has room for. One without room still closes and expires. */
+/**
+ * Who may take how much: no provider gets more over all partitions than it has room for. One without room still closes and expires, and
+ * so does one that is not configured.
+ */
 function share(
   peeked: readonly { partition: number; due: Due }[],
   capacity: ReadonlyMap<string, number>,
@@ -126,8 +129,7 @@ function share(
   const left = new Map(capacity)
   return peeked.flatMap(({ partition, due }) => {
     const rooms = due.leases.flatMap(({ provider, due: count }) => {
-      const room = left.get(provider)
-      if (room === undefined) return []
+      const room = left.get(provider) ?? 0
       const mine = Math.max(0, Math.min(room, count))
       left.set(provider, room - mine)
       return [provider, mine]

@@ -74,6 +74,17 @@ describe('claim', () => {
     expect(told).toHaveLength(1)
   })
 
+  it('closes and expires what is due of a provider that is not configured any more, and hands none of it out', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const [lease, ending] = [await granted(ledger, task.id), await granted(ledger, task.id, { expiryEndsUse: true })]
+    for (const { id } of [lease, ending]) await overdue(id, { xa: past() })
+    const { claims, expired } = await ledger.claim(new Map([['another', 10]]))
+    expect({ claims, expired }).toEqual({ claims: [], expired: [{ lease: ending.id, provider: 'warehouse' }] })
+    expect(await stateOf(ledger, lease.id)).toBe('closing')
+    expect((await ledger.claim(PLENTY)).claims).toMatchObject([{ lease: { id: lease.id, cause: 'expired' } }])
+  })
+
   it('closes what nobody reaffirmed in time', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)
@@ -127,6 +138,8 @@ describe('claim', () => {
     await setFields(fixture.redis, 'lease', lease.id, { xa: past() })
     await makeDue(fixture.redis, 'due:gone', lease.id)
     expect((await ledger.claim(PLENTY)).claims).toEqual([])
+    // It has been closing for long.
+    await makeDue(fixture.redis, 'closing:gone', lease.id)
     const { stuck } = await ledger.status()
     expect(stuck).toContainEqual({ provider: 'gone', leases: 1, oldestMs: expect.any(Number) })
     expect(await ledger.inUse()).toMatchObject({ providers: expect.arrayContaining(['gone', 'warehouse']), roles: expect.arrayContaining(['r']) })
