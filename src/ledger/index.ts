@@ -10,7 +10,7 @@ import { checkMeta, type MetaOptions, writeMeta } from './meta.js'
 import { eventCalls } from './outbox.js'
 import { type Durability, preflight } from './preflight.js'
 import { revocationCalls } from './revocations.js'
-import { allScripts } from './script.js'
+import { allScripts, defineScript } from './script.js'
 import { statusCalls } from './status.js'
 import { Clock, createAsk, type Store, type StoreOptions } from './store.js'
 import { sweepCalls } from './sweep.js'
@@ -28,6 +28,8 @@ export interface LedgerOptions extends MetaOptions, StoreOptions {
   readonly taskCacheSize: number
   readonly log?: Log
 }
+
+const consumeScript = defineScript('consume', 'seen', ['ttl_ms'])
 
 /** Facts of a task that no decision compares may be this old. */
 const TASK_CACHE_TTL_MS = 60_000
@@ -122,7 +124,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     consume: async (hash, ttlMs) => {
       const name = hashed(hash)
       const key = keys.seen(partitionFor(name, options.partitions), name)
-      return (await store.ask((connection) => connection.set(key, '1', 'PX', Math.max(1, Math.ceil(ttlMs)), 'NX'))) === 'OK'
+      return (await store.ask((connection) => consumeScript.run(connection, key, { ttl_ms: Math.max(1, Math.ceil(ttlMs)) }))) === 1
     },
     now: () => store.clock.now(),
     onDue: (listener) => {

@@ -90,4 +90,11 @@ describe('single-use tokens', () => {
     expect(await redis.client.pttl(key ?? '')).toBeGreaterThan(50_000)
     expect(key).not.toContain('jti')
   })
+
+  it('are consumed in a Redis that is full, too: a break-glass key is single-use, and the stop must work', async () => {
+    fixture = await startLedger()
+    const { ledger, redis } = fixture
+    await redis.client.config('SET', 'maxmemory', '1')
+    expect([await ledger.consume('jti', 60_000), await ledger.consume('jti', 60_000)]).toEqual([true, false])
+  })
 })
