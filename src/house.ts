@@ -1,8 +1,7 @@
-import type { ErrorCode } from './errors.js'
 import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
-import type { Role, Task } from './types.js'
+import type { Role } from './types.js'
 import type { Upstream } from './upstream.js'
 
 /**
@@ -46,5 +45,3 @@ export interface Background {
   /** Waits for all of it, at most `ms`. */
   drain(ms: number): Promise<void>
 }
-
-export type { ErrorCode, Task }

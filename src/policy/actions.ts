@@ -8,7 +8,6 @@ export const ACTIONS = [...OBTAIN_ACTIONS, ...TASK_ACTIONS, ...OPERATOR_ACTIONS]
 export type Action = PolicyRequest['action']
 export type ObtainRequest = Extract<PolicyRequest, { role: unknown }>
 export type TaskRequest = Exclude<Extract<PolicyRequest, { task: unknown }>, { role: unknown }>
-export type OperatorRequest = Extract<PolicyRequest, { resource: unknown }>
 /** Actions that are asked in the same way. */
 export type Family = 'obtain' | 'task' | 'operator'
 
