@@ -135,7 +135,7 @@ describe.each([
     const again = await inParallel(50, (n) => obtain(interleavings[n]?.task ?? ''))
     for (const answer of again) expect(answer.body.code).toBe('task_ended')
     expect(await usersUpstream()).toEqual([])
-  }, 120_000)
+  }, 300_000)
 })
 
 describe('freeze against issue', () => {
@@ -157,7 +157,7 @@ describe('freeze against issue', () => {
     expectEachPlace(await placesOf(interleavings))
     await inParallel(INTERLEAVINGS, (n) => test.call('POST', `/v1/tasks/${interleavings[n]?.task}/complete`, flows, {}))
     await waitFor('every credential to be gone upstream', async () => (await usersUpstream()).length === 0, 30_000)
-  }, 120_000)
+  }, 300_000)
 })
 
 describe('renew against expiry', () => {
