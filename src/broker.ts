@@ -40,7 +40,7 @@ const SKEW_MARGIN_MS = 2_000
 const DRAIN_MS = 10_000
 
 type Listener = Config['listeners']['public']
-const TASK_CACHE = 50_000
+const TASK_CACHE = 20_000
 
 /** The composition root: wires the domains that may not know each other. */
 export async function createBroker(config: Config, overrides: Overrides = {}): Promise<Broker> {
@@ -83,6 +83,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     identity,
     audit: () => audit,
     async start() {
+      await tellWhatIsMissing(current.house)
       sweeper = startSweeper(house)
       ledger.onDue(() => sweeper?.hint())
       audit = startAudit(ledger.outbox, {
@@ -156,4 +157,11 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 function redisOf(config: Config): { url: string } {
   if ('url' in config.ledger.redis) return config.ledger.redis
   throw new Error('an embedded ledger has no URL')
+}
+
+/** A start, other than a reload, takes a configuration without a provider that leases still need: a stop helps nobody, but it is said. */
+async function tellWhatIsMissing({ ledger, upstreams, log }: House): Promise<void> {
+  const { providers } = await ledger.inUse()
+  for (const provider of providers)
+    if (!upstreams.has(provider)) log.error({ provider }, 'unsettled leases need a provider that is not configured: they cannot be revoked')
 }

@@ -141,6 +141,7 @@ export const ConfigFile = z.strictObject({
     .strictObject({
       per_agent_live: z.int().min(0).default(50),
       per_task_live: z.int().min(1).default(100),
+      per_agent_tasks: z.int().min(1).default(1_000),
       requests_per_second: z.int().min(1).default(100),
       max_task: seconds.default(86_400),
       max_task_depth: z.int().min(0).max(16).default(4),

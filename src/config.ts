@@ -124,6 +124,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     limits: {
       perAgentLive: file.limits.per_agent_live,
       perTaskLive: file.limits.per_task_live,
+      perAgentTasks: file.limits.per_agent_tasks,
       maxTaskSeconds: file.limits.max_task,
       maxTaskDepth: file.limits.max_task_depth,
       withinTokenLife: file.limits.within_token_life,

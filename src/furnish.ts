@@ -25,7 +25,7 @@ export async function furnish(
 ): Promise<Furnished> {
   const policy = await openPolicy(config.policy)
   const signer = config.signing && (await openSigner(config.signing))
-  const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: () => Date.now() })
+  const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now })
   const upstreams = await openUpstreams(config, signer, before).catch(async (error: unknown) => {
     await identity.close()
     policy.close()

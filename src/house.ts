@@ -25,6 +25,8 @@ export interface House {
 export interface Limits {
   readonly perAgentLive: number
   readonly perTaskLive: number
+  /** Tasks that one agent opened for itself and the ledger still holds. */
+  readonly perAgentTasks: number
   /** Longest deadline a task may have, seconds. */
   readonly maxTaskSeconds: number
   readonly maxTaskDepth: number

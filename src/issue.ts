@@ -1,4 +1,4 @@
-import { type Authorized, authorize, type LeaseAsk, refuse, subjectOf } from './authorize.js'
+import { type Authorized, authorize, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -46,7 +46,9 @@ async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: Reque
     const lease = leaseOf(house, agent, ask, authorized)
     const { inProcess } = authorized.upstream.provider
     const told = event(inProcess ? 'lease.issued' : 'lease.reserved', context, agent, { ...subjectOf(lease), decision: authorized.decision })
-    const reserved = await (inProcess ? house.ledger.grant(lease, told) : house.ledger.reserve(lease, told))
+    // A lost reply may have written it.
+    const written = inProcess ? house.ledger.grant(lease, told) : house.ledger.reserve(lease, told)
+    const reserved = await written.catch(async (error: unknown) => Promise.reject(await abandon(house, agent, lease, error, context)))
     if (reserved.ok) return { ...authorized, lease, reserved }
     if (reserved.refused === 'stale' && round < MOST_DECISIONS) continue
     throw await refuse(house, agent, ask, context, refusal(reserved.refused, reserved.detail), authorized.decision)
@@ -125,12 +127,6 @@ function endedBecause(cause: Cause | undefined): MayflyError {
 function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human'>): LeasePlan {
   const { id, task, agent, role, scope, human } = lease
   return { id, task, agent: agent.id, owner: agent.owner, human, role: role.name, scope }
-}
-
-/** Where the configuration says so, no credential outlives the token that asked for it. */
-function tokenLifeOf(house: House, agent: Agent): number {
-  if (!house.limits.withinTokenLife) return Number.POSITIVE_INFINITY
-  return Math.max(1, Math.floor((agent.tokenExpiresAt - house.ledger.now()) / 1000))
 }
 
 function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number): LeaseRecord {

@@ -50,6 +50,7 @@ export async function openTask(
   if (opened.ok) return opened
   if (opened.refused === 'conflict') throw new MayflyError('conflict', 'this external_id is taken by a task with another body')
   if (opened.refused === 'frozen' || opened.refused === 'outbox_full') throw refusal(opened.refused)
+  if (opened.refused === 'quota') throw tooManyTasks()
   throw new MayflyError('task_ended', 'the parent task takes no children any more')
 }
 
@@ -68,7 +69,7 @@ function ownTask(house: House, opener: Agent, ask: TaskAsk): NewTask {
   if (wider) throw new MayflyError('outside_envelope', wider, { next: 'open it within the open_tasks envelope of the configuration' })
   const assignees = [{ agent: opener.id, instance: opener.instance }]
   const strictest = { classified: false, confidence: 0, classification: 'restricted', environment: 'unknown', human: undefined } as const
-  return { ...taskOf(house, opener, ask, assignees), ...strictest }
+  return { ...taskOf(house, opener, ask, assignees), ...strictest, maxOpened: house.limits.perAgentTasks }
 }
 
 function taskOf(
@@ -106,8 +107,12 @@ function taskOf(
   }
 }
 
-/** An external id decides where its task lives, so that it is found again; else a task for one agent lives where the agent is counted. */
+/**
+ * An agent's own tasks, and a task for one agent, live where that agent is counted; an orchestrator's external id decides where its task
+ * lives, so that it is found again.
+ */
 function newTaskId({ ledger }: House, opener: Orchestrator | Agent, { externalId }: TaskAsk, [first, ...others]: readonly Assignee[]): string {
+  if (opener.kind === 'agent') return ledger.newTaskId({ agent: opener.id })
   if (externalId !== undefined) return ledger.newTaskId({ orchestrator: `${opener.kind}:${opener.id}`, externalId })
   return ledger.newTaskId(first && others.length === 0 ? { agent: first.agent } : undefined)
 }
@@ -183,6 +188,11 @@ function instanceOf(principal: Principal): string | undefined {
 
 function isSelf(one: Assignee, agent: Agent): boolean {
   return one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance)
+}
+
+function tooManyTasks(): MayflyError {
+  const next = 'end tasks that are done; an ended task counts until its record is gone'
+  return new MayflyError('quota_exceeded', 'this agent has opened too many tasks', { next, retryAfterSeconds: 60 })
 }
 
 function invalid(path: string, message: string): MayflyError {

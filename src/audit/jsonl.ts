@@ -1,4 +1,4 @@
-import { mkdir, open } from 'node:fs/promises'
+import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Sink, SourceEntry } from './audit.js'
 
@@ -11,15 +11,24 @@ export function createJsonlSink(name: string, folder: string): Sink {
     name,
     write: async (entries) => {
       await mkdir(folder, { recursive: true, mode: 0o700 })
-      const file = await open(join(folder, EVENTS_FILE), 'a', 0o600)
+      const file = await open(join(folder, EVENTS_FILE), 'a+', 0o600)
       try {
-        await file.appendFile(entries.map(lineOf).join(''))
+        const torn = await endsInTornLine(file)
+        await file.appendFile(`${torn ? '\n' : ''}${entries.map(lineOf).join('')}`)
         await file.datasync()
       } finally {
         await file.close()
       }
     },
   }
+}
+
+/** A broker that died, or a disk that was full, in the middle of a line: the next event must not become its end. */
+async function endsInTornLine(file: FileHandle): Promise<boolean> {
+  const { size } = await file.stat()
+  if (size === 0) return false
+  const { buffer } = await file.read(Buffer.alloc(1), 0, 1, size - 1)
+  return buffer.toString() !== '\n'
 }
 
 /** U+2028 and U+2029 are line ends to some readers; JSON leaves them as they are. */

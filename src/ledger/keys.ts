@@ -70,6 +70,7 @@ export const keys = {
   progress: (partition: number, id: string) => `${keys.prefix(partition)}progress:${id}`,
   revocations: (partition: number) => `${keys.prefix(partition)}revocations`,
   seen: (partition: number, hash: string) => `${keys.prefix(partition)}seen:${hash}`,
+  agentTasks: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:tasks`,
   agentLive: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:live`,
 }
 

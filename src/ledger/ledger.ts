@@ -32,7 +32,7 @@ export interface Ledger {
   openTask(
     task: NewTask,
     event: Event,
-  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'outbox_full'>>
+  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'quota' | 'outbox_full'>>
   /** A recently read task may be answered from memory unless `fresh`: `stale` catches what was decided on it. */
   task(id: string, options?: { fresh?: boolean }): Promise<Task | undefined>
   /** Heartbeat. */
@@ -134,6 +134,8 @@ export interface NewTask {
   readonly deadlineAt: number
   readonly heartbeatSeconds?: number
   readonly maxDepth: number
+  /** Tasks that its opener may have in the ledger at once; they must all be in one partition. Absent: as many as it likes. */
+  readonly maxOpened?: number
 }
 export type TaskChange = Partial<Pick<NewTask, 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'labels'>>
 

@@ -36,6 +36,9 @@ const openTask = defineScript(
     'tokens',
     'event',
     'outbox_limit',
+    'opened',
+    'opened_limit',
+    'retention',
   ],
   { rest: 'bindings' },
 )
@@ -108,6 +111,9 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
             tokens: tokensOf(task),
             event: JSON.stringify(event),
             outbox_limit: store.outboxLimit,
+            opened: task.maxOpened === undefined ? '' : keys.agentTasks(partition, hashed(task.openedBy.id)),
+            opened_limit: task.maxOpened ?? 0,
+            retention: settledRetentionSeconds,
           },
           bindingsOf(task.assignees),
         ),
@@ -208,8 +214,8 @@ function sorted(value: unknown): unknown {
   )
 }
 
-type OpenRefusal = 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'outbox_full'
-const OPEN_REFUSALS: readonly string[] = ['conflict', 'frozen', 'parent_ended', 'too_deep', 'outbox_full'] satisfies OpenRefusal[]
+type OpenRefusal = 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'quota' | 'outbox_full'
+const OPEN_REFUSALS: readonly string[] = ['conflict', 'frozen', 'parent_ended', 'too_deep', 'quota', 'outbox_full'] satisfies OpenRefusal[]
 
 function refusalOf(word: string): OpenRefusal {
   if (!OPEN_REFUSALS.includes(word)) throw new Error(`the ledger refused a task with "${word}"`)

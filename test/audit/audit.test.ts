@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
@@ -72,6 +72,13 @@ describe('the audit pump', () => {
     await waitFor('the outbox to be empty', () => outbox.left() === 0)
     await audit.stop()
     expect(written).toHaveLength(10)
+  })
+
+  it('begins a new line after one that was torn', async () => {
+    await writeFile(join(folder, EVENTS_FILE), '{"id":"whole"}\n{"id":"to')
+    await createJsonlSink('local', folder).write(await outboxOf(1).read(0, 1))
+    const [whole, torn, next] = await lines(join(folder, EVENTS_FILE))
+    expect([whole, torn, JSON.parse(next ?? '').id]).toEqual(['{"id":"whole"}', '{"id":"to', 'e0'])
   })
 
   it('may be rotated by renaming, and is private', async () => {

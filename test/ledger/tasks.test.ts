@@ -250,3 +250,24 @@ describe('changing the context', () => {
     expect(await ledger.changeTask(ledger.newTaskId(), {}, event('task.changed'))).toMatchObject({ refused: 'not_found' })
   })
 })
+
+describe('what an agent opens for itself', () => {
+  it('is bounded by what the ledger still holds of it, ended or not', async () => {
+    const { ledger } = fixture
+    const openedBy = { kind: 'agent', id: 'busy', issuer: 'cluster' } as const
+    const ask = () => ledger.openTask(newTask(ledger, { id: ledger.newTaskId({ agent: 'busy' }), openedBy, maxOpened: 2 }), event('task.opened'))
+    const [first, second] = [await ask(), await ask()]
+    expect([first.ok, second.ok]).toEqual([true, true])
+    expect(await ask()).toMatchObject({ ok: false, refused: 'quota' })
+    if (!first.ok) throw new Error('not opened')
+    await ledger.endTask(first.task.id, END, event('task.ended'))
+    // Its record is still there; were the place free at once, opening and ending would fill the ledger all the same.
+    expect(await ask()).toMatchObject({ ok: false, refused: 'quota' })
+    const [key] = await fixture.redis.client.keys('mf:*:agent:*:tasks')
+    const gone = Number(await fixture.redis.client.zscore(key ?? '', first.task.id))
+    // Not its deadline and the retention on top, as before it ended.
+    expect(gone).toBeLessThan(first.task.deadlineAt + 60_000)
+    await fixture.redis.client.zadd(key ?? '', 'XX', 1, first.task.id)
+    expect(await ask()).toMatchObject({ ok: true })
+  })
+})

@@ -3,8 +3,9 @@
 -- key: task
 -- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent classified confidence classification environment assignees
 --   envelope labels human external_id deadline:number heartbeat:number max_depth:number tokens event outbox_limit:number
+--   opened opened_limit:number retention:number
 -- rest: bindings
--- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'too_deep' 'frozen' 'outbox_full', detail
+-- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
 -- event: task.opened
 -- include: clock record event lineage freeze
 local function answer(word, known, record)
@@ -52,6 +53,11 @@ if any_freeze() then
   if by then return { 'frozen', by } end
 end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
+-- What an agent opened for itself and the ledger still holds, by when it is gone at the latest.
+if opened ~= '' then
+  redis.call('ZREMRANGEBYSCORE', opened, '-inf', now)
+  if redis.call('ZCARD', opened) >= opened_limit then return { 'quota', 'tasks that this agent opened' } end
+end
 
 local record = {}
 write(KEYS[1], record, 's', 'active', 'rt', root, 'an', ancestors, 'de', depth, 'ok', opener_kind, 'oi', opener_id, 'os', opener_issuer, 'or',
@@ -66,6 +72,10 @@ else
 end
 if human ~= '' then write(KEYS[1], record, 'hu', human) end
 if opener_instance ~= '' then write(KEYS[1], record, 'on', opener_instance) end
+if opened ~= '' then
+  write(KEYS[1], record, 'op', opened)
+  redis.call('ZADD', opened, deadline + retention * 1000, id)
+end
 if external ~= '' then
   write(KEYS[1], record, 'ex', external_id, 'eh', external)
   redis.call('SET', base .. 'ext:' .. external, id)
