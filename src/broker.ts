@@ -161,7 +161,6 @@ function redisOf(config: Config): { url: string } {
 
 /** A start, other than a reload, takes a configuration without a provider that leases still need: a stop helps nobody, but it is said. */
 async function tellWhatIsMissing({ ledger, upstreams, log }: House): Promise<void> {
-  const { providers } = await ledger.inUse()
-  for (const provider of providers)
+  for (const provider of await ledger.providersInUse())
     if (!upstreams.has(provider)) log.error({ provider }, 'unsettled leases need a provider that is not configured: they cannot be revoked')
 }

@@ -92,7 +92,7 @@ export async function refuseUnsafe(before: Config, next: Config, ledger: Ledger)
     if (!isDeepStrictEqual(before[field], next[field])) problems.push(`${field}: changes only with a restart`)
   if (!isDeepStrictEqual(addressesOf(before), addressesOf(next))) problems.push('listeners: only certificates change without a restart')
   if (before.limits.requestsPerSecond !== next.limits.requestsPerSecond) problems.push('limits.requests_per_second: changes only with a restart')
-  const { providers, roles } = await ledger.inUse()
+  const [providers, roles] = await Promise.all([ledger.providersInUse(), ledger.rolesInUse()])
   for (const name of providers) {
     const old = before.providers.find((one) => one.name === name)
     const now = next.providers.find((one) => one.name === name)

@@ -106,7 +106,9 @@ export interface Ledger {
   /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
   consume(hash: string, ttlMs: number): Promise<boolean>
   /** Providers (and roles) that unsettled leases still need. */
-  inUse(): Promise<{ providers: string[]; roles: string[] }>
+  providersInUse(): Promise<string[]>
+  /** Walks all unsettled leases: for a reload, never for a start. */
+  rolesInUse(): Promise<string[]>
   status(): Promise<LedgerStatus>
   /** Milliseconds on Redis's clock, estimated from the last answers; good to the round trip. */
   now(): number

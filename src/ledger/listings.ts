@@ -13,7 +13,7 @@ const rolesScript = defineScript('roles', 'providers', ['cursor'])
 /** Where a listing is: the partition, the name of the index in it, Redis's cursor of that scan, how much of that batch was given out. */
 type Place = readonly [partition: number, index: string, scan: string, offset: number]
 
-export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'inUse'> {
+export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'providersInUse' | 'rolesInUse'> {
   const providersOf = async (partition: number) => (await store.ask((redis) => redis.smembers(keys.providers(partition)))).sort()
 
   return {
@@ -38,7 +38,12 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'i
       return { tasks: found, cursor }
     },
 
-    inUse: async () => {
+    providersInUse: async () => {
+      const names = await Promise.all(partitionsOf(store).map(providersOf))
+      return [...new Set(names.flat())].sort()
+    },
+
+    rolesInUse: async () => {
       const roles = new Set<string>()
       const walkRoles = async (partition: number): Promise<void> => {
         for (let cursor = ''; cursor !== 'done'; ) {
@@ -47,9 +52,8 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'i
           for (const name of names) roles.add(textOf(name))
         }
       }
-      const providers = await Promise.all(partitionsOf(store).map(providersOf))
       await Promise.all(partitionsOf(store).map(walkRoles))
-      return { providers: [...new Set(providers.flat())].sort(), roles: [...roles].sort() }
+      return [...roles].sort()
     },
   }
 }
