@@ -87,6 +87,13 @@ const scenarios: Record<string, Scenario> = {
     for (let n = 0; n < 2; n++) await ask(broker, id)
     await complete(broker, id)
   },
+  async 'a ledger whose reply comes too late'(broker) {
+    const id = await task(broker)
+    // Longer than a command may take: what was asked is done all the same, when nobody waits for it any more.
+    await redis.client.call('CLIENT', 'PAUSE', '2500', 'WRITE')
+    await ask(broker, id)
+    await complete(broker, id)
+  },
   async 'an upstream that answers too late'(broker) {
     const id = await task(broker)
     proxy.holdAfter('CREATE ROLE')
