@@ -60,7 +60,7 @@ describe('activate', () => {
     const { freeze } = await ledger.freeze({ selector: { role: ['warehouse-read'] }, reason: 'r', by: 'op' }, event('freeze.set'))
     expect(await ledger.activate(frozen, minted, event())).toMatchObject({ state: 'closing', cause: 'frozen' })
     await ledger.thaw(freeze.id, { reason: 'r', by: 'op' }, event('freeze.thawed'))
-    await setFields(redis, 'task', task.id, { dl: ledger.now() - 1 })
+    await setFields(redis, 'task', task.id, { dl: ledger.now() - 1_000 })
     const told = event('lease.issued', { lease: late.id })
     expect(await ledger.activate(late, minted, told)).toMatchObject({ state: 'closing', cause: 'task_expired' })
     expect((await eventsOf(ledger)).find(({ id }) => id === told.id)).toMatchObject({ type: 'lease.closing', cause: 'task_expired' })
@@ -159,7 +159,7 @@ describe('settle', () => {
   it('believes "absent" from an attempt that began after the mint could no longer arrive', async () => {
     const { ledger, redis } = fixture
     const lease = await reserved(ledger, (await openTask(ledger)).id, { mintMs: 60_000 })
-    await setFields(redis, 'lease', lease.id, { mu: ledger.now() - 1 })
+    await setFields(redis, 'lease', lease.id, { mu: ledger.now() - 1_000 })
     expect(await settle(lease.id, (await closed(lease.id)).attempt, 'absent')).toMatchObject({ state: 'revoked' })
   })
 
@@ -204,7 +204,7 @@ describe('settle', () => {
     const { attempt } = await closed(lease.id)
     const expiresAt = (await ledger.lease(lease.id))?.expiresAt
     expect(await settle(lease.id, attempt, 'awaits_expiry')).toEqual({ state: 'closing', dueAt: expiresAt })
-    await setFields(redis, 'lease', lease.id, { xa: ledger.now() - 1 })
+    await setFields(redis, 'lease', lease.id, { xa: ledger.now() - 1_000 })
     await makeDue(redis, 'due:warehouse', lease.id)
     const swept = await ledger.claim(PLENTY)
     expect(swept.expired).toContainEqual({ lease: lease.id, provider: 'warehouse' })
@@ -256,9 +256,9 @@ describe('renew', () => {
     expect(await renew()).toMatchObject({ refused: 'frozen', detail: freeze.id })
     await ledger.thaw(freeze.id, { reason: 'r', by: 'op' }, event('freeze.thawed'))
     const expired = await granted(ledger, task.id)
-    await setFields(redis, 'lease', expired.id, { xa: ledger.now() - 1 })
+    await setFields(redis, 'lease', expired.id, { xa: ledger.now() - 1_000 })
     expect(await renew(expired.id)).toMatchObject({ refused: 'closed' })
-    await setFields(redis, 'task', task.id, { dl: ledger.now() - 1 })
+    await setFields(redis, 'task', task.id, { dl: ledger.now() - 1_000 })
     expect(await renew()).toMatchObject({ refused: 'ended', detail: 'expired' })
     await closed(lease.id)
     expect(await renew()).toMatchObject({ refused: 'closed' })

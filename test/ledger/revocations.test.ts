@@ -111,7 +111,7 @@ describe('an emergency', () => {
     const lease = await granted(ledger, task.id, { expiryEndsUse: true })
     const [one, two] = [await open({ human: ['mallory'] }), await open({ task: [task.id], role: ['warehouse-read'] })]
     await Promise.all([advance(ledger, one.id), advance(ledger, two.id)])
-    await setFields(redis, 'lease', lease.id, { xa: ledger.now() - 1 })
+    await setFields(redis, 'lease', lease.id, { xa: ledger.now() - 1_000 })
     await makeDue(redis, 'urgent:warehouse', lease.id)
     await ledger.claim(PLENTY)
     for (const { id } of [one, two]) {
