@@ -4,7 +4,7 @@ import type { ReserveRefusal } from './ledger/ledger.js'
 const NO_SUCH_TASK = 'there is no such task for you'
 
 /** What each refusal of the ledger means to the caller. */
-const refusals: Record<ReserveRefusal | 'closed' | 'limit', (detail?: string) => MayflyError> = {
+const refusals: Record<ReserveRefusal | 'limit', (detail?: string) => MayflyError> = {
   not_found: () => new MayflyError('not_found', NO_SUCH_TASK),
   // Another instance's task looks like no task at all.
   not_assigned: () => new MayflyError('not_found', NO_SUCH_TASK),

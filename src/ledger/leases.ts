@@ -127,8 +127,8 @@ export function leaseCalls(store: Store): LeaseCalls {
     if (reply.status === 'rejected') throw reply.reason
     const answer = answered(store, lease, listOf(reply.value))
     if (!answer.ok) {
-      // Without a detail, `conflict` says that there is a lease of this id, and the place is its.
-      const isTaken = answer.refused === 'conflict' && answer.detail === undefined
+      // `conflict`: there is a lease of this id, and the place is its.
+      const isTaken = answer.refused === 'conflict'
       if (place.status === 'fulfilled' && place.value && !isTaken) leaveAgent(store, lease.agent.id, lease.id)
       return answer
     }
@@ -389,6 +389,7 @@ const RESERVE_REFUSALS = [
   'not_assigned',
   'outbox_full',
   'conflict',
+  'closed',
 ] as const satisfies ReserveRefusal[]
 const RENEW_REFUSALS = ['not_found', 'closed', 'ended', 'frozen', 'limit', 'stale', 'outbox_full'] as const
 const REAFFIRM_REFUSALS = ['not_found', 'stale', 'ended'] as const

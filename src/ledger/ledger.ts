@@ -117,7 +117,7 @@ export interface Ledger {
   disconnect(): Promise<void>
 }
 
-export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict'
+export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict' | 'closed'
 
 export interface NewTask {
   readonly id: string

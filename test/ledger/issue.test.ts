@@ -252,7 +252,7 @@ describe('quotas', () => {
     await ledger.close(first.id, 'released', event('lease.closing'))
     await ledger.settle({ lease: first.id, attempt: 1 }, { result: 'revoked' }, event('lease.revoked'))
     const late = newLease(ledger, await taskNow(ledger, task.id), { agent, limits, supersedes: first.id })
-    expect(await ledger.grant(late, event())).toMatchObject({ ok: false, refused: 'conflict' })
+    expect(await ledger.grant(late, event())).toMatchObject({ ok: false, refused: 'closed' })
     const taken = async () => {
       const keys = await redis.client.keys('mf:*:agent:*:live')
       return (await Promise.all(keys.map((key) => redis.client.zscore(key, late.id)))).some((score) => score !== null)
@@ -306,15 +306,24 @@ describe('superseding', () => {
     expect(await stateOf(ledger, again.id)).toBe('active')
   })
 
+  it('takes over from nothing that has expired, swept or not', async () => {
+    const { ledger, redis } = fixture
+    const task = await openTask(ledger)
+    const old = await granted(ledger, task.id)
+    await setFields(redis, 'lease', old.id, { xa: ledger.now() - 1_000 })
+    const late = newLease(ledger, await taskNow(ledger, task.id), { supersedes: old.id })
+    expect(await ledger.grant(late, event())).toMatchObject({ ok: false, refused: 'closed' })
+  })
+
   it('takes over from a named live lease of the same agent and task, and from no other', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger, { assignees: [{ agent: 'triage' }, { agent: 'other' }] })
     const old = await granted(ledger, task.id)
     const next = async (more: object) => newLease(ledger, await taskNow(ledger, task.id), { supersedes: old.id, ...more })
     const other = { agent: { id: 'other', owner: 'o', issuer: 'cluster' } }
-    expect(await ledger.grant(await next(other), event())).toMatchObject({ refused: 'conflict' })
+    expect(await ledger.grant(await next(other), event())).toMatchObject({ refused: 'closed' })
     expect(await ledger.grant(await next({}), event())).toMatchObject({ ok: true, superseded: [{ lease: { id: old.id, state: 'closing' } }] })
-    expect(await ledger.grant(await next({}), event())).toMatchObject({ refused: 'conflict' })
+    expect(await ledger.grant(await next({}), event())).toMatchObject({ refused: 'closed' })
   })
 })
 

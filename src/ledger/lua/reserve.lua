@@ -6,7 +6,7 @@
 --   max_leases:number idempotency idempotency_seconds supersedes freezable places places_limit:number over_at:number event
 --   outbox_limit:number skew:number visibility:number
 -- answer: 'ok', issued, expires, renewable until, mint until, what the tree obtained if it changed, claims of superseded leases
---   | 'conflict' 'not_found' 'ended' 'not_assigned' 'frozen' 'stale' 'quota' 'outbox_full', detail
+--   | 'conflict' 'closed' 'not_found' 'ended' 'not_assigned' 'frozen' 'stale' 'quota' 'outbox_full', detail
 -- event: lease.reserved; lease.closing for what it supersedes
 -- include: issue
 return issue('p')

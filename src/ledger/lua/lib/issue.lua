@@ -63,7 +63,8 @@ local function issue(state)
   local replaced, freed = {}, 0
   if supersedes ~= '' then
     local old = read(base .. 'lease:' .. supersedes)
-    if not old or old.a ~= agent or old.t ~= task or not is_live(old) then return { 'conflict', 'the lease that it takes over from has ended' } end
+    -- A renewal comes before the end of what it renews: what has expired is only not swept yet.
+    if not old or old.a ~= agent or old.t ~= task or not is_live(old) or now >= tonumber(old.xa) then return { 'closed' } end
     replaced[1] = { supersedes, old }
     freed = 1
   end
