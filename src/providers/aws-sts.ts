@@ -67,6 +67,7 @@ function provider(
     residualSeconds: CLOCK_DIFFERENCE_SECONDS,
     inProcess: false,
     handle: 'planned',
+    cutsSessions: false,
     sensitiveHandle: false,
     expiryEndsUse: true,
 

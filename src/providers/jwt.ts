@@ -48,6 +48,7 @@ export const jwt: ProviderModule<Options, Params> = {
       residualSeconds: introspected ? 0 : VERIFIER_LEEWAY_SECONDS,
       inProcess: true,
       handle: 'planned',
+      cutsSessions: false,
       sensitiveHandle: false,
       expiryEndsUse: true,
       plan: () => ({}),

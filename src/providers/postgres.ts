@@ -90,6 +90,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
     residualSeconds: 0,
     inProcess: false,
     handle: 'planned',
+    cutsSessions: true,
     sensitiveHandle: false,
     // VALID UNTIL is looked at when a session starts, never again.
     expiryEndsUse: false,

@@ -12,6 +12,10 @@ export interface ProviderModule<Options = unknown, Params = unknown> {
   readonly type: string
   readonly options: z.ZodType<Options>
   readonly params: z.ZodType<Params>
+  /** What the configuration must have for this type of provider, besides its own options. */
+  readonly needs?: readonly ('signing' | 'sealing')[]
+  /** Options that are secrets: the configuration takes them as `env:NAME` or `file:PATH` alone. */
+  readonly secrets?: readonly string[]
   /** What is wrong with one role, in sentences; found when the configuration is read. Empty: nothing. */
   checkRole(params: Params, scope: Readonly<Record<string, ScopeKind>>, options: Options): string[]
   /** Which upstream the options point at, without its credentials: what a reload may not change under live leases. */
@@ -31,6 +35,34 @@ export interface ProviderContext {
   readonly concurrency: number
   /** Present when the configuration has `signing`. */
   readonly signer?: Signer
+  /** What this provider withdrew and must go on withdrawing, for upstreams that only know lists: durable, shared by all brokers. Absent where there is no ledger, as when only `check` is asked. */
+  readonly register?: Register
+}
+
+/**
+ * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is
+ * published upstream is always rebuilt from it, so that a broker that dies between two steps loses nothing.
+ */
+export interface Register {
+  /** Durable once it returns; adding again keeps the later `until` (ms, ledger's clock), after which the entry may go. */
+  add(list: string, entry: RegisterEntry): Promise<void>
+  /** What has not passed yet, by id. `version` grows with each change of the list, expiry included. */
+  read(list: string): Promise<{ readonly version: number; readonly entries: readonly RegisterEntry[] }>
+  /** Every list of this provider that holds something. */
+  lists(): Promise<string[]>
+  /** The one place to write from, among all brokers, for `ms`; `undefined`: somebody else has it. */
+  lock(list: string, ms: number): Promise<Lock | undefined>
+}
+export interface RegisterEntry {
+  readonly id: string
+  readonly until: number
+}
+export interface Lock {
+  /** Grows with each holder: a fencing token. */
+  readonly token: number
+  /** Milliseconds that it surely still is ours, by this process's monotonic clock; 0 when it may be another's. */
+  left(): number
+  release(): Promise<void>
 }
 
 /** Signs what Mayfly asserts. */
@@ -77,6 +109,24 @@ export interface Minted {
   readonly handle?: Handle
   /** The upstream's own expiry where it is earlier than asked for. */
   readonly expiresAt?: number
+  /** The upstream's own expiry where it is later than asked for: the lease is closed at its own, and usable until this if no revoke comes through. */
+  readonly usableUntil?: number
+}
+
+/** What a revoke may know of the lease besides its handle. */
+export interface RevokeAbout {
+  /** True: its task, or one above it, is over, so that nothing is ever issued for it again. */
+  readonly taskEnded: boolean
+  /** When the credential stops working by itself at the latest, ms on the ledger's clock. */
+  readonly usableUntil: number
+}
+
+/** Something a provider publishes for whoever checks its credentials: a CRL, a KRL, a CA certificate. Served without authentication. */
+export interface PublishedDocument {
+  /** Last part of `/v1/providers/<provider>/<name>`, e.g. `crl.der`. */
+  readonly name: string
+  readonly contentType: string
+  read(): Promise<Buffer>
 }
 
 export interface Provider<Params = unknown> {
@@ -86,18 +136,32 @@ export interface Provider<Params = unknown> {
   readonly residualSeconds: number
   /** True: nothing exists upstream, so the ledger's `grant` (one round trip) is enough. */
   readonly inProcess: boolean
-  /** `returned`: only the mint knows the handle. Then `blindWindowSeconds` says how long an unrecorded credential may live. */
+  /**
+   * `returned`: only the mint knows the handle. Then `blindWindowSeconds` says how long a credential whose handle was lost with the broker may
+   * live, and `expiryEndsUse` must be true.
+   */
   readonly handle: 'planned' | 'returned'
   readonly blindWindowSeconds?: number
+  /** The upstream gives no credential a shorter life than this, whatever was asked for. */
+  readonly shortestLifeSeconds?: number
+  /** True: a revoke also ends sessions that were opened before it. */
+  readonly cutsSessions: boolean
+  /** Revokes that may wait together, where they share one call to the upstream; by default as many as `concurrency`. */
+  readonly revokesAtOnce?: number
+  /** Read by whoever checks its credentials. */
+  readonly documents?: readonly PublishedDocument[]
   /** True: the handle is itself a secret and is stored encrypted. */
   readonly sensitiveHandle: boolean
   /** True where the upstream's expiry ends all use; false where open sessions outlive it, or there is none. */
   readonly expiryEndsUse: boolean
-  /** Pure: upstream names derived from the lease id. Self-sufficient: revocable after its role is gone from the configuration. */
+  /**
+   * Pure: upstream names derived from the lease id. Self-sufficient: revocable after its role is gone from the configuration.
+   * `{}` where only the mint knows the handle (`returned`).
+   */
   plan(lease: LeasePlan, params: Params): Handle
   mint(request: MintRequest<Params>): Promise<Minted>
-  /** Idempotent; `absent` is success; safe before, during and after the mint. Not called for `at-expiry`. */
-  revoke(handle: Handle, deadlineMs: number): Promise<'revoked' | 'absent'>
+  /** Idempotent; `absent` is success; safe before, during and after the mint. Not called for `at-expiry`, nor for a handle that was never learnt. */
+  revoke(handle: Handle, deadlineMs: number, about?: RevokeAbout): Promise<'revoked' | 'absent'>
   /** Where the upstream can extend a credential in place. */
   renew?(handle: Handle, expiresAt: number, deadlineMs: number): Promise<void>
   /** Probes that the credential no longer works. */

@@ -56,6 +56,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
     residualSeconds: 0,
     inProcess: false,
     handle: 'planned',
+    cutsSessions: true,
     sensitiveHandle: false,
     // An ACL user has no expiry at all.
     expiryEndsUse: false,

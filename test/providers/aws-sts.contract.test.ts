@@ -31,6 +31,7 @@ async function start(): Promise<Harness> {
   const busy = '<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>'
   return {
     module: awsSts,
+    upstream: 'fake',
     options: { region: 'eu-central-1', endpoint: aws.endpoint },
     params: { role_arn: ROLE, policy: allow(`${BUCKET}/${PREFIX}/*`) },
     scope: { prefix: ['reports', 'bills'] },
@@ -102,4 +103,6 @@ contract('aws-sts', start, {
   'list finds exactly what this instance made': noTrace,
   'verify tells dead from alive': noTrace,
   'renew extends it, and revives nothing': 'a session cannot be extended: renewing mints a successor',
+  'a handle that only the mint knows is not guessed, and its blind window is told':
+    'the name of the session is derived from the lease before the mint',
 })

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Credential, LeasePlan, Minted, MintRequest, Provider, ProviderModule, Signer } from '../../src/providers/provider.js'
+import type { Credential, LeasePlan, Minted, MintRequest, Provider, ProviderModule, Register, Signer } from '../../src/providers/provider.js'
 import type { Handle, Scope } from '../../src/types.js'
 
 /** What a provider's test brings to the contract suite: its upstream, and eyes of its own on it. */
@@ -11,6 +11,10 @@ export interface Harness {
   /** What a request for this role names, if it must name something. */
   readonly scope?: Scope
   readonly signer?: Signer
+  /** For a provider that keeps lists: one of a ledger, `openRegister` of `register.ts`. */
+  readonly register?: Register
+  /** What the upstream is here: the real thing, a fake built from its published description, or a part of Mayfly's own. */
+  readonly upstream: 'real' | 'fake' | 'self'
   /** The upstream's own address, and the options that reach it through a proxy on another loopback port. */
   readonly address?: { readonly host: string; readonly port: number }
   optionsAt?(port: number): unknown
@@ -18,6 +22,10 @@ export interface Harness {
   readonly brokerSecret?: string
   /** Uses the credential as its holder would, on a connection of its own; `at` moves the upstream's clock where there is one to move. */
   works(credential: Credential, at?: number): Promise<boolean>
+  /** Waits until a confirmed revoke holds: `residualSeconds`, or less where the upstream's clock can be moved. */
+  afterResidual?(): Promise<void>
+  /** A handle of the right shape that nothing has, where handles are `returned`. */
+  readonly someHandle?: Handle
   openSession?(credential: Credential): Promise<Session>
   /** Names of what providers made and still exists upstream, seen with other eyes than the broker's. */
   made(): Promise<string[]>
@@ -74,8 +82,8 @@ export interface MintOptions {
 export async function open(harness: Harness, where: { port?: number; instance?: string; timeoutMs?: number } = {}): Promise<Opened> {
   const { port, instance = INSTANCE, timeoutMs = TIMEOUT_MS } = where
   const raw = port === undefined ? harness.options : harness.optionsAt?.(port)
-  const { module, signer } = harness
-  const provider = await module.open(module.options.parse(raw), { name: 'under-test', instance, timeoutMs, concurrency: 4, signer })
+  const { module, signer, register } = harness
+  const provider = await module.open(module.options.parse(raw), { name: 'under-test', instance, timeoutMs, concurrency: 4, signer, register })
   const planned = (change: Partial<LeasePlan> = {}) => plan({ scope: harness.scope, ...change })
   return {
     provider,

@@ -20,6 +20,7 @@ function start(verification: 'signature' | 'introspection') {
     }
     return {
       module: jwt,
+      upstream: 'self',
       options: { verification },
       params: { audience: AUDIENCE, claims: { tenant: 'acme' } },
       signer,
@@ -66,6 +67,7 @@ const inProcess = {
   'an upstream that takes the connection and says nothing is a timeout inside the deadline': 'there is no upstream at all',
   'half an answer is an error inside the deadline': 'there is no upstream that could answer',
   'a throttling upstream is told apart': 'there is no upstream that could throttle',
+  'a handle that only the mint knows is not guessed, and its blind window is told': 'nothing exists upstream: the lease is all there is to know',
 } as const
 
 contract('jwt, checked by its signature', start('signature'), {

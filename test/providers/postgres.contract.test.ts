@@ -48,6 +48,7 @@ async function start(): Promise<Harness> {
   }
   return {
     module: postgres,
+    upstream: 'real',
     options: { url },
     params: { member_of: ['reporting_ro', 'billing_ro'] },
     address: server,
@@ -113,4 +114,6 @@ async function start(): Promise<Harness> {
 contract('postgres', start, {
   'after its expiry it does not work': 'VALID UNTIL only stops new logins, so revoke ends it and nothing else counts as its end',
   'what cannot be taken back is not called revoked': 'revocation is immediate: every login can be taken back',
+  'a handle that only the mint knows is not guessed, and its blind window is told':
+    'the name of the login role is derived from the lease before the mint',
 })

@@ -17,6 +17,7 @@ async function start(): Promise<Harness> {
   const commands = ['+@read', '+ping']
   return {
     module: redis,
+    upstream: 'real',
     options: { url: upstream.url },
     params: { keys: ['orders:*', 'carts:*'], commands },
     address: upstream,
@@ -87,4 +88,5 @@ contract('redis', start, {
   'what cannot be taken back is not called revoked': 'revocation is immediate: every user can be deleted',
   "the upstream's own expiry is set": 'Redis has no expiry for ACL users, and the provider says so (expiryEndsUse is false)',
   'renew extends it, and revives nothing': 'an ACL user has no expiry that could be extended',
+  'a handle that only the mint knows is not guessed, and its blind window is told': 'the name of the user is derived from the lease before the mint',
 })
