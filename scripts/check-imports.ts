@@ -35,31 +35,32 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
       ...['house', 'event', 'envelope', 'upstream', 'background'],
     ],
     values: [...COMMON, 'metrics'],
-    types: DOMAINS,
+    types: [...DOMAINS, 'sealing'],
     only: { providers: ['ProviderError'] },
   },
   signer: { types: ['providers'] },
+  sealing: { types: COMMON },
   http: { values: ['paths', 'api', ...COMMON], types: ['metrics', 'identity', 'policy', 'ledger', 'providers', 'signer'] },
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {
     files: ['config', 'config-schema', 'config-references'],
-    values: [...COMMON, 'providers', 'signer'],
+    values: [...COMMON, 'providers', 'signer', 'sealing'],
     types: ['paths', 'identity', 'policy'],
     only: { identity: ['ALGORITHMS'] },
   },
   // One snapshot of what a configuration names; broker starts, reloads and stops with it.
-  furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'config'] },
-  broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'config', 'furnish'] },
+  furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'sealing', 'config'] },
+  broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
 
   serve: { values: ['config', 'broker'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
-  doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'config'] },
-  dev: { values: [...COMMON, 'signer', 'config', 'broker'] },
+  doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'sealing', 'config'] },
+  dev: { values: [...COMMON, 'signer', 'sealing', 'config', 'broker'] },
 
   client: { types: ['api'] },
   cli: { values: ['client'], types: ['api'] },
-  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'dev', 'broker', 'config', 'ledger', 'signer'] },
+  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
 }
 /** The only file that may read the environment and the command line. */
 const READS_PROCESS = 'main'

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { ALGORITHMS } from './identity/options.js'
+import { sealingKeys } from './sealing.js'
 
 /** The shape of `mayfly.yaml`: what each field is, with its default. Cross-references are checked in `config.ts`. */
 
@@ -121,6 +122,7 @@ export const ConfigFile = z.strictObject({
     settled_retention: seconds.default(3_600),
   }),
   signing: z.strictObject({ issuer: z.url(), keys: keySet }).optional(),
+  sealing: z.strictObject({ keys: json.pipe(sealingKeys) }).optional(),
   issuers: z.record(name, issuer),
   agents: z.array(agent).default([]),
   orchestrators: z.array(orchestrator).default([]),

@@ -9,6 +9,7 @@ import type { IdentityOptions, IssuerOptions, Match } from './identity/options.j
 import type { PolicyOptions } from './policy/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
+import type { SealingKeys } from './sealing.js'
 import type { EnvelopeEntry, Role } from './types.js'
 
 /** The configuration as the house uses it: read, checked, resolved and frozen. */
@@ -24,6 +25,8 @@ export interface Config {
     readonly outboxLimit: number
   }
   readonly signing?: { readonly issuer: string; readonly keys: { readonly keys: readonly object[] } }
+  /** With which handles that are secrets are kept. */
+  readonly sealing?: { readonly keys: SealingKeys }
   readonly identity: IdentityOptions
   readonly policy: PolicyOptions
   readonly providers: readonly ProviderConfig[]
@@ -58,7 +61,9 @@ export class ConfigError extends Error {
 export async function loadConfig(path: string, env: Readonly<Record<string, string | undefined>>): Promise<Config> {
   const problems: string[] = []
   const refs = createReferences(dirname(resolve(path)), env, problems)
-  const raw = await refs.resolve(await readYaml(path, problems))
+  const written = await readYaml(path, problems)
+  problems.push(...secretsIn(written))
+  const raw = await refs.resolve(written)
   if (problems.length > 0) throw new ConfigError(path, problems)
   const parsed = ConfigFile.safeParse(raw, { reportInput: true })
   if (!parsed.success)
@@ -97,6 +102,22 @@ async function readYaml(path: string, problems: string[]): Promise<unknown> {
   return document.toJS({ maxAliasCount: 0 }) as unknown
 }
 
+/** Secrets that stand in the file itself, where everybody who may read it, and its history, would find them. */
+function secretsIn(written: unknown): string[] {
+  const parsed = z
+    .looseObject({ providers: z.record(z.string(), z.looseObject({ type: z.string() })) })
+    .partial()
+    .safeParse(written)
+  if (!parsed.success) return []
+  const secret = (value: unknown, path: string) =>
+    typeof value === 'string' && !/^(env|file):/.test(value) ? [`${path}: is a secret; give it as env:NAME or file:PATH instead`] : []
+  const keys = (['signing', 'sealing'] as const).flatMap((name) => secret(Object(parsed.data[name]).keys, `${name}.keys`))
+  const options = Object.entries(parsed.data.providers ?? {}).flatMap(([name, options]) =>
+    (modules.find(({ type }) => type === options.type)?.secrets ?? []).flatMap((field) => secret(options[field], `providers.${name}.${field}`)),
+  )
+  return [...keys, ...options]
+}
+
 async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {
   const at = (relative: string) => (isAbsolute(relative) ? relative : resolve(dirname(path), relative))
   const providers = providersOf(file, problems)
@@ -116,6 +137,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
       outboxLimit: file.audit.outbox_limit,
     },
     signing: file.signing,
+    sealing: file.sealing,
     identity: identityOf(file, problems),
     policy: await policyOf(file, refs),
     providers,
@@ -136,6 +158,8 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
   }
 }
 
+const NEEDS = { signing: '"signing" (issuer and keys)', sealing: '"sealing" (keys): its handles are kept encrypted' } as const
+
 function providersOf(file: ConfigFile, problems: string[]): ProviderConfig[] {
   return Object.entries(file.providers).flatMap(([name, { type, concurrency, timeout, ...rest }]) => {
     const module = modules.find((candidate) => candidate.type === type)
@@ -143,7 +167,7 @@ function providersOf(file: ConfigFile, problems: string[]): ProviderConfig[] {
       problems.push(`providers.${name}.type: "${type}" is none of ${modules.map((one) => one.type).join(', ')}`)
       return []
     }
-    if (type === 'jwt' && !file.signing) problems.push(`providers.${name}: a jwt provider needs "signing" (issuer and keys)`)
+    for (const need of module.needs ?? []) if (!file[need]) problems.push(`providers.${name}: a ${type} provider needs ${NEEDS[need]}`)
     const options = module.options.safeParse(rest, { reportInput: true })
     if (!options.success) problems.push(...options.error.issues.map((issue) => sentence(issue, ['providers', name])))
     return options.success ? [{ name, module, options: options.data, concurrency, timeoutMs: timeout }] : []

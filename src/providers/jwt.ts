@@ -32,6 +32,7 @@ export const jwt: ProviderModule<Options, Params> = {
   type: 'jwt',
   options,
   params,
+  needs: ['signing'],
   checkRole: (_params, scope) =>
     Object.keys(scope)
       .filter((key) => !/^[A-Za-z][A-Za-z0-9_.-]{0,63}$/.test(key))
