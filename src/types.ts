@@ -315,6 +315,32 @@ export type EventType =
   | 'revocation.finished'
   | 'config.reloaded'
 
+/**
+ * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is
+ * published upstream is always rebuilt from it, so that a broker that dies between two steps loses nothing.
+ */
+export interface Register {
+  /** Durable once it returns; adding again keeps the later `until` (ms, ledger's clock), after which the entry may go. */
+  add(list: string, entry: RegisterEntry): Promise<void>
+  /** What has not passed yet, by id. `version` grows with each change of the list, expiry included. */
+  read(list: string): Promise<{ readonly version: number; readonly entries: readonly RegisterEntry[] }>
+  /** Every list of this provider that holds something, and any that was emptied by the last look at it: its upstream may not know yet. */
+  lists(): Promise<string[]>
+  /** The one place to write from, among all brokers, for `ms`; `undefined`: somebody else has it. */
+  lock(list: string, ms: number): Promise<Lock | undefined>
+}
+export interface RegisterEntry {
+  readonly id: string
+  readonly until: number
+}
+export interface Lock {
+  /** Grows with each holder: a fencing token. */
+  readonly token: number
+  /** Milliseconds that it surely still is ours, by this process's monotonic clock; 0 when it may be another's. */
+  left(): number
+  release(): Promise<void>
+}
+
 /** What a request carries through the house besides its principal. */
 export interface RequestContext {
   readonly requestId: string

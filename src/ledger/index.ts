@@ -9,6 +9,7 @@ import { listingCalls } from './listings.js'
 import { checkMeta, type MetaOptions, writeMeta } from './meta.js'
 import { eventCalls } from './outbox.js'
 import { type Durability, preflight } from './preflight.js'
+import { registerCalls } from './register.js'
 import { revocationCalls } from './revocations.js'
 import { allScripts, defineScript } from './script.js'
 import { statusCalls } from './status.js'
@@ -118,6 +119,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...revocationCalls(store),
     ...listingCalls(store),
     ...statusCalls(store, options.durability),
+    ...registerCalls(store),
     record: events.record,
     refuse: events.refuse,
     outbox: events.outbox,

@@ -71,6 +71,7 @@ export const keys = {
   revocations: (partition: number) => `${keys.prefix(partition)}revocations`,
   seen: (partition: number, hash: string) => `${keys.prefix(partition)}seen:${hash}`,
   agentTasks: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:tasks`,
+  register: (partition: number, hash: string) => `${keys.prefix(partition)}register:${hash}`,
   agentLive: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:live`,
 }
 

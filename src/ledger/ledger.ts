@@ -10,6 +10,7 @@ import type {
   Freeze,
   Lease,
   LeaseState,
+  Register,
   Revocation,
   Role,
   Scope,
@@ -105,6 +106,8 @@ export interface Ledger {
 
   /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
   consume(hash: string, ttlMs: number): Promise<boolean>
+  /** What one provider withdrew and must go on withdrawing. */
+  register(provider: string): Register
   /** Providers (and roles) that unsettled leases still need. */
   providersInUse(): Promise<string[]>
   /** Walks all unsettled leases: for a reload, never for a start. */

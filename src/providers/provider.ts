@@ -1,5 +1,7 @@
 import type { z } from 'zod'
-import type { Handle, Revocation, Scope, ScopeKind } from '../types.js'
+import type { Handle, Register, Revocation, Scope, ScopeKind } from '../types.js'
+
+export type { Lock, Register, RegisterEntry } from '../types.js'
 
 /**
  * The contract between Mayfly and one upstream: plan, mint, revoke. `test/providers/contract.ts` holds every provider to it.
@@ -37,32 +39,6 @@ export interface ProviderContext {
   readonly signer?: Signer
   /** What this provider withdrew and must go on withdrawing, for upstreams that only know lists: durable, shared by all brokers. Absent where there is no ledger, as when only `check` is asked. */
   readonly register?: Register
-}
-
-/**
- * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is
- * published upstream is always rebuilt from it, so that a broker that dies between two steps loses nothing.
- */
-export interface Register {
-  /** Durable once it returns; adding again keeps the later `until` (ms, ledger's clock), after which the entry may go. */
-  add(list: string, entry: RegisterEntry): Promise<void>
-  /** What has not passed yet, by id. `version` grows with each change of the list, expiry included. */
-  read(list: string): Promise<{ readonly version: number; readonly entries: readonly RegisterEntry[] }>
-  /** Every list of this provider that holds something. */
-  lists(): Promise<string[]>
-  /** The one place to write from, among all brokers, for `ms`; `undefined`: somebody else has it. */
-  lock(list: string, ms: number): Promise<Lock | undefined>
-}
-export interface RegisterEntry {
-  readonly id: string
-  readonly until: number
-}
-export interface Lock {
-  /** Grows with each holder: a fencing token. */
-  readonly token: number
-  /** Milliseconds that it surely still is ours, by this process's monotonic clock; 0 when it may be another's. */
-  left(): number
-  release(): Promise<void>
 }
 
 /** Signs what Mayfly asserts. */
@@ -177,7 +153,7 @@ export interface Provider<Params = unknown> {
 }
 
 /**
- * What went wrong at the upstream. `message` is written by the provider and holds no secret and no statement text;
+ * What went wrong at the upstream. Of a mint, `refused`, `throttled` and `invalid` say that nothing was made. `message` is written by the provider and holds no secret and no statement text;
  * the driver's error goes into `cause`, which is never logged whole.
  */
 export class ProviderError extends Error {
