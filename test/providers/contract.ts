@@ -4,6 +4,7 @@ import { type Minted, type Provider, ProviderError } from '../../src/providers/p
 import type { Handle } from '../../src/types.js'
 import { closedPort, startPausingProxy, startStallingServer } from '../support/faulty-upstream.js'
 import { startHoldingProxy } from '../support/holding-proxy.js'
+import { factsOf, tell } from './facts.js'
 import { type Harness, HOSTILE_TEXTS, newLeaseId, type Opened, open, requestOf, SHORT_MS, TIMEOUT_MS, TTL_MS } from './harness.js'
 
 type Can = Pick<Provider, 'inProcess' | 'revocation' | 'handle' | 'cutsSessions' | 'renew' | 'verify' | 'list'>
@@ -324,8 +325,11 @@ export function contract(name: string, start: () => Promise<Harness>, notApplica
       harness = await start()
       opened = await open(harness)
     })
+    const not_applicable = Object.keys(notApplicable).length
+    const cases = Object.keys(CASES).length - not_applicable
     afterAll(async () => {
-      console.info(JSON.stringify({ contract: name, ran, not_applicable: Object.keys(notApplicable).length }))
+      const facts = opened && factsOf(name, opened.provider, harness, { cases, not_applicable })
+      if (facts) await tell(process.env.MAYFLY_CONTRACT_FACTS, name, { ...facts, passed: ran, failed: cases - ran, reasons: notApplicable })
       await opened?.provider.close()
       await harness?.stop()
     })
