@@ -19,15 +19,31 @@ export interface TokenSigner extends Signer {
 /** RFC 9864 prefers the fully specified `Ed25519` to the polymorphic `EdDSA`; ES256 is what every verifier knows. */
 export const SIGNING_ALGORITHMS = ['ES256', 'Ed25519'] as const
 export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
+/** For assertions to upstreams that verify nothing else; a token that is signed with it is none of Mayfly's. */
+type AssertionAlgorithm = SigningAlgorithm | 'RS256'
 
 const MAX_TOKEN_LENGTH = 8192
 const coordinate = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be 32 octets in base64url')
 const common = { kid: z.string().min(1).max(128).optional(), use: z.literal('sig').optional(), d: coordinate.optional() }
+/** Base64url; 342 characters are the 2048 bits that RFC 7518 §3.3 asks for at least. */
+const number = (least: number) => z.string().regex(new RegExp(`^[A-Za-z0-9_-]{${least},1024}$`), 'must be a number in base64url')
+const rsaPrivate = { d: number(1), p: number(1), q: number(1), dp: number(1), dq: number(1), qi: number(1) }
 const signingKey = z.discriminatedUnion('kty', [
   z.object({ kty: z.literal('EC'), crv: z.literal('P-256'), x: coordinate, y: coordinate, alg: z.literal('ES256').optional(), ...common }),
   z.object({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: coordinate, alg: z.enum(['Ed25519', 'EdDSA']).optional(), ...common }),
+  z.object({
+    ...common,
+    kty: z.literal('RSA'),
+    n: number(342),
+    e: number(2),
+    alg: z.literal('RS256').optional(),
+    ...z.object(rsaPrivate).partial().shape,
+  }),
 ])
-/** A JWK set of ES256 (EC P-256) or Ed25519 keys. The first has its private half; the others may be public. */
+/**
+ * A JWK set of ES256 (EC P-256) or Ed25519 keys. The first has its private half; the others may be public. An RSA key may stand among the
+ * others, for assertions alone.
+ */
 export const signingKeys = z.object({ keys: z.array(signingKey).min(1) })
 export type SigningKeys = z.infer<typeof signingKeys>
 type SigningKey = SigningKeys['keys'][number]
@@ -40,16 +56,23 @@ export async function openSigner({ issuer, keys }: { issuer: string; keys: { key
   if (byKid.size < published.length) throw new Error('two signing keys have the same kid')
 
   const [first] = set.keys
-  const [active] = published
-  if (first?.d === undefined || active === undefined) throw new Error('the first signing key has no private half ("d")')
-  const { alg, kid } = active
-  const privateKey = await importJWK({ ...first, alg }, alg)
+  if (first?.d === undefined) throw new Error('the first signing key has no private half ("d")')
+  if (first.kty === 'RSA') throw new Error('the first signing key must be of ES256 or Ed25519: an RSA key signs assertions alone')
+  const halves = published.flatMap(({ alg, kid }, index) => {
+    const jwk = set.keys[index]
+    return jwk?.d === undefined ? [] : [{ alg, kid, jwk: { ...jwk, alg } }]
+  })
+  const signing = await Promise.all(halves.map(async ({ jwk, ...header }) => ({ ...header, key: await importJWK(jwk, jwk.alg) })))
   const encoder = new TextEncoder()
 
   return {
     issuer,
-    sign: (claims, { typ }) =>
-      new CompactSign(encoder.encode(JSON.stringify({ ...claims, iss: issuer }))).setProtectedHeader({ alg, typ, kid }).sign(privateKey),
+    async sign(claims, { typ, alg }) {
+      const active = alg === undefined ? signing[0] : signing.find((one) => one.alg === alg)
+      if (active === undefined) throw new Error(`no signing key of ${alg} has its private half`)
+      const header = { alg: active.alg, typ, kid: active.kid }
+      return new CompactSign(encoder.encode(JSON.stringify({ ...claims, iss: issuer }))).setProtectedHeader(header).sign(active.key)
+    },
     jwks: () => ({ keys: published.map((jwk) => ({ ...jwk })) }),
     async verify(token) {
       if (token.length > MAX_TOKEN_LENGTH) return undefined
@@ -74,12 +97,21 @@ export async function openSigner({ issuer, keys }: { issuer: string; keys: { key
 }
 
 /** A fresh set of one key, private half included. */
-export async function generateSigningKeys(alg: SigningAlgorithm = 'ES256'): Promise<SigningKeys> {
+export async function generateSigningKeys(alg: AssertionAlgorithm = 'ES256'): Promise<SigningKeys> {
   const { privateKey } = await generateKeyPair(alg, { extractable: true })
   const jwk = await exportJWK(privateKey)
   return signingKeys.parse({ keys: [{ ...jwk, alg, use: 'sig', kid: await calculateJwkThumbprint(jwk) }] })
 }
 
-async function publicHalf({ d: _private, ...jwk }: SigningKey): Promise<JWK & { kid: string; alg: SigningAlgorithm }> {
-  return { ...jwk, use: 'sig', alg: jwk.kty === 'EC' ? 'ES256' : 'Ed25519', kid: jwk.kid ?? (await calculateJwkThumbprint(jwk)) }
+async function publicHalf(key: SigningKey): Promise<JWK & { kid: string; alg: AssertionAlgorithm }> {
+  const jwk = publicMembers(key)
+  const alg = { EC: 'ES256', OKP: 'Ed25519', RSA: 'RS256' } as const
+  return { ...jwk, use: 'sig', alg: alg[key.kty], kid: key.kid ?? (await calculateJwkThumbprint(jwk)) }
+}
+
+/** What may be seen of a key, named one by one: RFC 7518 §6.2.1, §6.3.1, RFC 8037 §2. */
+function publicMembers(key: SigningKey): JWK {
+  if (key.kty === 'RSA') return { kty: key.kty, n: key.n, e: key.e }
+  if (key.kty === 'OKP') return { kty: key.kty, crv: key.crv, x: key.x }
+  return { kty: key.kty, crv: key.crv, x: key.x, y: key.y }
 }

@@ -86,6 +86,21 @@ describe('the signer', () => {
     expect(await signer.verify(good)).toBeDefined()
   })
 
+  it('signs assertions of RS256 with a key that stands after the first, publishes its public half alone, and takes none for its own', async () => {
+    const { keys } = await generateSigningKeys()
+    const { keys: rsa } = await generateSigningKeys('RS256')
+    const signer = await openSigner({ issuer, keys: { keys: [...keys, ...rsa] } })
+    expect(decodeProtectedHeader(await signer.sign(claims, { typ })).alg).toBe('ES256')
+    const assertion = await signer.sign(claims, { typ: 'JWT', alg: 'RS256' })
+    expect(decodeProtectedHeader(assertion)).toEqual({ alg: 'RS256', typ: 'JWT', kid: rsa[0]?.kid })
+    const store = await nodeJose.JWK.asKeyStore(signer.jwks())
+    expect(JSON.parse((await nodeJose.JWS.createVerify(store).verify(assertion)).payload.toString())).toMatchObject({ iss: issuer, ...claims })
+    expect(await signer.verify(assertion)).toBeUndefined()
+    expect(Object.keys(signer.jwks().keys[1] ?? {}).sort()).toEqual(['alg', 'e', 'kid', 'kty', 'n', 'use'])
+    const without = await openSigner({ issuer, keys: { keys } })
+    await expect(without.sign(claims, { typ, alg: 'RS256' })).rejects.toThrow(/RS256/)
+  })
+
   it('refuses keys that do not fit', async () => {
     const { keys } = await generateSigningKeys()
     const { privateKey } = await generateKeyPair('RS256', { extractable: true })

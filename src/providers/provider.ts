@@ -44,8 +44,11 @@ export interface ProviderContext {
 /** Signs what Mayfly asserts. */
 export interface Signer {
   readonly issuer: string
-  /** Compact JWS; `iat`, `exp`, `nbf` are the caller's, in seconds. Adds `iss` and the `kid` of the active key. */
-  sign(claims: Readonly<Record<string, unknown>>, header: { readonly typ: string }): Promise<string>
+  /**
+   * Compact JWS; `iat`, `exp`, `nbf` are the caller's, in seconds. Adds `iss` and the `kid` of the active key, or of the first of this `alg`
+   * for an upstream that verifies nothing else. @throws Error when there is none
+   */
+  sign(claims: Readonly<Record<string, unknown>>, header: { readonly typ: string; readonly alg?: 'RS256' }): Promise<string>
 }
 
 /** What is known of a lease before anything exists upstream. */
