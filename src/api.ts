@@ -61,6 +61,11 @@ export const Lease = z
     state: LeaseState,
     issued_at: time,
     expires_at: time,
+    usable_until: time
+      .optional()
+      .describe(
+        'there where the upstream gives no life as short as asked for: the lease is taken back at `expires_at`; what a revoke has not ended works until then',
+      ),
     renewable_until: time,
     revocation: z.object({
       mode: z.enum(['immediate', 'deny-policy', 'at-expiry']),

@@ -162,6 +162,8 @@ export interface Lease {
   readonly expiryEndsUse: boolean
   readonly issuedAt: number
   readonly expiresAt: number
+  /** When the upstream itself ends the credential, where that is later: then the lease is closed at `expiresAt`, and revoked. */
+  readonly usableUntil?: number
   /** No renewal goes beyond it. */
   readonly renewableUntil: number
   /** Until then an upstream's "absent" proves nothing, because the mint may still arrive. */
@@ -191,7 +193,7 @@ export type LeaseRecord = Pick<
   | 'expiresAt'
   | 'renewableUntil'
 > &
-  Partial<Pick<Lease, 'cause' | 'settledAt' | 'lastError'>>
+  Partial<Pick<Lease, 'usableUntil' | 'cause' | 'settledAt' | 'lastError'>>
 
 /** A closing lease in the hands of one broker until `until`; after that the sweeper may hand it to another. */
 export interface Claim {
@@ -314,6 +316,7 @@ export type EventType =
   | 'revocation.started'
   | 'revocation.finished'
   | 'config.reloaded'
+  | 'provider.told'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

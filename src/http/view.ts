@@ -19,6 +19,7 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     state: lease.state,
     issued_at: time(lease.issuedAt),
     expires_at: time(lease.expiresAt),
+    usable_until: maybeTime(lease.usableUntil),
     renewable_until: time(lease.renewableUntil),
     revocation: { mode: lease.revocation, residual_seconds: residualOf(lease) },
     scope: scopeView(lease.scope),
@@ -29,9 +30,9 @@ export function leaseView(lease: LeaseRecord): api.Lease {
 }
 
 /** From a revoke on, how long it may still work: what cannot be taken back works to its end, and then for as long as verifiers tolerate. */
-function residualOf({ revocation, residualSeconds, expiresAt }: LeaseRecord): number {
+function residualOf({ revocation, residualSeconds, expiresAt, usableUntil = expiresAt }: LeaseRecord): number {
   if (revocation !== 'at-expiry') return residualSeconds
-  return Math.max(0, Math.ceil((expiresAt - Date.now()) / 1000)) + residualSeconds
+  return Math.max(0, Math.ceil((usableUntil - Date.now()) / 1000)) + residualSeconds
 }
 
 /** The only time that the secret is told. */

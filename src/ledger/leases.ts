@@ -26,6 +26,7 @@ const ISSUE = [
   'ttl_ms',
   'life_ms',
   'mint_ms',
+  'shortest_ms',
   'renewable_until',
   'context_version',
   'obtained',
@@ -51,6 +52,7 @@ const activateScript = defineScript('activate', 'lease', [
   'lease',
   'handle',
   'expires',
+  'usable',
   'event',
   'skew',
   'visibility',
@@ -158,6 +160,7 @@ export function leaseCalls(store: Store): LeaseCalls {
           freezable: freezable(lease.agent, lease.role.name, lease.role.provider),
           handle: JSON.stringify(minted.handle),
           expires: minted.expiresAt,
+          usable: Math.ceil(minted.usableUntil ?? 0),
           event: JSON.stringify(event),
           skew: skewMarginMs,
           visibility: visibilityMs,
@@ -258,7 +261,7 @@ export function leaseCalls(store: Store): LeaseCalls {
 
 /** When a lease is over whatever happens. */
 function overAt(store: Store, lease: NewLease): number {
-  return store.clock.now() + lease.maxLifetimeSeconds * 1000 + lease.mintMs + store.options.skewMarginMs
+  return store.clock.now() + Math.max(lease.maxLifetimeSeconds, lease.shortestLifeSeconds ?? 0) * 1000 + lease.mintMs + store.options.skewMarginMs
 }
 
 /** Two hashes for a name that comes again and again; emptied when it is full, since agents are few and come back. */
@@ -334,6 +337,7 @@ function issueArgs(store: Store, lease: NewLease, event: string, places: string)
     ttl_ms: lease.ttlSeconds * 1000,
     life_ms: lease.maxLifetimeSeconds * 1000,
     mint_ms: lease.mintMs,
+    shortest_ms: (lease.shortestLifeSeconds ?? 0) * 1000,
     renewable_until: lease.renewableUntil ?? 0,
     context_version: facts.contextVersion,
     obtained: obtainedText(facts.obtained),

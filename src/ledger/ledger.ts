@@ -51,11 +51,12 @@ export interface Ledger {
   reserve(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
   /**
    * pending -> active; or `closing` (handle stored all the same) when the task ended, a freeze came or facts changed meanwhile.
-   * Takes what was reserved, so that a record which is gone by now can be written again as `closing`.
+   * Takes what was reserved, so that a record which is gone by now can be written again as `closing`. `usableUntil`: the upstream's own expiry
+   * where it is later; absent, it is `expiresAt`, whatever `reserve` had to assume.
    */
   activate(
     lease: NewLease,
-    minted: { handle: Lease['handle']; expiresAt: number },
+    minted: { handle: Lease['handle']; expiresAt: number; usableUntil?: number },
     event: Event,
   ): Promise<{ state: 'active' | 'closing'; cause?: Cause; claim?: Claim }>
   /** reserve and activate in one step, for providers that mint in-process. */
@@ -164,6 +165,8 @@ export interface NewLease {
   readonly revocation: Revocation
   readonly residualSeconds: number
   readonly expiryEndsUse: boolean
+  /** The upstream gives no credential a shorter life: it may go on after the lease, until that has passed from the end of the mint on. */
+  readonly shortestLifeSeconds?: number
   /** Asked for; the script clamps it to the task's deadline. */
   readonly ttlSeconds: number
   readonly maxLifetimeSeconds: number

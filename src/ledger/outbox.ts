@@ -126,11 +126,12 @@ function completed(list: readonly string[]): Event {
   const { type, event: json = '{}', sub, task, lease, role, provider, cause, code, ...small } = fields
   const event = JSON.parse(json) as Event
   const known = Object.fromEntries(Object.entries({ task, lease, role, provider, code }).filter(([, value]) => value !== undefined))
-  const { agent, expires, attempts, state } = small
+  const { agent, expires, usable, attempts, state } = small
   const facts = {
     ...(agent !== undefined && { agent }),
     ...(state !== undefined && { state }),
     ...(expires !== undefined && { expires_at: Number(expires) }),
+    ...(usable !== undefined && { usable_until: Number(usable) }),
     ...(attempts !== undefined && { attempts: Number(attempts) }),
   }
   const detail = { ...event.detail, ...facts }

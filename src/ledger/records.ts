@@ -38,6 +38,7 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     expiryEndsUse: fields.xe === '1',
     issuedAt: Number(get('ia')),
     expiresAt: Number(get('xa')),
+    usableUntil: time('uu'),
     renewableUntil: Number(get('ru')),
     mintUntil: Number(get('mu')),
     contextVersion: Number(get('cv')),

@@ -3,11 +3,11 @@
 -- when its task ended, a freeze came or the facts changed meanwhile. What is settled or gone is written again as `closing`, because
 -- something exists upstream after all. Never refuses.
 -- key: lease
--- args: lease handle expires:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
+-- args: lease handle expires:number usable:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
 --   scope revocation residual ends_use freezable human context_version
 -- answer: 'active' | 'closing', cause, claim
 -- event: lease.issued | lease.closing
--- include: close freeze lineage settle
+-- include: close freeze lineage over settle
 local record = read(KEYS[1])
 local task_key = base .. 'task:' .. task
 if record and record.s == 'a' then return { 'active' } end
@@ -15,6 +15,7 @@ if record and record.s == 'a' then return { 'active' } end
 if record and (record.s == 'p' or record.s == 'c') then
   -- The mint has arrived: whoever looks from now on sees it, whoever looked before proved nothing.
   write(KEYS[1], record, 'ha', handle, 'xa', expires, 'mu', math.min(now, tonumber(record.mu)), 'sn', record.n or 0)
+  outlive(KEYS[1], record, usable)
 else
   -- Written again. Where the record is there still, it had been settled too early.
   local cause = record and record.ca or 'mint_timeout'
@@ -30,6 +31,7 @@ else
   if human ~= '' then write(KEYS[1], record, 'h', human) end
   if scope ~= '' then write(KEYS[1], record, 'sc', scope) end
   if ends_use == '1' then write(KEYS[1], record, 'xe', '1') end
+  outlive(KEYS[1], record, usable)
   redis.call('ZREM', base .. 'settled', lease)
   redis.call('SADD', base .. 'providers', provider)
   redis.call('SADD', task_key .. ':closing', lease)
@@ -61,8 +63,6 @@ if cause then
   return { 'closing', cause, take(lease, record) }
 end
 write(KEYS[1], record, 's', 'a')
-local due = record.xe and expires + skew or expires
-if record.rb then due = math.min(due, tonumber(record.rb)) end
-redis.call('ZADD', base .. 'due:' .. record.pr, due, lease)
-tell('lease.issued', event, 'expires', expires)
+redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
+tell('lease.issued', event, 'expires', expires, unpack(record.uu and { 'usable', record.uu } or {}))
 return { 'active' }

@@ -7,7 +7,7 @@
 -- rest: capacities
 -- answer: claims, expired as lease provider agent, tasks ended, oldest due or 0, 1 when something is left
 -- event: task.ended, lease.closing, lease.expired
--- include: tree lineage settle
+-- include: tree lineage over settle
 local claims, expired, ended, oldest, more = {}, {}, 0, 0, 0
 
 local function late(due)
@@ -59,8 +59,7 @@ local function sweep_lease(id, room)
   local key = base .. 'lease:' .. id
   local record = read(key)
   if not record or settled(record) then return nil, true end
-  local over = now >= tonumber(record.xa) + skew
-  if record.xe and over and record.s ~= 'p' then
+  if record.s ~= 'p' and is_over(record) then
     if record.s == 'a' then write(key, record, 'ca', 'expired', 'cl', now) end
     settle_lease(id, record, 'e')
     tell('lease.expired', event, 'sub', id, 'lease', id, 'task', record.t, 'agent', record.a, 'role', record.ro, 'provider', record.pr, 'cause',
@@ -68,22 +67,22 @@ local function sweep_lease(id, room)
     expired[#expired + 1] = { id, record.pr, record.a }
     return nil
   end
-  local cause
-  if record.s == 'p' and now >= tonumber(record.mu) then
-    cause = 'mint_timeout'
-  elseif record.s == 'a' and record.rb and tonumber(record.rb) <= now then
-    cause = 'context_changed'
-  elseif record.s == 'a' and not record.xe and now >= tonumber(record.xa) then
-    cause = 'expired'
-  elseif record.s ~= 'c' then
-    -- Due too early: back to when it really is.
-    local due = record.s == 'p' and record.mu or (record.xe and record.xa + skew or record.xa)
-    if record.s == 'a' and record.rb then due = math.min(due, tonumber(record.rb)) end
-    redis.call('ZADD', due_key(record), due, id)
-    return nil
+  if is_live(record) then
+    local due = due_at(record)
+    if now < due then
+      -- Due too early: back to when it really is.
+      redis.call('ZADD', due_key(record), due, id)
+      return nil
+    end
+    local cause = 'expired'
+    if record.s == 'p' then
+      cause = 'mint_timeout'
+    elseif record.rb and tonumber(record.rb) <= now then
+      cause = 'context_changed'
+    end
+    -- Closing does not wait for room: only the claim does.
+    close_lease(id, record, cause, event, true)
   end
-  -- Closing does not wait for room: only the claim does.
-  if cause then close_lease(id, record, cause, event, true) end
   if room <= 0 then return false end
   claims[#claims + 1] = take(id, record)
   return true

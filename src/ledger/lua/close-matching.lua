@@ -5,7 +5,7 @@
 -- args: id selector size:number room:number event skew:number visibility:number
 -- answer: 1 when every lease of this partition has been looked at, claims
 -- event: lease.closing for each lease
--- include: match close
+-- include: match close over
 local progress = read(KEYS[1]) or {}
 if progress.cursor == 'done' then return { 1, {} } end
 local wanted = cjson.decode(selector)
@@ -17,7 +17,7 @@ for _, lease in ipairs(ids) do
   local known = record and string.find(' ' .. (record.em or '') .. ' ', ' ' .. id .. ' ', 1, true)
   if record and not known and (is_live(record) or record.s == 'c') and matches(record, wanted) then
     matched = matched + 1
-    over = math.max(over, tonumber(record.xa))
+    over = math.max(over, usable_until(record))
     local due = redis.call('ZSCORE', due_key(record), lease) or now
     local live = is_live(record)
     redis.call('ZREM', base .. 'due:' .. record.pr, lease)

@@ -2,9 +2,9 @@
 -- One page of what a selector covers in this partition, changing nothing.
 -- key: providers
 -- args: selector size:number cursor
--- answer: next cursor or 'done', provider, leases, latest expiry, ...
+-- answer: next cursor or 'done', provider, leases, when the last of them stops working by itself, ...
 -- event: none
--- include: match
+-- include: match over
 local wanted = cjson.decode(selector)
 local counts = {}
 local ids, next_cursor = page_of(cursor, size)
@@ -12,7 +12,7 @@ for _, lease in ipairs(ids) do
   local record = read(base .. 'lease:' .. lease)
   if record and record.s ~= 'r' and record.s ~= 'e' and matches(record, wanted) then
     local count = counts[record.pr] or { 0, 0 }
-    counts[record.pr] = { count[1] + 1, math.max(count[2], tonumber(record.xa)) }
+    counts[record.pr] = { count[1] + 1, math.max(count[2], usable_until(record)) }
   end
 end
 local answer = { next_cursor }

@@ -5,7 +5,7 @@
 --   outbox_limit:number skew:number
 -- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'outbox_full', detail
 -- event: lease.renewed
--- include: clock record event lineage freeze
+-- include: over event lineage freeze
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'a' or now >= tonumber(record.xa) then return { 'closed' } end
@@ -25,7 +25,8 @@ if tonumber(record.xa) >= most then return { 'limit' } end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
 local expires = math.max(tonumber(record.xa), math.min(now + ttl_ms, most))
 write(KEYS[1], record, 'xa', expires, 'cv', context_version)
+outlive(KEYS[1], record, tonumber(record.uu or 0))
 erase(KEYS[1], record, 'rb')
-redis.call('ZADD', base .. 'due:' .. record.pr, record.xe and expires + skew or expires, lease)
+redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
 tell('lease.renewed', event, 'expires', expires)
 return { 'ok', flat(record) }

@@ -2,7 +2,7 @@
 -- Writes a lease as pending, before anything exists upstream.
 -- key: lease
 -- args: lease task agent instance owner issuer role provider access sensitivity scope handle revocation residual ends_use
---   ttl_ms:number life_ms:number mint_ms:number renewable_until:number context_version obtained counts per_task:number max_live:number
+--   ttl_ms:number life_ms:number mint_ms:number shortest_ms:number renewable_until:number context_version obtained counts per_task:number max_live:number
 --   max_leases:number idempotency idempotency_seconds supersedes freezable places places_limit:number over_at:number event
 --   outbox_limit:number skew:number visibility:number
 -- answer: 'ok', issued, expires, renewable until, mint until, what the tree obtained if it changed, claims of superseded leases

@@ -5,7 +5,7 @@
 -- args: lease attempt:number result error random:number base_ms:number most_ms:number skew:number retention:number event
 -- answer: state letter, due or 0, agent when it is settled now | false when there is no record
 -- event: lease.revoked; lease.stuck at attempts that are powers of two
--- include: settle
+-- include: over settle
 local record = read(KEYS[1])
 if not record then return false end
 if record.s ~= 'c' then return { record.s, 0 } end
@@ -24,14 +24,14 @@ if not current then return { 'c', due } end
 if result == 'absent' then
   due = math.max(now, tonumber(record.mu) + skew)
 elseif result == 'awaits_expiry' then
-  due = math.max(now, tonumber(record.xa) + skew)
+  due = math.max(now, usable_until(record) + skew)
   write(KEYS[1], record, 'aw', '1')
   -- It is waiting as it should, not late.
   redis.call('ZREM', base .. 'closing:' .. record.pr, lease)
 else
   -- Full jitter, doubling, capped: for ever.
   due = now + math.floor(random * math.min(most_ms, base_ms * 2 ^ math.min(attempt - 1, 20)))
-  if record.xe then due = math.min(due, math.max(now, tonumber(record.xa) + skew)) end
+  if record.xe then due = math.min(due, math.max(now, usable_until(record) + skew)) end
   write(KEYS[1], record, 'le', error)
   if not record.fe then
     write(KEYS[1], record, 'fe', '1')

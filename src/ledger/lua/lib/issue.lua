@@ -1,4 +1,4 @@
--- include: clock event freeze close places
+-- include: clock event freeze close over places
 -- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
 local SUPERSEDED = 'superseded'
 
@@ -96,6 +96,8 @@ local function issue(state)
   if renewable <= now then return { 'ended', 'nothing is left of the longest life of the lease that it renews' } end
   local expires = math.min(now + ttl_ms, renewable)
   local mint_until = now + mint_ms
+  -- The worst that the upstream may make of it, until the mint says better.
+  local usable = shortest_ms > 0 and mint_until + shortest_ms > expires and mint_until + shortest_ms or nil
 
   -- From here on only writes.
   local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', record[7], 'ro', role, 'pr', provider, 'ac', access, 'se',
@@ -105,14 +107,11 @@ local function issue(state)
   if record[8] then fields[n + 1], fields[n + 2], n = 'h', record[8], n + 2 end
   if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
   if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
-  local due = mint_until
-  if state == 'a' then
-    fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2
-    due = ends_use == '1' and expires + skew or expires
-  end
+  if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
+  if state == 'a' then fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2 end
   redis.call('HSET', KEYS[1], unpack(fields))
   redis.call('SADD', task_key .. ':live', lease)
-  redis.call('ZADD', base .. 'due:' .. provider, due, lease)
+  redis.call('ZADD', base .. 'due:' .. provider, due_at({ s = state, mu = mint_until, xa = expires, uu = usable, xe = ends_use == '1' }), lease)
   redis.call('SADD', base .. 'providers', provider)
   if places ~= '' then redis.call('ZADD', places, over_at, lease) end
 
@@ -130,7 +129,7 @@ local function issue(state)
   if max_leases >= 0 then redis.call('HINCRBY', task_key, role_field, 1) end
   if bindings then redis.call('HSET', task_key, 'A:' .. agent, bindings) end
 
-  tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires)
+  tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires, unpack(usable and { 'usable', usable } or {}))
   local claims = {}
   for i, old in ipairs(replaced) do
     close_lease(old[1], old[2], SUPERSEDED, event, true)
