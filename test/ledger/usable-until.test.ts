@@ -199,6 +199,7 @@ describe('a closing lease', () => {
         // Attempts enough for the longest pause.
         await setFields(fixture.redis, 'lease', lease.id, { ...fields(ledger.now()), n: 1_000 })
         found.push(((await fail(lease.id, 1_000)).dueAt ?? 0) - ledger.now())
+        await settle(lease.id, 1_000, 'revoked')
       }
       return Math.max(...found)
     }
