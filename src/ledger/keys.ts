@@ -66,6 +66,7 @@ export const keys = {
   audit: (partition: number) => `${keys.prefix(partition)}audit`,
   sweep: (partition: number) => `${keys.prefix(partition)}sweep`,
   providers: (partition: number) => `${keys.prefix(partition)}providers`,
+  sealed: (partition: number) => `${keys.prefix(partition)}sealed`,
   revocation: (partition: number, id: string) => `${keys.prefix(partition)}revocation:${id}`,
   progress: (partition: number, id: string) => `${keys.prefix(partition)}progress:${id}`,
   revocations: (partition: number) => `${keys.prefix(partition)}revocations`,

@@ -51,6 +51,7 @@ const grantScript = defineScript('grant', 'lease', ISSUE)
 const activateScript = defineScript('activate', 'lease', [
   'lease',
   'handle',
+  'sealed_by',
   'expires',
   'usable',
   'event',
@@ -159,6 +160,7 @@ export function leaseCalls(store: Store): LeaseCalls {
           ...identityOf(lease),
           freezable: freezable(lease.agent, lease.role.name, lease.role.provider),
           handle: JSON.stringify(minted.handle),
+          sealed_by: minted.sealedBy ?? '',
           expires: minted.expiresAt,
           usable: Math.ceil(minted.usableUntil ?? 0),
           event: JSON.stringify(event),

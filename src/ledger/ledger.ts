@@ -52,11 +52,11 @@ export interface Ledger {
   /**
    * pending -> active; or `closing` (handle stored all the same) when the task ended, a freeze came or facts changed meanwhile.
    * Takes what was reserved, so that a record which is gone by now can be written again as `closing`. `usableUntil`: the upstream's own expiry
-   * where it is later; absent, it is `expiresAt`, whatever `reserve` had to assume.
+   * where it is later; absent, it is `expiresAt`, whatever `reserve` had to assume. `sealedBy`: id of the key that the handle is encrypted with.
    */
   activate(
     lease: NewLease,
-    minted: { handle: Lease['handle']; expiresAt: number; usableUntil?: number },
+    minted: { handle: Lease['handle']; sealedBy?: string; expiresAt: number; usableUntil?: number },
     event: Event,
   ): Promise<{ state: 'active' | 'closing'; cause?: Cause; claim?: Claim }>
   /** reserve and activate in one step, for providers that mint in-process. */
@@ -111,6 +111,8 @@ export interface Ledger {
   register(provider: string): Register
   /** Providers (and roles) that unsettled leases still need. */
   providersInUse(): Promise<string[]>
+  /** Ids of the keys that handles of unsettled leases are encrypted with. */
+  sealingKeysInUse(): Promise<string[]>
   /** Walks all unsettled leases: for a reload, never for a start. */
   rolesInUse(): Promise<string[]>
   status(): Promise<LedgerStatus>

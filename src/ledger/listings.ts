@@ -13,7 +13,7 @@ const rolesScript = defineScript('roles', 'providers', ['cursor'])
 /** Where a listing is: the partition, the name of the index in it, Redis's cursor of that scan, how much of that batch was given out. */
 type Place = readonly [partition: number, index: string, scan: string, offset: number]
 
-export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'providersInUse' | 'rolesInUse'> {
+export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'providersInUse' | 'sealingKeysInUse' | 'rolesInUse'> {
   const providersOf = async (partition: number) => (await store.ask((redis) => redis.smembers(keys.providers(partition)))).sort()
 
   return {
@@ -41,6 +41,11 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'p
     providersInUse: async () => {
       const names = await Promise.all(partitionsOf(store).map(providersOf))
       return [...new Set(names.flat())].sort()
+    },
+
+    sealingKeysInUse: async () => {
+      const ids = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.hkeys(keys.sealed(partition)))))
+      return [...new Set(ids.flat())].sort()
     },
 
     rolesInUse: async () => {

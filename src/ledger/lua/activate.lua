@@ -3,11 +3,11 @@
 -- when its task ended, a freeze came or the facts changed meanwhile. What is settled or gone is written again as `closing`, because
 -- something exists upstream after all. Never refuses.
 -- key: lease
--- args: lease handle expires:number usable:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
+-- args: lease handle sealed_by expires:number usable:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
 --   scope revocation residual ends_use freezable human context_version
 -- answer: 'active' | 'closing', cause, claim
 -- event: lease.issued | lease.closing
--- include: close freeze lineage over settle
+-- include: close freeze lineage over sealed settle
 local record = read(KEYS[1])
 local task_key = base .. 'task:' .. task
 if record and record.s == 'a' then return { 'active' } end
@@ -16,6 +16,7 @@ if record and (record.s == 'p' or record.s == 'c') then
   -- The mint has arrived: whoever looks from now on sees it, whoever looked before proved nothing.
   write(KEYS[1], record, 'ha', handle, 'xa', expires, 'mu', math.min(now, tonumber(record.mu)), 'sn', record.n or 0)
   outlive(KEYS[1], record, usable)
+  seal_lease(KEYS[1], record, sealed_by)
 else
   -- Written again. Where the record is there still, it had been settled too early.
   local cause = record and record.ca or 'mint_timeout'
@@ -32,6 +33,7 @@ else
   if scope ~= '' then write(KEYS[1], record, 'sc', scope) end
   if ends_use == '1' then write(KEYS[1], record, 'xe', '1') end
   outlive(KEYS[1], record, usable)
+  seal_lease(KEYS[1], record, sealed_by)
   redis.call('ZREM', base .. 'settled', lease)
   redis.call('SADD', base .. 'providers', provider)
   redis.call('SADD', task_key .. ':closing', lease)

@@ -1,4 +1,4 @@
--- include: clock record event retire
+-- include: clock record event retire sealed
 -- The end of a lease: revoked ('r') or expired ('e'). It leaves every index, frees what it counted for, and its record goes after the
 -- retention. Needs `retention` (seconds).
 local function settle_lease(id, record, state)
@@ -8,6 +8,7 @@ local function settle_lease(id, record, state)
   write(key, record, 's', state, 'st', now)
   erase(key, record, 'rb')
   redis.call('EXPIRE', key, retention)
+  if record.sk then count_sealed(record.sk, -1) end
   redis.call('SREM', task .. ':live', id)
   redis.call('SREM', task .. ':closing', id)
   redis.call('ZREM', base .. 'due:' .. record.pr, id)
