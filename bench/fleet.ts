@@ -24,6 +24,8 @@ export interface FleetOptions {
   readonly roles: readonly string[]
   readonly ttlSeconds?: number
   readonly postgresUrl?: string
+  /** Redis servers to have ACL users at: provider `<name>`, with a role `<name>-read`. */
+  readonly redisUpstreams?: Readonly<Record<string, string>>
 }
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -43,7 +45,15 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const signingKeys = JSON.stringify(await generateSigningKeys())
   const config = join(folder, 'mayfly.yaml')
   await writeFile(config, yamlOf(options, folder))
-  const env = { REDIS_URL: `unix:${redisSocket}`, JWKS: jwks, SIGNING: signingKeys, WAREHOUSE_URL: options.postgresUrl ?? '', NODE_ENV: 'production' }
+  const upstreams = Object.fromEntries(Object.entries(options.redisUpstreams ?? {}).map(([name, url]) => [envOf(name), url]))
+  const env = {
+    ...upstreams,
+    REDIS_URL: `unix:${redisSocket}`,
+    JWKS: jwks,
+    SIGNING: signingKeys,
+    WAREHOUSE_URL: options.postgresUrl ?? '',
+    NODE_ENV: 'production',
+  }
   const startBroker = () =>
     startPinned(MEASURED, [process.execPath, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
       env,
@@ -114,8 +124,17 @@ async function openTask(port: number, token: string, { agents, roles }: { agents
   return ((await answer.json()) as { task: { id: string } }).task.id
 }
 
-function yamlOf({ roles, ttlSeconds = 900, postgresUrl }: FleetOptions, folder: string): string {
+function envOf(name: string): string {
+  return `UPSTREAM_${name.toUpperCase()}`
+}
+
+function yamlOf({ roles, ttlSeconds = 900, postgresUrl, redisUpstreams = {} }: FleetOptions, folder: string): string {
   const policies = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const upstreams = Object.keys(redisUpstreams)
+  const upstreamRoles = upstreams.map(
+    (name) =>
+      `  ${name}-read: {provider: ${name}, access: read, sensitivity: internal, max_ttl: 900s, params: {keys: ["reports:*"], commands: ["+@read"]}}`,
+  )
   const roleLines = roles.map((role) =>
     role.startsWith('warehouse')
       ? `  ${role}: {provider: warehouse, access: read, sensitivity: internal, max_ttl: 900s, params: {member_of: [reporting_ro]}}`
@@ -137,8 +156,9 @@ operators: [{id: oncall, match: {issuer: bench, sub: oncall}, groups: [sre-oncal
 providers:
   tokens: {type: jwt, verification: introspection}
 ${postgresUrl === undefined ? '' : '  warehouse: {type: postgres, url: env:WAREHOUSE_URL, concurrency: 8, timeout: 10s}'}
+${upstreams.map((name) => `  ${name}: {type: redis, url: env:${envOf(name)}, concurrency: 8, timeout: 2s}`).join('\n')}
 roles:
-${roleLines.join('\n')}
+${[...roleLines, ...upstreamRoles].join('\n')}
 vocabulary: {intents: [data-report], environments: [production]}
 policies: {schema: "${ROOT}/config/schema.cedarschema", files: [${policies.join(', ')}]}
 limits: {requests_per_second: 1000000, per_agent_live: 100000, per_task_live: 100000}

@@ -4,6 +4,8 @@ import { percentile, round } from './support.js'
 export interface Request {
   readonly token: string
   readonly body: string
+  /** Where it goes, if not where the others do. */
+  readonly path?: string
 }
 export interface Load {
   readonly rps: number
@@ -46,7 +48,7 @@ export async function load(port: number, path: string, requests: readonly Reques
         }
         sentAt = performance.now()
         socket.write(
-          `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${request.token}\r\nContent-Type: application/json\r\nContent-Length: ${request.body.length}\r\n\r\n${request.body}`,
+          `POST ${request.path ?? path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${request.token}\r\nContent-Type: application/json\r\nContent-Length: ${request.body.length}\r\n\r\n${request.body}`,
         )
       }
       socket.on('connect', send)

@@ -3,9 +3,9 @@ import { pino } from 'pino'
 import { type Audit, startAudit } from './audit/audit.js'
 import { createJsonlSink } from './audit/jsonl.js'
 import { createBackground } from './background.js'
-import type { Config } from './config.js'
+import { type Config, ConfigError } from './config.js'
 import { event } from './event.js'
-import { furnish, refuseUnsafe, retire } from './furnish.js'
+import { type Furnished, furnish, missingKeys, refuseUnsafe, retire } from './furnish.js'
 import type { House } from './house.js'
 import { createApp } from './http/app.js'
 import { type Listening, listen } from './http/listen.js'
@@ -62,7 +62,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     throw error
   })
   const shared = { ledger, metrics, log, background }
-  let current = await furnish(config, shared).catch(async (error: unknown) => {
+  let current = await furnishFirst(config, shared).catch(async (error: unknown) => {
     await ledger.disconnect()
     await embedded?.stop()
     throw error
@@ -157,6 +157,13 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 function redisOf(config: Config): { url: string } {
   if ('url' in config.ledger.redis) return config.ledger.redis
   throw new Error('an embedded ledger has no URL')
+}
+
+/** A start without a key that leases need is refused: it is a mistake that somebody can mend at once, and what it cannot open it cannot revoke. */
+async function furnishFirst(config: Config, shared: Parameters<typeof furnish>[1]): Promise<Furnished> {
+  const missing = await missingKeys(config, shared.ledger)
+  if (missing.length > 0) throw new ConfigError(config.files[0] ?? 'the configuration', missing)
+  return furnish(config, shared)
 }
 
 /** A start, other than a reload, takes a configuration without a provider that leases still need: a stop helps nobody, but it is said. */

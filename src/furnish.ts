@@ -1,11 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { type Config, ConfigError, type ProviderConfig } from './config.js'
+import { event } from './event.js'
 import type { House } from './house.js'
 import type { Identity } from './identity/identity.js'
 import { createIdentity } from './identity/index.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openPolicy } from './policy/index.js'
+import { openSealer, type Sealer } from './sealing.js'
 import { openSigner, type TokenSigner } from './signer.js'
 import { createUpstream, type Upstream } from './upstream.js'
 
@@ -15,6 +17,7 @@ export interface Furnished {
   readonly house: House
   readonly identity: Identity
   readonly signer: TokenSigner | undefined
+  readonly sealer: Sealer | undefined
 }
 
 /** Opens everything that a configuration names; what did not change is taken over from `before`. */
@@ -25,8 +28,9 @@ export async function furnish(
 ): Promise<Furnished> {
   const policy = await openPolicy(config.policy)
   const signer = config.signing && (await openSigner(config.signing))
+  const sealer = config.sealing && (await openSealer(config.sealing.keys))
   const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now })
-  const upstreams = await openUpstreams(config, signer, before).catch(async (error: unknown) => {
+  const upstreams = await openUpstreams(config, { signer, sealer, ...shared }, before).catch(async (error: unknown) => {
     await identity.close()
     policy.close()
     throw error
@@ -40,17 +44,26 @@ export async function furnish(
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
     limits: config.limits,
   }
-  return { config, house, identity, signer }
+  return { config, house, identity, signer, sealer }
+}
+
+/** What providers may need of the rest of the house. */
+interface Tools {
+  readonly signer: TokenSigner | undefined
+  readonly sealer: Sealer | undefined
+  readonly ledger: Ledger
+  readonly log: House['log']
+  readonly background: House['background']
 }
 
 /** All, or none: what was opened before one failed is closed again. */
-async function openUpstreams(config: Config, signer: TokenSigner | undefined, before: Furnished | undefined): Promise<Map<string, Upstream>> {
+async function openUpstreams(config: Config, tools: Tools, before: Furnished | undefined): Promise<Map<string, Upstream>> {
   const upstreams = new Map<string, Upstream>()
   const opened: Upstream[] = []
   try {
     for (const provider of config.providers) {
       const same = kept(provider, before, config)
-      const upstream = same ?? (await openUpstream(provider, config, signer))
+      const upstream = same ?? (await openUpstream(provider, config, tools))
       if (!same) opened.push(upstream)
       upstreams.set(provider.name, upstream)
     }
@@ -61,14 +74,20 @@ async function openUpstreams(config: Config, signer: TokenSigner | undefined, be
   }
 }
 
-async function openUpstream(provider: ProviderConfig, config: Config, signer: TokenSigner | undefined): Promise<Upstream> {
+async function openUpstream(provider: ProviderConfig, { instance }: Config, { signer, sealer, ledger, log, background }: Tools): Promise<Upstream> {
   const { name, concurrency, timeoutMs } = provider
-  const opened = await provider.module.open(provider.options, { name, instance: config.instance, timeoutMs, concurrency, signer })
-  return createUpstream(opened, { name, concurrency, timeoutMs })
+  const tell = (what: string, detail: Readonly<Record<string, unknown>>) => {
+    log.warn({ provider: name, ...detail }, what)
+    background.run('tell', ledger.record(event('provider.told', undefined, undefined, { provider: name, detail: { ...detail, what } })))
+  }
+  const context = { name, instance, timeoutMs, concurrency, signer, register: ledger.register(name), tell }
+  const opened = await provider.module.open(provider.options, context)
+  return createUpstream(opened, { name, concurrency, timeoutMs, sealer })
 }
 
 function kept(provider: ProviderConfig, before: Furnished | undefined, config: Config): Upstream | undefined {
-  if (!before || !isDeepStrictEqual(before.config.signing, config.signing)) return undefined
+  if (!before || !isDeepStrictEqual(before.config.signing, config.signing) || !isDeepStrictEqual(before.config.sealing, config.sealing))
+    return undefined
   const old = before.config.providers.find((one) => one.name === provider.name)
   return old && isDeepStrictEqual(old, provider) ? before.house.upstreams.get(provider.name) : undefined
 }
@@ -92,6 +111,7 @@ export async function refuseUnsafe(before: Config, next: Config, ledger: Ledger)
     if (!isDeepStrictEqual(before[field], next[field])) problems.push(`${field}: changes only with a restart`)
   if (!isDeepStrictEqual(addressesOf(before), addressesOf(next))) problems.push('listeners: only certificates change without a restart')
   if (before.limits.requestsPerSecond !== next.limits.requestsPerSecond) problems.push('limits.requests_per_second: changes only with a restart')
+  problems.push(...(await missingKeys(next, ledger)))
   const [providers, roles] = await Promise.all([ledger.providersInUse(), ledger.rolesInUse()])
   for (const name of providers) {
     const old = before.providers.find((one) => one.name === name)
@@ -102,6 +122,13 @@ export async function refuseUnsafe(before: Config, next: Config, ledger: Ledger)
   }
   for (const name of roles) if (!next.roles.some((role) => role.name === name)) problems.push(`roles.${name}: unsettled leases still need it`)
   if (problems.length > 0) throw new ConfigError(next.files[0] ?? 'the configuration', problems)
+}
+
+/** Keys that unsettled leases' handles are sealed with and that the configuration does not have: without them nothing of theirs can be revoked. */
+export async function missingKeys({ sealing }: Config, ledger: Ledger): Promise<string[]> {
+  const there = new Set(sealing?.keys.keys.map(({ kid }) => kid))
+  const missing = (await ledger.sealingKeysInUse()).filter((kid) => !there.has(kid))
+  return missing.map((kid) => `sealing.keys: leases that live need the key "${kid}": add it, in any place but the first`)
 }
 
 /** The listeners without what their certificates say: those are renewed while it runs. */

@@ -7,6 +7,7 @@ import type { Credential, LeasePlan, Minted } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import { closeLease, drive } from './revoke.js'
 import type { Agent, Cause, LeaseRecord, RequestContext } from './types.js'
+import { madeNothing } from './upstream.js'
 
 export interface Issued {
   readonly lease: LeaseRecord
@@ -71,6 +72,7 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     revocation: provider.revocation,
     residualSeconds: provider.residualSeconds,
     expiryEndsUse: provider.expiryEndsUse,
+    shortestLifeSeconds: provider.shortestLifeSeconds ?? provider.blindWindowSeconds,
     ttlSeconds: Math.min(ttlSeconds, decision.maxTtlSeconds ?? ttlSeconds, tokenLifeOf(house, agent)),
     maxLifetimeSeconds: role.maxLifetimeSeconds,
     mintMs: provider.inProcess ? 0 : upstream.timeoutMs,
@@ -99,9 +101,17 @@ async function mint(house: House, { upstream, lease, reserved }: Written): Promi
 
 /** The lease is active, unless its task ended, a freeze came or the facts changed while the upstream minted. */
 async function activate(house: House, agent: Agent, written: Written, minted: Minted, expiresAt: number, context: RequestContext): Promise<void> {
-  const { lease, decision } = written
+  const { lease, decision, upstream } = written
   const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
-  const { state, cause, claim } = await house.ledger.activate(lease, { handle: minted.handle ?? lease.handle, expiresAt }, told)
+  const write = async () => {
+    const kept = await upstream.keep(lease.id, minted.handle ?? lease.handle)
+    return house.ledger.activate(lease, { ...kept, expiresAt, usableUntil: minted.usableUntil }, told)
+  }
+  const { state, cause, claim } = await write().catch(async (error: unknown) => {
+    // Where only this process knows the handle, it is now or never.
+    await upstream.giveBack(minted).catch(() => house.log.warn({ lease: lease.id }, 'what was minted could neither be written down nor given back'))
+    throw error
+  })
   if (claim) void drive(house, claim)
   if (state === 'closing') throw endedBecause(cause)
 }
@@ -114,7 +124,7 @@ async function activate(house: House, agent: Agent, written: Written, minted: Mi
 async function abandon(house: House, agent: Agent, lease: NewLease, error: unknown, context: RequestContext): Promise<unknown> {
   const cause = error instanceof MayflyError && error.code === 'caller_gone' ? 'caller_gone' : 'mint_failed'
   const told = event('lease.closing', context, agent, { ...subjectOf(lease), cause })
-  const closed = await closeLease(house, lease.id, cause, told).catch(() => undefined)
+  const closed = await closeLease(house, lease.id, cause, told, madeNothing(error)).catch(() => undefined)
   if (!closed) house.log.warn({ lease: lease.id }, 'the lease could not be closed now; it comes due soon')
   const why = closed?.lease.cause
   return why === undefined || why === cause ? error : endedBecause(why)

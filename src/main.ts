@@ -152,11 +152,14 @@ function configCommand(): Command {
 }
 
 function keysCommand(): Command {
-  const generate = new Command('generate').description('a signing key set for signing.keys: a secret, on stdout').action(async () => {
-    const { generateSigningKeys } = await import('./signer.js')
-    shell.stdout.write(`${JSON.stringify(await generateSigningKeys())}\n`)
-  })
-  return new Command('keys').description('signing keys').addCommand(generate)
+  const generate = new Command('generate')
+    .description('a key set for signing.keys, or for sealing.keys: a secret, on stdout')
+    .option('--sealing', 'symmetric, with which handles that are secrets are kept', false)
+    .action(async ({ sealing }: { sealing: boolean }) => {
+      const keys = sealing ? (await import('./sealing.js')).generateSealingKeys() : await (await import('./signer.js')).generateSigningKeys()
+      shell.stdout.write(`${JSON.stringify(keys)}\n`)
+    })
+  return new Command('keys').description('keys of the broker').addCommand(generate)
 }
 
 /** What the broker's own code throws, in the words of the command line. */

@@ -36,7 +36,7 @@ export async function renew(
     const renewed = await house.ledger.renew(id, { ttlSeconds, facts }, told)
     if (!renewed.ok && renewed.refused === 'stale' && round < MOST_DECISIONS) continue
     if (!renewed.ok) throw await refuse(house, agent, ask, context, refusal(renewed.refused, renewed.detail), decision)
-    await upstream.renew(lease.handle, renewed.lease.expiresAt).catch(async (error: unknown) => {
+    await upstream.renew(renewed.lease, renewed.lease.expiresAt).catch(async (error: unknown) => {
       // Taken back meanwhile: what the upstream said of that is no news to the caller.
       throw (await house.ledger.lease(id))?.state === 'active' ? error : refusal('closed')
     })

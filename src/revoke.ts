@@ -7,21 +7,26 @@ import type { Cause, Claim, Event, EventType, Lease, LeaseState } from './types.
 /** What must be left of a claim, beyond one call's timeout, for it to be carried out. */
 const CLAIM_MARGIN_MS = 1_000
 
-/** Closes one lease and starts to take it back. Answers once the ledger holds the close; `outcome` is for who wants to wait. */
+/**
+ * Closes one lease and starts to take it back. Answers once the ledger holds the close; `outcome` is for who wants to wait. `nothingMade`: the
+ * upstream said that it made nothing, which is all there is to know where only the mint knows the handle.
+ */
 export async function closeLease(
   house: House,
   id: string,
   cause: Cause,
   told: Event,
+  nothingMade = false,
 ): Promise<{ lease: Lease; outcome: Promise<LeaseState> } | undefined> {
   const closed = await house.ledger.close(id, cause, told)
   if (!closed.ok) return undefined
-  return { lease: closed.lease, outcome: closed.claim ? drive(house, closed.claim) : Promise.resolve(closed.lease.state) }
+  const { lease, claim } = closed
+  return { lease, outcome: claim ? drive(house, claim, nothingMade) : Promise.resolve(lease.state) }
 }
 
 /** Takes back, in the background, what this broker holds the claim of. What does not end here comes due again for the sweeper. */
-export function drive(house: House, claim: Claim): Promise<LeaseState> {
-  const outcome = revoke(house, claim)
+export function drive(house: House, claim: Claim, nothingMade = false): Promise<LeaseState> {
+  const outcome = revoke(house, claim, nothingMade)
   house.background.run('revoke', outcome)
   return outcome
 }
@@ -32,7 +37,7 @@ export function drive(house: House, claim: Claim): Promise<LeaseState> {
  * @returns the state that the lease is in now
  * @throws MayflyError only when the ledger cannot be reached
  */
-export async function revoke(house: House, { lease, attempt, until }: Claim): Promise<LeaseState> {
+export async function revoke(house: House, { lease, attempt, until }: Claim, nothingMade = false): Promise<LeaseState> {
   const settle = async (outcome: SettleOutcome, type: EventType): Promise<LeaseState> => {
     const about = { task: lease.task, lease: lease.id, role: lease.role, provider: lease.provider, cause: lease.cause }
     const { state } = await house.ledger.settle({ lease: lease.id, attempt }, outcome, event(type, undefined, undefined, about))
@@ -41,15 +46,17 @@ export async function revoke(house: House, { lease, attempt, until }: Claim): Pr
   }
   const upstream = house.upstreams.get(lease.provider)
   if (!upstream) return settle({ result: 'failed', error: `provider "${lease.provider}" is not configured` }, 'lease.stuck')
+  if (nothingMade && upstream.provider.handle === 'returned') return settle({ result: 'revoked' }, 'lease.revoked')
   if (upstream.provider.revocation === 'at-expiry') return settle({ result: 'awaits_expiry' }, 'lease.closing')
 
   const stillMine = () => house.ledger.now() + upstream.timeoutMs + CLAIM_MARGIN_MS < until
   const started = performance.now()
-  const result = await upstream.revoke(lease.handle, stillMine).catch((error: unknown) => messageOf(house, lease, attempt, error))
+  const result = await upstream.revoke(lease, stillMine).catch((error: unknown) => messageOf(house, lease, attempt, error))
   const outcome = typeof result === 'string' ? result : 'failed'
   house.metrics.revokeSeconds.observe({ provider: upstream.name, outcome }, (performance.now() - started) / 1000)
 
   if (typeof result !== 'string') return settle({ result: 'failed', error: result.failed }, 'lease.stuck')
+  if (result === 'unknown') return settle({ result: 'awaits_expiry' }, 'lease.closing')
   return result === 'lost' ? 'closing' : settle({ result }, 'lease.revoked')
 }
 

@@ -12,7 +12,8 @@ import {
 } from 'cockatiel'
 import { MayflyError } from './errors.js'
 import { type Minted, type MintRequest, type Provider, ProviderError } from './providers/provider.js'
-import type { Handle } from './types.js'
+import type { Sealer } from './sealing.js'
+import type { Cause, Handle, Lease } from './types.js'
 
 /**
  * One configured provider with its bulkheads: mints and revokes have a limit of their own each, so that a slow mint never keeps a revoke
@@ -24,9 +25,16 @@ export interface Upstream {
   /** Longest that one call may take, ms. */
   readonly timeoutMs: number
   mint(request: MintRequest<unknown>): Promise<Minted>
-  renew(handle: Handle, expiresAt: number): Promise<void>
-  /** Waits for a free place; `stillMine` is asked once it has one, and a claim that was lost meanwhile is not carried out. */
-  revoke(handle: Handle, stillMine: () => boolean): Promise<'revoked' | 'absent' | 'lost'>
+  /** The handle as the ledger keeps it: a sensitive one encrypted, and with which key. */
+  keep(lease: string, handle: Handle): Promise<{ readonly handle: Handle; readonly sealedBy?: string }>
+  renew(lease: Lease, expiresAt: number): Promise<void>
+  /**
+   * Waits for a free place; `stillMine` is asked once it has one, and a claim that was lost meanwhile is not carried out. `unknown`: only the
+   * mint knew the handle, and it was lost with its answer; nothing can be done before the upstream's own expiry.
+   */
+  revoke(lease: Lease, stillMine: () => boolean): Promise<'revoked' | 'absent' | 'lost' | 'unknown'>
+  /** Gives back what was minted and could not be written down: once, inside the blind window of its provider. */
+  giveBack(minted: Minted): Promise<void>
   /** Revokes that could start now. */
   freeRevokes(): number
   state(): 'closed' | 'open' | 'half-open'
@@ -37,6 +45,8 @@ export interface UpstreamOptions {
   readonly name: string
   readonly concurrency: number
   readonly timeoutMs: number
+  /** Needed by a provider whose handles are sensitive. */
+  readonly sealer?: Sealer
 }
 
 /** Mints that may wait for a place: beyond it the caller is told to come again rather than kept waiting past its deadline. */
@@ -48,7 +58,7 @@ const BREAKER_INITIAL_MS = 500
 const BREAKER_MAX_MS = 15_000
 
 export function createUpstream(provider: Provider, options: UpstreamOptions): Upstream {
-  const { name, concurrency, timeoutMs } = options
+  const { name, concurrency, timeoutMs, sealer } = options
   // Only trouble that repeating makes worse opens the circuit: a refused parameter is the caller's, not the upstream's.
   const breaker = circuitBreaker(
     handleWhen((error) => error instanceof ProviderError && ['timeout', 'unreachable', 'throttled', 'broken'].includes(error.kind)),
@@ -59,11 +69,17 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
   )
   const mints: IPolicy = wrap(bulkhead(concurrency, concurrency * MINT_QUEUE_PER_PLACE), breaker)
   // Revokes have no breaker: each is retried for ever with backoff by the ledger, and no revoke may fail because others did.
-  const revokes = bulkhead(concurrency, Number.POSITIVE_INFINITY)
+  const revokes = bulkhead(provider.revokesAtOnce ?? concurrency, Number.POSITIVE_INFINITY)
   const needsNoCall = provider.inProcess || provider.revocation === 'at-expiry'
 
   /** Through the bulkhead and the circuit, with trouble in the caller's words. */
   const guarded = <T>(run: () => Promise<T>): Promise<T> => mints.execute(run).catch((error: unknown) => Promise.reject(asMayflyError(name, error)))
+  const opened = async ({ id, handle }: Lease): Promise<Handle> => {
+    if (!provider.sensitiveHandle) return handle
+    return sealerOf(sealer)
+      .open(id, handle)
+      .catch((error: unknown) => Promise.reject(new ProviderError('invalid', error instanceof Error ? error.message : 'the handle cannot be opened')))
+  }
   const mint = (request: MintRequest<unknown>): Promise<Minted> => {
     // Nothing is asked of anybody: there is nobody to protect.
     if (provider.inProcess) return provider.mint(request).catch((error: unknown) => Promise.reject(asMayflyError(name, error)))
@@ -74,17 +90,57 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
     provider,
     timeoutMs,
     mint,
-    renew: (handle, expiresAt) =>
+    async keep(lease, handle) {
+      if (!provider.sensitiveHandle || isUnknown(provider, handle)) return { handle }
+      return sealerOf(sealer).seal(lease, handle)
+    },
+    renew: (lease, expiresAt) =>
       guarded(async () => {
         if (!provider.renew) throw new ProviderError('invalid', 'this provider cannot extend a credential')
+        const handle = await opened(lease)
         await withDeadline(timeoutMs, () => provider.renew?.(handle, expiresAt, timeoutMs) ?? Promise.resolve())
       }),
-    revoke: (handle, stillMine) =>
-      revokes.execute(async () => (stillMine() ? withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs)) : 'lost')),
+    revoke: (lease, stillMine) =>
+      revokes.execute(async () => {
+        if (!stillMine()) return 'lost'
+        if (isUnknown(provider, lease.handle)) return 'unknown'
+        const handle = await opened(lease)
+        const about = { taskEnded: lease.cause !== undefined && ENDS_TASK.has(lease.cause), usableUntil: lease.usableUntil ?? lease.expiresAt }
+        return withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs, about))
+      }),
+    async giveBack({ handle }) {
+      if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs))
+    },
     freeRevokes: () => (needsNoCall ? IN_PROCESS_REVOKES : revokes.executionSlots),
     state: () => (breaker.state === CircuitState.Closed ? 'closed' : breaker.state === CircuitState.HalfOpen ? 'half-open' : 'open'),
     close: () => provider.close(),
   }
+}
+
+/** Causes by which a lease ends with its task: nothing is ever issued for that task again. */
+const ENDS_TASK: ReadonlySet<Cause> = new Set([
+  'task_completed',
+  'task_failed',
+  'task_cancelled',
+  'task_expired',
+  'task_revoked',
+  'heartbeat_missed',
+])
+
+/** What a provider plans whose handle only the mint knows. */
+function isUnknown(provider: Provider, handle: Handle): boolean {
+  return provider.handle === 'returned' && Object.keys(handle).length === 0
+}
+
+function sealerOf(sealer: Sealer | undefined): Sealer {
+  if (!sealer) throw new ProviderError('invalid', 'handles of this provider are kept encrypted: the configuration needs "sealing"')
+  return sealer
+}
+
+/** Whether a mint that failed so made nothing for certain: the upstream answered, and said no. */
+export function madeNothing(error: unknown): boolean {
+  const cause = error instanceof MayflyError ? error.cause : error
+  return cause instanceof ProviderError && ['refused', 'invalid', 'throttled'].includes(cause.kind)
 }
 
 /** A provider bounds its own calls; this is the backstop for one that does not come back at all. */

@@ -39,6 +39,8 @@ export interface ProviderContext {
   readonly signer?: Signer
   /** What this provider withdrew and must go on withdrawing, for upstreams that only know lists: durable, shared by all brokers. Absent where there is no ledger, as when only `check` is asked. */
   readonly register?: Register
+  /** What operators and auditors must know and no lease tells: an event `provider.told`, and a line in the log. No secrets. */
+  tell?(what: string, detail: Readonly<Record<string, unknown>>): void
 }
 
 /** Signs what Mayfly asserts. */
