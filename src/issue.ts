@@ -103,15 +103,9 @@ async function mint(house: House, { upstream, lease, reserved }: Written): Promi
 async function activate(house: House, agent: Agent, written: Written, minted: Minted, expiresAt: number, context: RequestContext): Promise<void> {
   const { lease, decision, upstream } = written
   const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
-  const write = async () => {
-    const kept = await upstream.keep(lease.id, minted.handle ?? lease.handle)
-    return house.ledger.activate(lease, { ...kept, expiresAt, usableUntil: minted.usableUntil }, told)
-  }
-  const { state, cause, claim } = await write().catch(async (error: unknown) => {
-    // Where only this process knows the handle, it is now or never.
-    await upstream.giveBack(minted).catch(() => house.log.warn({ lease: lease.id }, 'what was minted could neither be written down nor given back'))
-    throw error
-  })
+  const write = async () =>
+    house.ledger.activate(lease, { ...(await upstream.keep(lease, minted)), expiresAt, usableUntil: minted.usableUntil }, told)
+  const { state, cause, claim } = await upstream.orGiveBack(minted, write())
   if (claim) void drive(house, claim)
   if (state === 'closing') throw endedBecause(cause)
 }

@@ -26,15 +26,18 @@ export interface Upstream {
   readonly timeoutMs: number
   mint(request: MintRequest<unknown>): Promise<Minted>
   /** The handle as the ledger keeps it: a sensitive one encrypted, and with which key. */
-  keep(lease: string, handle: Handle): Promise<{ readonly handle: Handle; readonly sealedBy?: string }>
+  keep(lease: Pick<Lease, 'id' | 'handle'>, minted: Minted): Promise<{ readonly handle: Handle; readonly sealedBy?: string }>
   renew(lease: Lease, expiresAt: number): Promise<void>
   /**
    * Waits for a free place; `stillMine` is asked once it has one, and a claim that was lost meanwhile is not carried out. `unknown`: only the
    * mint knew the handle, and it was lost with its answer; nothing can be done before the upstream's own expiry.
    */
   revoke(lease: Lease, stillMine: () => boolean): Promise<'revoked' | 'absent' | 'lost' | 'unknown'>
-  /** Gives back what was minted and could not be written down: once, inside the blind window of its provider. */
-  giveBack(minted: Minted): Promise<void>
+  /**
+   * What was written of a mint. Where it could not be written and only this process knows the handle, it is now or never: the mint is given
+   * back, once; what fails even so ends with the provider's blind window.
+   */
+  orGiveBack<T>(minted: Minted, written: Promise<T>): Promise<T>
   /** Revokes that could start now. */
   freeRevokes(): number
   state(): 'closed' | 'open' | 'half-open'
@@ -90,9 +93,10 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
     provider,
     timeoutMs,
     mint,
-    async keep(lease, handle) {
+    async keep(lease, minted) {
+      const handle = minted.handle ?? lease.handle
       if (!provider.sensitiveHandle || isUnknown(provider, handle)) return { handle }
-      return sealerOf(sealer).seal(lease, handle)
+      return sealerOf(sealer).seal(lease.id, handle)
     },
     renew: (lease, expiresAt) =>
       guarded(async () => {
@@ -108,9 +112,11 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
         const about = { taskEnded: lease.cause !== undefined && ENDS_TASK.has(lease.cause), usableUntil: lease.usableUntil ?? lease.expiresAt }
         return withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs, about))
       }),
-    async giveBack({ handle }) {
-      if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs))
-    },
+    orGiveBack: ({ handle }, written) =>
+      written.catch(async (error: unknown) => {
+        if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs)).catch(() => undefined)
+        throw error
+      }),
     freeRevokes: () => (needsNoCall ? IN_PROCESS_REVOKES : revokes.executionSlots),
     state: () => (breaker.state === CircuitState.Closed ? 'closed' : breaker.state === CircuitState.HalfOpen ? 'half-open' : 'open'),
     close: () => provider.close(),
@@ -118,14 +124,7 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
 }
 
 /** Causes by which a lease ends with its task: nothing is ever issued for that task again. */
-const ENDS_TASK: ReadonlySet<Cause> = new Set([
-  'task_completed',
-  'task_failed',
-  'task_cancelled',
-  'task_expired',
-  'task_revoked',
-  'heartbeat_missed',
-])
+const ENDS_TASK: ReadonlySet<Cause> = new Set(['task_completed', 'task_failed', 'task_cancelled', 'task_expired', 'task_revoked', 'heartbeat_missed'])
 
 /** What a provider plans whose handle only the mint knows. */
 function isUnknown(provider: Provider, handle: Handle): boolean {
