@@ -167,6 +167,12 @@ export const ERRORS = {
     means: 'No decision could be made, so nothing is issued.',
     next: 'Try again later.',
   },
+  document_unavailable: {
+    status: 503,
+    title: 'The document is unavailable',
+    means: 'A provider publishes it, and could not read it just now.',
+    next: 'Try again after `Retry-After` seconds; what you have of it is good for as long as it says itself.',
+  },
   overloaded: {
     status: 503,
     title: 'Overloaded',

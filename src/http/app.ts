@@ -54,12 +54,13 @@ export function createApp(options: AppOptions): express.Express {
         await refuseOtherKinds(exchange, route)
       }
       if (route.widens && options.isDraining()) throw new MayflyError('draining', 'this broker is shutting down', { retryAfterSeconds: 1 })
-      const id = idOf(request, route)
+      const path = pathOf(request)
+      const id = idOf(path, route)
       const body = await readBody(request, route)
       const query = queryOf(request, route)
       const { principal } = exchange
       const { headers } = request
-      const answer = await route.run({ house, around, principal, id, body, query, headers, context, callerGone })
+      const answer = await route.run({ house, around, principal, id, path, body, query, headers, context, callerGone })
       exchange.unsent = answer.unsent
       sendAnswer(response, route, answer)
     }
@@ -88,11 +89,16 @@ async function refuseOtherKinds({ house, context, principal }: Exchange, { who }
 }
 
 /** An id that cannot be one of ours names nothing. */
-function idOf({ params }: Request, route: Route): string {
-  const given = params.id
-  const id = Array.isArray(given) ? given.join('/') : (given ?? '')
+function idOf({ id = '' }: Readonly<Record<string, string>>, route: Route): string {
   if (route.id && !route.id.test(id)) throw new MayflyError('not_found', 'there is no such thing for you')
   return id
+}
+
+/** The parameters of the path, decoded. */
+function pathOf({ params }: Request): Readonly<Record<string, string>> {
+  const path: Record<string, string> = {}
+  for (const [name, given] of Object.entries(params)) path[name] = Array.isArray(given) ? given.join('/') : given
+  return path
 }
 
 function queryOf(request: Request, { query }: Route): unknown {

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { OAuthError, Problem } from '../api.js'
 import { ERRORS, type ErrorCode } from '../errors.js'
 import { oauthErrorOf } from './oauth-error.js'
-import { ANYONE, type Route } from './route.js'
+import { ANYONE, NOTHING, OCTETS, type Route } from './route.js'
 
 export interface Description extends Schema {
   readonly openapi: string
@@ -37,10 +37,7 @@ function operationOf(route: Route, schemas: Record<string, Schema>): Schema {
   const { summary, who, body, bodyType, bodyOptional, query, contentType = 'application/json' } = route
   const refer = (schema: z.ZodType, io: 'input' | 'output') => referTo(schema, io, schemas)
   const type = bodyType === 'form' ? 'application/x-www-form-urlencoded' : 'application/json'
-  const answers = Object.entries(route.answers).map(([status, schema]) => [
-    status,
-    { description: 'Done.', content: { [contentType]: { schema: refer(schema, 'output') } } },
-  ])
+  const answers = Object.entries(route.answers).map(([status, schema]) => [status, answerOf(schema, contentType, refer)])
   return {
     operationId: operationIdOf(route),
     summary,
@@ -52,14 +49,23 @@ function operationOf(route: Route, schemas: Record<string, Schema>): Schema {
   }
 }
 
+/** Octets have no schema (OpenAPI 3.1.1 §4.14.1), and may be of any type: their answer names it. */
+function answerOf(schema: z.ZodType, contentType: string, refer: (schema: z.ZodType, io: 'output') => Schema): Schema {
+  if (schema === NOTHING) return { description: 'Nothing has changed since.' }
+  if (schema === OCTETS) return { description: 'Done.', content: { '*/*': {} } }
+  return { description: 'Done.', content: { [contentType]: { schema: refer(schema, 'output') } } }
+}
+
 /** `POST /v1/leases/{id}/renew` -> `post_v1_leases_id_renew`. */
 function operationIdOf({ method, path }: Route): string {
   return `${method}${path}`.replace(/[^A-Za-z0-9]+/g, '_').replace(/_$/, '')
 }
 
 function pathParameters({ path, id }: Route): Schema[] {
-  if (!path.includes('{')) return []
-  return [{ name: 'id', in: 'path', required: true, schema: { type: 'string', ...(id && { pattern: id.source }) } }]
+  return [...path.matchAll(/\{\+?(\w+)\}/g)].map(([, name]) => {
+    const pattern = name === 'id' && id ? { pattern: id.source } : {}
+    return { name, in: 'path', required: true, schema: { type: 'string', ...pattern } }
+  })
 }
 
 function queryParameters(query: z.ZodType | undefined, schemas: Record<string, Schema>): Schema[] {

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { ErrorCode } from '../errors.js'
 import type { House } from '../house.js'
 import type { Principal, RequestContext } from '../types.js'
@@ -13,6 +13,10 @@ export type Kind = Principal['kind']
 /** For routes that answer each kind of caller by a rule of their own. */
 export const ANYONE = ['agent', 'orchestrator', 'operator', 'gateway'] as const satisfies readonly Kind[]
 
+/** Answers that are no JSON: octets as they are, in the type that the answer names; and none at all. */
+export const OCTETS = z.custom<Uint8Array>((value) => value instanceof Uint8Array)
+export const NOTHING = z.undefined()
+
 /** What a handler gets: everything verified, everything typed. */
 export interface Call<P, Body, Query> {
   readonly house: House
@@ -20,6 +24,8 @@ export interface Call<P, Body, Query> {
   readonly principal: P
   /** The `{id}` of the path, in the form that the route asked for. */
   readonly id: string
+  /** Every parameter of the path by its name, as it was sent. */
+  readonly path: Readonly<Record<string, string>>
   readonly body: Body
   readonly query: Query
   readonly headers: IncomingHttpHeaders
@@ -41,7 +47,7 @@ export type Answer<Answers> = {
 
 interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, Answers extends Readonly<Record<number, z.ZodType>>> {
   readonly method: 'get' | 'post' | 'delete'
-  /** As OpenAPI writes it; `{id}` is its only parameter, `{+id}` one that may hold slashes (RFC 6570 §3.2.3). */
+  /** As OpenAPI writes it; a parameter is called `{id}` where it is one of our ids, `{+id}` where it may hold slashes (RFC 6570 §3.2.3). */
   readonly path: string
   readonly surfaces: readonly Surface[]
   /** Kinds of principal that may call it; policy decides the rest. Absent: no token is asked for. */
@@ -55,7 +61,7 @@ interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, 
   readonly bodyOptional?: boolean
   readonly query?: Query
   readonly answers: Answers
-  /** `application/json` when absent. */
+  /** `application/json` when absent. Of octets, what they are where their answer does not say it. */
   readonly contentType?: string
   /** Error codes beyond those of every route. */
   readonly codes: readonly ErrorCode[]

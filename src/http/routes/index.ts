@@ -1,5 +1,6 @@
 import { ANYONE, type Route, type Surface } from '../route.js'
 import { agentRoutes } from './agents.js'
+import { documentRoutes } from './documents.js'
 import { emergencyRoutes } from './emergency.js'
 import { freezeRoutes } from './freezes.js'
 import { introspectRoutes } from './introspect.js'
@@ -18,6 +19,7 @@ export const ROUTES: readonly Route[] = [
   ...emergencyRoutes,
   ...freezeRoutes,
   ...agentRoutes,
+  ...documentRoutes,
   ...wellKnownRoutes,
   ...operationRoutes,
 ]
