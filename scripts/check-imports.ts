@@ -56,11 +56,13 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   serve: { values: ['config', 'broker'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
   doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'sealing', 'config'] },
+  // Tries a provider of somebody else's against the wire contract, as Mayfly would call it and as it never would.
+  conformance: { values: [...COMMON, 'providers', 'signer'] },
   dev: { values: [...COMMON, 'signer', 'sealing', 'config', 'broker'] },
 
   client: { types: ['api'] },
   cli: { values: ['client'], types: ['api'] },
-  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
+  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'conformance', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
 }
 /** The only file that may read the environment and the command line. */
 const READS_PROCESS = 'main'
