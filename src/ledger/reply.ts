@@ -25,3 +25,10 @@ export function fieldsOf(reply: unknown): Record<string, string> {
   for (let i = 0; i < list.length; i += 2) fields[textOf(list[i])] = textOf(list[i + 1])
   return fields
 }
+
+/** A word that the script may have answered with. */
+export function expected<Word extends string>(word: string, words: readonly Word[]): Word {
+  const known = words.find((one) => one === word)
+  if (known === undefined) throw new Error(`the ledger refused with "${word}", which is no refusal of this call`)
+  return known
+}

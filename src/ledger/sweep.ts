@@ -1,7 +1,7 @@
 import type { Claim } from '../types.js'
 import { keys } from './keys.js'
-import { leaveAgent } from './leases.js'
 import type { Ledger } from './ledger.js'
+import { leaveAgent } from './places.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'

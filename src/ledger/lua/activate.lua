@@ -3,8 +3,8 @@
 -- when its task ended, a freeze came or the facts changed meanwhile. What is settled or gone is written again as `closing`, because
 -- something exists upstream after all. Never refuses.
 -- key: lease
--- args: lease handle sealed_by expires:number usable:number event skew:number visibility:number task agent instance owner issuer role provider access sensitivity
---   scope revocation residual ends_use freezable human context_version
+-- args: lease task agent instance owner issuer role provider access sensitivity scope handle revocation residual ends_use
+--   human context_version freezable expires:number usable:number sealed_by event skew:number visibility:number
 -- answer: 'active' | 'closing', cause, claim
 -- event: lease.issued | lease.closing
 -- include: close freeze lineage over sealed settle

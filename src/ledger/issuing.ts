@@ -1,0 +1,217 @@
+import type { Agent, Cause, Claim, Event } from '../types.js'
+import { keys } from './keys.js'
+import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
+import { agentKey, enterAgent, leaveAgent, overAt } from './places.js'
+import { claimOf, countsText, flag, obtainedText } from './records.js'
+import { expected, listOf, numberOf, textOf } from './reply.js'
+import { defineScript } from './script.js'
+import { token } from './selectors.js'
+import { partitionOfLease, partitionOfTask, type Store } from './store.js'
+
+/** What makes up a record, from the first script that writes it to the last that may have to write it again. */
+const LEASE = [
+  'lease',
+  'task',
+  'agent',
+  'instance',
+  'owner',
+  'issuer',
+  'role',
+  'provider',
+  'access',
+  'sensitivity',
+  'scope',
+  'handle',
+  'revocation',
+  'residual',
+  'ends_use',
+] as const
+const ISSUE = [
+  ...LEASE,
+  'ttl_ms',
+  'life_ms',
+  'mint_ms',
+  'shortest_ms',
+  'renewable_until',
+  'context_version',
+  'obtained',
+  'counts',
+  'per_task',
+  'max_live',
+  'max_leases',
+  'idempotency',
+  'idempotency_seconds',
+  'supersedes',
+  'freezable',
+  'places',
+  'places_limit',
+  'over_at',
+  'event',
+  'outbox_limit',
+  'skew',
+  'visibility',
+] as const
+const reserveScript = defineScript('reserve', 'lease', ISSUE)
+const grantScript = defineScript('grant', 'lease', ISSUE)
+const activateScript = defineScript('activate', 'lease', [
+  ...LEASE,
+  'human',
+  'context_version',
+  'freezable',
+  'expires',
+  'usable',
+  'sealed_by',
+  'event',
+  'skew',
+  'visibility',
+])
+const withdrawScript = defineScript('withdraw', 'lease', ['lease', 'event', 'retention'])
+
+/** How long an Idempotency-Key is remembered. */
+const IDEMPOTENCY_SECONDS = 86_400
+
+export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | 'activate'> {
+  const { partitions, settledRetentionSeconds } = store.options
+
+  /** Reserve or grant, with the agent's place asked for at the same time where it has a limit over all partitions. */
+  const issue = async (script: typeof grantScript, lease: NewLease, event: Event): ReturnType<Ledger['grant']> => {
+    const partition = partitionOfTask(store, lease.task)
+    if (partition === undefined || partition !== partitionOfLease(store, lease.id)) return { ok: false, refused: 'not_found' }
+    await store.readyToIssue()
+    const told = JSON.stringify(event)
+    const places = lease.limits.perAgentLive > 0 ? agentKey(lease.agent.id, partitions) : ''
+    const here = places.startsWith(keys.prefix(partition)) ? places : ''
+    const written = store.run(script, keys.lease(partition, lease.id), argsOf(store, lease, told, here))
+    if (places === here) return answered(store, lease, listOf(await written))
+
+    const [place, reply] = await Promise.allSettled([enterAgent(store, lease, lease.supersedes), written])
+    if (reply.status === 'rejected') throw reply.reason
+    const answer = answered(store, lease, listOf(reply.value))
+    if (!answer.ok) {
+      // `conflict`: there is a lease of this id, and the place is its.
+      const isTaken = answer.refused === 'conflict'
+      if (place.status === 'fulfilled' && place.value && !isTaken) leaveAgent(store, lease.agent.id, lease.id)
+      return answer
+    }
+    if (place.status === 'fulfilled' && place.value) return answer
+    // Which lease an Idempotency-Key stood for is known only now.
+    const first = answer.superseded.find((claim) => claim.lease.id !== lease.supersedes)
+    if (place.status === 'fulfilled' && first && (await enterAgent(store, lease, first.lease.id))) return answer
+    // Written, but over the limit, or nobody knows: nobody has seen this lease yet, and it ends before anybody does.
+    const args = { lease: lease.id, event: told, retention: settledRetentionSeconds }
+    await store.run(withdrawScript, keys.lease(partition, lease.id), args)
+    store.tasks.delete(lease.task)
+    if (place.status === 'rejected') throw place.reason
+    return { ok: false, refused: 'quota', detail: 'live leases of the agent' }
+  }
+
+  return {
+    reserve: (lease, event) => issue(reserveScript, lease, event),
+    grant: (lease, event) => issue(grantScript, lease, event),
+
+    activate: async (lease, minted, event) => {
+      const partition = partitionOfLease(store, lease.id)
+      if (partition === undefined) throw new RangeError(`"${lease.id}" is no id of a lease`)
+      const reply = listOf(
+        await store.run(activateScript, keys.lease(partition, lease.id), {
+          ...argsOf(store, lease, JSON.stringify(event)),
+          handle: JSON.stringify(minted.handle),
+          sealed_by: minted.sealedBy ?? '',
+          expires: minted.expiresAt,
+          usable: Math.ceil(minted.usableUntil ?? 0),
+          human: lease.human ?? '',
+        }),
+      )
+      if (reply[0] === 'active') return { state: 'active' }
+      store.tasks.delete(lease.task)
+      return { state: 'closing', cause: textOf(reply[1]) as Cause, claim: claimOf(reply[2]) }
+    },
+  }
+}
+
+/** One flat literal: this is made for every lease, and spreading objects into it costs more than all else in this process. */
+function argsOf(store: Store, lease: NewLease, event: string, places = '') {
+  const { agent, role, facts, limits } = lease
+  return {
+    lease: lease.id,
+    task: lease.task,
+    agent: agent.id,
+    instance: agent.instance === undefined ? '' : encodeURIComponent(agent.instance),
+    owner: agent.owner,
+    issuer: agent.issuer,
+    role: role.name,
+    provider: role.provider,
+    access: role.access,
+    sensitivity: role.sensitivity,
+    scope: Object.keys(lease.scope).length === 0 ? '' : JSON.stringify(lease.scope),
+    handle: JSON.stringify(lease.handle),
+    revocation: lease.revocation,
+    residual: lease.residualSeconds,
+    ends_use: flag(lease.expiryEndsUse),
+    ttl_ms: lease.ttlSeconds * 1000,
+    life_ms: lease.maxLifetimeSeconds * 1000,
+    mint_ms: lease.mintMs,
+    shortest_ms: (lease.shortestLifeSeconds ?? 0) * 1000,
+    renewable_until: lease.renewableUntil ?? 0,
+    context_version: facts.contextVersion,
+    obtained: obtainedText(facts.obtained),
+    counts: countsText(facts.counts),
+    per_task: limits.perTaskLive,
+    max_live: limits.maxLive ?? -1,
+    max_leases: limits.maxLeases ?? -1,
+    idempotency: lease.idempotency ?? '',
+    idempotency_seconds: IDEMPOTENCY_SECONDS,
+    supersedes: lease.supersedes ?? '',
+    freezable: freezable(agent, role.name, role.provider),
+    places,
+    places_limit: limits.perAgentLive,
+    over_at: overAt(store, lease),
+    event,
+    outbox_limit: store.outboxLimit,
+    skew: store.options.skewMarginMs,
+    visibility: store.options.visibilityMs,
+  }
+}
+
+/** What a freeze may cover of a lease, besides its task: `dimension=value`, spaces between them. */
+export function freezable(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string): string {
+  const { id, issuer, owner } = agent
+  return `${token('agent', id)} ${token('role', role)} ${token('provider', provider)} ${token('issuer', issuer)} ${token('owner', owner)}`
+}
+
+type Issued = Awaited<ReturnType<Ledger['grant']>>
+
+function answered(store: Store, lease: NewLease, reply: unknown[]): Issued {
+  const word = textOf(reply[0])
+  if (word !== 'ok') {
+    // What was read of the task may be what is wrong.
+    store.tasks.delete(lease.task)
+    return { ok: false, refused: expected(word, RESERVE_REFUSALS), detail: textOf(reply[1]) || undefined }
+  }
+  const [, issued, expires, renewable, mint, obtained, claims] = reply
+  remember(store, lease, textOf(obtained))
+  const superseded: Claim[] = listOf(claims).map(claimOf)
+  const times = { issuedAt: numberOf(issued), expiresAt: numberOf(expires), renewableUntil: numberOf(renewable), mintUntil: numberOf(mint) }
+  return { ok: true, ...times, superseded }
+}
+
+/** What the tree obtained, for the next decision. Counts are kept only where a policy reads them: others never compare them. */
+function remember(store: Store, { task, role, facts }: NewLease, obtained: string): void {
+  if (obtained === '' && !facts.counts) return
+  const cached = store.tasks.get(task)
+  if (!cached) return
+  const counts = { ...cached.counts, [role.access]: cached.counts[role.access] + 1 }
+  store.tasks.set(task, { ...cached, counts, obtained: obtained ? obtained.split(',') : cached.obtained })
+}
+
+const RESERVE_REFUSALS = [
+  'not_found',
+  'ended',
+  'frozen',
+  'quota',
+  'stale',
+  'not_assigned',
+  'outbox_full',
+  'conflict',
+  'closed',
+] as const satisfies ReserveRefusal[]
