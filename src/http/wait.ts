@@ -21,8 +21,10 @@ export async function untilSettled(
   const until = performance.now() + patience.seconds * 1000
   const isOver = () => performance.now() >= until || patience.isOver()
   let heard = false
-  void Promise.allSettled(closing.map(({ state }) => state)).then(() => (heard = true))
-  while (!heard && !isOver()) await pause(Math.min(LOOK_EVERY_MS, until - performance.now()))
+  const all = Promise.allSettled(closing.map(({ state }) => state)).then(() => {
+    heard = true
+  })
+  while (!heard && !isOver()) await Promise.race([all, pause(Math.min(LOOK_EVERY_MS, until - performance.now()))])
   for (;;) {
     const leases = await Promise.all(closing.map(({ lease }) => house.ledger.lease(lease)))
     const found = leases.filter((lease) => lease !== undefined)
