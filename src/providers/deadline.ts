@@ -33,7 +33,8 @@ export async function within<T>(time: Deadline, work: (signal: AbortSignal) => P
       reject(lateError())
     }, ms)
   })
-  const running = work(controller.signal)
+  // Async, so that work that throws before its first await cannot leave the timer, and its rejection, to nobody.
+  const running = (async () => work(controller.signal))()
   running.then(
     (result) => over && abandon?.(result),
     () => undefined,

@@ -41,4 +41,18 @@ describe('a deadline', () => {
     expect(await within(deadline(1000), async () => 'done')).toBe('done')
     await expect(within(deadline(1000), () => Promise.reject(new Error('its own')))).rejects.toThrow('its own')
   })
+
+  it('is no longer waited for once the work has thrown, even before its first await', async () => {
+    const unhandled: unknown[] = []
+    const note = (reason: unknown) => void unhandled.push(reason)
+    process.on('unhandledRejection', note)
+    const work = (): Promise<never> => {
+      throw new Error('its own')
+    }
+    await expect(within(deadline(20), work)).rejects.toThrow('its own')
+    // Past the deadline, when a timer that was left would reject.
+    await expect(within(deadline(40), never)).rejects.toMatchObject({ kind: 'timeout' })
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
 })
