@@ -1,5 +1,6 @@
 import { awsSts } from './aws-sts.js'
 import { azure } from './azure.js'
+import { githubApp } from './github-app.js'
 import { http } from './http.js'
 import { jwt } from './jwt.js'
 import { postgres } from './postgres.js'
@@ -8,4 +9,4 @@ import { redis } from './redis.js'
 import { sshCa } from './ssh-ca.js'
 
 /** Every kind of upstream that Mayfly knows. A new one is added here, with its page in docs/providers and its contract test. */
-export const providers: readonly ProviderModule[] = [jwt, postgres, redis, awsSts, azure, sshCa, http]
+export const providers: readonly ProviderModule[] = [jwt, postgres, redis, awsSts, azure, githubApp, sshCa, http]
