@@ -5,7 +5,7 @@ import { type Deadline, deadline } from './deadline.js'
 import { leaseOfName, namePrefix, upstreamName } from './name.js'
 import { DEPENDENT_OBJECTS, run, SLIPPED_IN, stateOf } from './postgres/connection.js'
 import { scramVerifier } from './postgres/scram.js'
-import * as sql from './postgres/statements.js'
+import type * as statements from './postgres/statements.js'
 import { type Credential, type MintRequest, type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
 
 /** 63 bytes: NAMEDATALEN - 1. A NUL ends a string of PostgreSQL's protocol. */
@@ -64,6 +64,7 @@ export const postgres: ProviderModule<Options, Params> = {
 
   async open(options, context) {
     const { default: pg } = await import('pg')
+    const sql = await import('./postgres/statements.js')
     const pool = () => {
       const { concurrency: max, timeoutMs: connectionTimeoutMillis, instance } = context
       const shared = { connectionString: options.url, application_name: `mayfly/${instance}`, keepAlive: true, idleTimeoutMillis: IDLE_MS }
@@ -73,17 +74,21 @@ export const postgres: ProviderModule<Options, Params> = {
       return opened
     }
     // Apart, so that revoking never waits for minting.
-    return provider(options, context, pool(), pool())
+    return provider(sql, options, context, pool(), pool())
   },
 }
 
 type Pool = Parameters<typeof run>[0]
 
-function provider(options: Options, { instance, timeoutMs }: ProviderContext, minting: Pool, revoking: Pool): Provider<Params> {
-  const execute = (pool: Pool, time: Deadline, statements: string) =>
-    run(pool, time, (left) => `${sql.begin(left, options.admin_role)} ${statements}`)
-  const rows = async (time: Deadline, statements: string): Promise<Record<string, unknown>[]> =>
-    (await execute(revoking, time, statements)).at(-1)?.rows ?? []
+function provider(
+  sql: typeof statements,
+  options: Options,
+  { instance, timeoutMs }: ProviderContext,
+  minting: Pool,
+  revoking: Pool,
+): Provider<Params> {
+  const execute = (pool: Pool, time: Deadline, text: string) => run(pool, time, (left) => `${sql.begin(left, options.admin_role)} ${text}`)
+  const rows = async (time: Deadline, text: string): Promise<Record<string, unknown>[]> => (await execute(revoking, time, text)).at(-1)?.rows ?? []
   return {
     type: 'postgres',
     revocation: 'immediate',
@@ -187,6 +192,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
     await execute(revoking, time, statement)
     const here = addressOf(options.url).database
     const { default: pg } = await import('pg')
+    const sql = await import('./postgres/statements.js')
     for (const { name } of await rows(time, sql.databasesOf(role))) {
       if (typeof name !== 'string' || name === here) continue
       const url = new URL(options.url)
