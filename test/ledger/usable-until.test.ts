@@ -62,11 +62,14 @@ describe('before the mint', () => {
   })
 
   it('holds for what is minted in-process too, and is due at its own end', async () => {
-    const { ledger } = fixture
-    const lease = await granted(ledger, (await openTask(ledger)).id, { ...endsUse, mintMs: 0, shortestLifeSeconds: 3_600 })
+    const { ledger, open } = fixture
+    const careful = await open({ skewMarginMs: SKEW })
+    const lease = await granted(careful, (await openTask(ledger)).id, { ...endsUse, mintMs: 0, shortestLifeSeconds: 3_600 })
     const { issuedAt, expiresAt, usableUntil } = (await ledger.lease(lease.id)) ?? {}
     expect(usableUntil).toBe((issuedAt ?? 0) + 3_600_000)
     expect(await dueOf(lease.id)).toBe(expiresAt)
+    const other = await granted(careful, (await openTask(ledger)).id, { ...endsUse, mintMs: 0 })
+    expect(await dueOf(other.id)).toBe(((await ledger.lease(other.id))?.expiresAt ?? 0) + SKEW)
   })
 
   it('waits that long for a credential whose mint never reported', async () => {
@@ -254,5 +257,20 @@ describe('an emergency', () => {
     const { id } = await ledger.openRevocation({ selector, reason: 'r', by: 'op' }, event('revocation.started'))
     while (!(await ledger.advanceRevocation(id)).done);
     expect(await ledger.revocation(id)).toMatchObject({ matched: 1, residualUntil: usableUntil })
+  })
+
+  it('says so too of a mint that reported later than the emergency came', async () => {
+    const { ledger } = fixture
+    const role = { name: 'slow-reader', provider: 'long-lived', access: 'read', sensitivity: 'public', params: {} } as const
+    const first = await reserved(ledger, (await openTask(ledger)).id, { ...endsUse, role })
+    const second = await reserved(ledger, (await openTask(ledger)).id, { ...endsUse, role })
+    const { id } = await ledger.openRevocation({ selector: { role: [role.name] }, reason: 'r', by: 'op' }, event('revocation.started'))
+    while (!(await ledger.advanceRevocation(id)).done);
+    const expiresAt = ledger.now() + 600_000
+    const residual = async () => (await ledger.revocation(id))?.residualUntil
+    expect(await ledger.activate(first, { handle: {}, expiresAt, usableUntil: expiresAt + HOUR }, event())).toMatchObject({ cause: 'emergency' })
+    expect(await residual()).toBe(expiresAt + HOUR)
+    await ledger.activate(second, { handle: {}, expiresAt, usableUntil: expiresAt + 1 }, event())
+    expect(await residual()).toBe(expiresAt + HOUR)
   })
 })

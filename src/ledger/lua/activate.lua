@@ -46,7 +46,15 @@ else
   return { 'closing', cause, claim }
 end
 
-if record.s == 'c' then return { 'closing', record.ca, take(lease, record) } end
+if record.s == 'c' then
+  -- Emergencies that matched it reckoned with what was assumed.
+  for revocation in string.gmatch(record.em or '', '%S+') do
+    local progress = base .. 'progress:' .. revocation
+    local over = usable_until(record)
+    if over > tonumber(redis.call('HGET', progress, 'over') or over) then redis.call('HSET', progress, 'over', over) end
+  end
+  return { 'closing', record.ca, take(lease, record) }
+end
 
 local cause
 local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec')
