@@ -192,7 +192,6 @@ function provider(
     await execute(revoking, time, statement)
     const here = addressOf(options.url).database
     const { default: pg } = await import('pg')
-    const sql = await import('./postgres/statements.js')
     for (const { name } of await rows(time, sql.databasesOf(role))) {
       if (typeof name !== 'string' || name === here) continue
       const url = new URL(options.url)
