@@ -3,10 +3,11 @@ import { azure } from './azure.js'
 import { githubApp } from './github-app.js'
 import { http } from './http.js'
 import { jwt } from './jwt.js'
+import { mysql } from './mysql.js'
 import { postgres } from './postgres.js'
 import type { ProviderModule } from './provider.js'
 import { redis } from './redis.js'
 import { sshCa } from './ssh-ca.js'
 
 /** Every kind of upstream that Mayfly knows. A new one is added here, with its page in docs/providers and its contract test. */
-export const providers: readonly ProviderModule[] = [jwt, postgres, redis, awsSts, azure, githubApp, sshCa, http]
+export const providers: readonly ProviderModule[] = [jwt, postgres, mysql, redis, awsSts, azure, githubApp, sshCa, http]

@@ -376,7 +376,7 @@ async function expectNothingOf(harness: Harness, handle: Handle): Promise<void> 
 }
 
 async function atStalling(given: Given, answer: string | Buffer | undefined, kinds: ProviderError['kind'][]): Promise<void> {
-  const server = await startStallingServer(answer)
+  const server = await startStallingServer(answer, given.harness.speaksFirst)
   given.later(server.close)
   await expectTrouble(given, server.port, kinds)
   expect(server.connections()).toBeGreaterThan(0)

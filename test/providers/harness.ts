@@ -49,6 +49,8 @@ export interface Harness {
   readonly halfAnswer?: string | Buffer
   /** A whole answer by which the upstream says that it has too much to do. */
   readonly busyAnswer?: string | Buffer
+  /** The upstream greets whoever connects, so both answers come before any request. */
+  readonly speaksFirst?: boolean
   /** All that the upstream logged. */
   log?(): string
   stop(): Promise<void>

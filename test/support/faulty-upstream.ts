@@ -9,11 +9,12 @@ export interface StallingServer {
   close(): Promise<void>
 }
 
-/** Takes every connection and says nothing at all; or says `answer`, whatever it was asked, and nothing more. */
-export async function startStallingServer(answer?: string | Buffer): Promise<StallingServer> {
+/** Takes every connection and says nothing at all; or says `answer`, whatever it was asked or before it is, and nothing more. */
+export async function startStallingServer(answer?: string | Buffer, speaksFirst = false): Promise<StallingServer> {
   let taken = 0
   const { server, sockets } = listening((caller) => {
     taken++
+    if (answer !== undefined && speaksFirst) return void caller.write(answer)
     caller.on('data', () => answer !== undefined && caller.write(answer))
   })
   return { port: await portOf(server), connections: () => taken, close: () => closed(server, sockets) }
