@@ -32,7 +32,7 @@ export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: 
     if (!upstream.provider.inProcess) await activate(house, agent, written, minted, expiresAt, context)
     if (callerGone()) throw new MayflyError('caller_gone', 'the caller went away before the credential was sent')
     house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
-    return { lease: recordOf(lease, reserved, expiresAt), credential: minted.credential }
+    return { lease: recordOf(lease, reserved, expiresAt, minted.usableUntil), credential: minted.credential }
   } catch (error) {
     throw await abandon(house, agent, lease, error, context)
   }
@@ -72,7 +72,7 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     revocation: provider.revocation,
     residualSeconds: provider.residualSeconds,
     expiryEndsUse: provider.expiryEndsUse,
-    shortestLifeSeconds: provider.shortestLifeSeconds ?? provider.blindWindowSeconds,
+    shortestLifeSeconds: Math.max(provider.shortestLifeSeconds ?? 0, provider.blindWindowSeconds ?? 0),
     ttlSeconds: Math.min(ttlSeconds, decision.maxTtlSeconds ?? ttlSeconds, tokenLifeOf(house, agent)),
     maxLifetimeSeconds: role.maxLifetimeSeconds,
     mintMs: provider.inProcess ? 0 : upstream.timeoutMs,
@@ -133,9 +133,9 @@ function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope'
   return { id, task, agent: agent.id, owner: agent.owner, human, role: role.name, scope }
 }
 
-function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number): LeaseRecord {
+function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number): LeaseRecord {
   const { id, task, scope, revocation, residualSeconds } = lease
   const { name, provider, access } = lease.role
-  const times = { issuedAt, expiresAt, renewableUntil }
+  const times = { issuedAt, expiresAt, renewableUntil, usableUntil }
   return { id, task, state: 'active', agent: lease.agent.id, role: name, provider, access, scope, revocation, residualSeconds, ...times }
 }

@@ -60,6 +60,8 @@ export interface TestBrokerOptions {
   readonly providers?: string
   readonly roles?: string
   readonly limits?: string
+  /** More YAML at the top level. */
+  readonly more?: string
   readonly outboxLimit?: number
   /** Folder of another test broker: the same keys and issuer, so that both take the same tokens. */
   readonly like?: Prepared
@@ -213,6 +215,7 @@ data_dir: ${folder}/data
 listeners: {public: {address: 127.0.0.1:0}, metrics: {address: 127.0.0.1:0}}
 ledger: {redis: env:REDIS_URL, durability: everysec}
 signing: {issuer: https://mayfly.test, keys: env:SIGNING}
+${options.more ?? ''}
 issuers:
   test: {jwks: env:JWKS, issuer: "${ISSUER}", audience: ${AUDIENCE}}
 agents:
