@@ -13,7 +13,7 @@ const narrowing = (statements: object | object[], allowIam = false): Narrowing =
   allowIam,
 })
 const read = (Resource: unknown, more: object = {}) => ({ Effect: 'Allow', Action: 's3:GetObject', Resource, ...more })
-const filled = (from: Narrowing, scope: Scope = {}) => JSON.parse(sessionPolicy(from, scope, EXPIRES))
+const filled = (from: Narrowing, scope: Scope = {}) => JSON.parse(sessionPolicy(from, scope, { expiresAt: EXPIRES }))
 
 describe('the session policy of a lease', () => {
   it('is what the role allows, until the lease ends, without IAM and other roles', () => {
@@ -22,7 +22,7 @@ describe('the session policy of a lease', () => {
       Statement: [
         { Effect: 'Allow', Action: 's3:GetObject', Resource: 'arn:aws:s3:::exports/*' },
         { Effect: 'Deny', Action: '*', Resource: '*', Condition: { DateGreaterThan: { 'aws:CurrentTime': '2030-05-01T12:00:00Z' } } },
-        { Effect: 'Deny', Action: ['iam:*', 'sts:AssumeRole'], Resource: '*' },
+        { Effect: 'Deny', Action: ['iam:*', 'sts:AssumeRo*', 'sts:Get*Token'], Resource: '*' },
       ],
     })
   })
@@ -57,7 +57,7 @@ describe('the session policy of a lease', () => {
   })
 
   it('is plain Latin-1 for AWS whatever the scope says', () => {
-    const text = sessionPolicy(narrowing(read(`arn:aws:s3:::b/${dollar('scope.x')}`)), { x: 'Überblick ☃' }, EXPIRES)
+    const text = sessionPolicy(narrowing(read(`arn:aws:s3:::b/${dollar('scope.x')}`)), { x: 'Überblick ☃' }, { expiresAt: EXPIRES })
     expect(text).toMatch(/^[ -~]+$/)
     expect(JSON.parse(text).Statement[0].Resource).toBe('arn:aws:s3:::b/Überblick ☃')
   })
@@ -75,12 +75,12 @@ describe('the session policy of a lease', () => {
     ['a key of the prototype', { x: 'a', constructor: 'b' }],
     ['more than fits', { x: Array.from({ length: 60 }, (_, index) => `${index}-${'x'.repeat(30)}`) }],
   ])('refuses %s', (_what, scope) => {
-    expect(() => sessionPolicy(narrowing(read(`arn:aws:s3:::b/${dollar('scope.x')}`)), scope, EXPIRES)).toThrow(ProviderError)
+    expect(() => sessionPolicy(narrowing(read(`arn:aws:s3:::b/${dollar('scope.x')}`)), scope, { expiresAt: EXPIRES })).toThrow(ProviderError)
   })
 
   it('says while the configuration is read what is wrong with a role', () => {
     const problems = (statements: object | object[], scope: Parameters<typeof policyProblems>[1] = { x: 'path' }) =>
-      policyProblems(narrowing(statements), scope)
+      policyProblems(narrowing(statements), scope, false)
     const x = dollar('scope.x')
     expect(problems(read(`arn:aws:s3:::b/${x}`))).toEqual([])
     expect(problems(read('*'))).toEqual([expect.stringContaining('scope.x narrows nothing')])

@@ -21,19 +21,29 @@ const BY_CODE: Readonly<Record<string, readonly [Kind, string]>> = {
   AbortError: ['timeout', 'AWS did not answer in time'],
   TimeoutError: ['timeout', 'AWS did not answer in time'],
 }
+/** https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html#API_PutRolePolicy_Errors, where IAM means something else. */
+const BY_CODE_OF_IAM: Readonly<Record<string, readonly [Kind, string]>> = {
+  AccessDenied: ['refused', `AWS does not let the broker read, write or delete the policy that holds an AWS role's revocations: ${DOCS}`],
+  MalformedPolicyDocument: ['broken', 'AWS does not take the policy that holds the revocations'],
+  UnmodifiableEntity: ['invalid', "this AWS role is a service's own and takes no policies: early revocation needs a role of yours"],
+  ConcurrentModification: ['throttled', 'AWS is changing this role at the moment'],
+  ServiceFailure: ['throttled', 'AWS says that IAM failed'],
+  ValidationError: ['broken', 'AWS refused a parameter of a call to IAM'],
+}
 
 /**
  * What the SDK threw, without what hangs on it: an answer that could not be read is kept in hidden fields of the error, and may hold the
  * credential. Only AWS's own error messages are passed on.
  */
-export function asProviderError(thrown: unknown): ProviderError {
+export function asProviderError(thrown: unknown, service: 'sts' | 'iam' = 'sts'): ProviderError {
   if (thrown instanceof ProviderError) return thrown
   const { name, message, status, fault, code } = partsOf(thrown)
   const cause = new Error(fault ? `${name}: ${message}` : (code ?? name))
-  const known = BY_CODE[name] ?? BY_CODE[name.replace(/Exception$/, '')]
+  const table = service === 'iam' ? { ...BY_CODE, ...BY_CODE_OF_IAM } : BY_CODE
+  const known = table[name] ?? table[name.replace(/Exception$/, '')]
   if (known) return new ProviderError(known[0], known[1], { cause })
   if (code !== undefined || status === undefined)
-    return new ProviderError('unreachable', 'AWS could not be reached, or did not answer as STS does', { cause })
+    return new ProviderError('unreachable', 'AWS could not be reached, or did not answer as it does', { cause })
   return new ProviderError('broken', `AWS answered with an error or with what cannot be read (HTTP ${status})`, { cause })
 }
 

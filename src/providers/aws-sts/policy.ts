@@ -43,19 +43,25 @@ export interface Narrowing {
   readonly policy?: PolicyDocument
   readonly allowIam: boolean
 }
+/** Both in ms, and taken down to the second. */
+export interface Times {
+  readonly expiresAt: number
+  /** A session that AWS issues at this time or later may do nothing: STS takes no deadline. */
+  readonly mintUntil?: number
+}
 
 /**
  * The session policy of one lease, as text: what the role's policy allows for this scope, until `expiresAt`. Sessions of one hour or the
  * 900 seconds that STS gives at least are cut to the lease by the date alone, so nothing needs to be revoked when it has passed.
  */
-export function sessionPolicy({ policy, allowIam }: Narrowing, scope: Scope, expiresAt: number): string {
+export function sessionPolicy({ policy, allowIam }: Narrowing, scope: Scope, times: Times): string {
   const allowed = policy?.Statement ?? [{ Effect: 'Allow', Action: '*', Resource: '*' }]
   const unused = Object.keys(scope).filter((key) => !placeholdersOf(policy).has(key))
   if (unused.length > 0) throw new ProviderError('invalid', 'the scope has a key that the role does not use')
   const text = ascii(
     JSON.stringify({
       Version: '2012-10-17',
-      Statement: [...allowed.map((one) => fill(one, scope)), ...limits(expiresAt, allowIam)],
+      Statement: [...allowed.map((one) => fill(one, scope)), ...limits(times, allowIam)],
     }),
   )
   if (text.length > MAX_POLICY_LENGTH)
@@ -63,8 +69,8 @@ export function sessionPolicy({ policy, allowIam }: Narrowing, scope: Scope, exp
   return text
 }
 
-/** What can be known of a role's policy before any lease. */
-export function policyProblems(narrowing: Narrowing, scope: Readonly<Record<string, ScopeKind>>): string[] {
+/** What can be known of a role's policy before any lease; `hasMintEnd`: session policies will say until when they may be issued. */
+export function policyProblems(narrowing: Narrowing, scope: Readonly<Record<string, ScopeKind>>, hasMintEnd: boolean): string[] {
   const { policy } = narrowing
   const used = placeholdersOf(policy)
   const shortest = Object.fromEntries([...used].map((key) => [key, 'x']))
@@ -77,21 +83,25 @@ export function policyProblems(narrowing: Narrowing, scope: Readonly<Record<stri
   ]
   if (problems.length > 0) return problems
   try {
-    sessionPolicy(narrowing, shortest, SOME_TIME)
+    sessionPolicy(narrowing, shortest, { expiresAt: SOME_TIME, ...(hasMintEnd ? { mintUntil: SOME_TIME } : {}) })
     return []
   } catch (error) {
     return [error instanceof ProviderError ? error.message : 'the policy cannot be filled']
   }
 }
 
-function limits(expiresAt: number, allowIam: boolean): object[] {
-  const seconds = Math.floor(expiresAt / 1000) * 1000
-  const time = new Date(seconds).toISOString().replace('.000Z', 'Z')
+function limits({ expiresAt, mintUntil }: Times, allowIam: boolean): object[] {
+  const deny = (Condition: object) => ({ Effect: 'Deny', Action: '*', Resource: '*', Condition })
   return [
-    { Effect: 'Deny', Action: '*', Resource: '*', Condition: { DateGreaterThan: { 'aws:CurrentTime': time } } },
-    // A chained session would not carry this policy, and what iam:* makes would outlive it.
-    ...(allowIam ? [] : [{ Effect: 'Deny', Action: ['iam:*', 'sts:AssumeRole'], Resource: '*' }]),
+    deny({ DateGreaterThan: { 'aws:CurrentTime': timeOf(expiresAt) } }),
+    ...(mintUntil === undefined ? [] : [deny({ DateGreaterThanEquals: { 'aws:TokenIssueTime': timeOf(mintUntil) } })]),
+    // A session or token that is asked for with this one would not carry this policy, and what iam:* makes would outlive it.
+    ...(allowIam ? [] : [{ Effect: 'Deny', Action: ['iam:*', 'sts:AssumeRo*', 'sts:Get*Token'], Resource: '*' }]),
   ]
+}
+
+function timeOf(ms: number): string {
+  return new Date(Math.floor(ms / 1000) * 1000).toISOString().replace('.000Z', 'Z')
 }
 
 /** Filled in parsed strings, never in text: a value cannot end the string that it stands in. A list value in a list becomes several. */
