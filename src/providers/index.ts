@@ -4,10 +4,12 @@ import { githubApp } from './github-app.js'
 import { http } from './http.js'
 import { jwt } from './jwt.js'
 import { mysql } from './mysql.js'
+import { openbao } from './openbao.js'
 import { postgres } from './postgres.js'
 import type { ProviderModule } from './provider.js'
 import { redis } from './redis.js'
 import { sshCa } from './ssh-ca.js'
+import { x509Ca } from './x509-ca.js'
 
 /** Every kind of upstream that Mayfly knows. A new one is added here, with its page in docs/providers and its contract test. */
-export const providers: readonly ProviderModule[] = [jwt, postgres, mysql, redis, awsSts, azure, githubApp, sshCa, http]
+export const providers: readonly ProviderModule[] = [jwt, postgres, mysql, redis, awsSts, azure, githubApp, sshCa, x509Ca, http, openbao]
