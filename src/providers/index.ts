@@ -7,9 +7,10 @@ import { mysql } from './mysql.js'
 import { openbao } from './openbao.js'
 import { postgres } from './postgres.js'
 import type { ProviderModule } from './provider.js'
+import { rabbitmq } from './rabbitmq.js'
 import { redis } from './redis.js'
 import { sshCa } from './ssh-ca.js'
 import { x509Ca } from './x509-ca.js'
 
 /** Every kind of upstream that Mayfly knows. A new one is added here, with its page in docs/providers and its contract test. */
-export const providers: readonly ProviderModule[] = [jwt, postgres, mysql, redis, awsSts, azure, githubApp, sshCa, x509Ca, http, openbao]
+export const providers: readonly ProviderModule[] = [jwt, postgres, mysql, rabbitmq, redis, awsSts, azure, githubApp, sshCa, x509Ca, http, openbao]
