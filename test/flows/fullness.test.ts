@@ -85,7 +85,7 @@ describe('the outbox at its limit', () => {
     await everythingEnds(tasks)
 
     await rm(folder)
-    await mkdir(folder)
+    await mkdir(folder, { recursive: true })
     await waitFor('the outbox to drain', async () => (await test.broker.house().ledger.outbox.length()) === 0)
   }, 60_000)
 })
