@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,6 +19,7 @@ export interface AuthorityOptions {
   /** As `openssl req -newkey` takes it, with its options. */
   readonly kind?: readonly string[]
   readonly extensions?: readonly string[]
+  /** Until its end; negative: it has expired. */
   readonly days?: number
   /** Who signs it, where it does not itself. */
   readonly by?: Pair
@@ -33,21 +34,13 @@ export async function newAuthority(options: AuthorityOptions = {}): Promise<Pair
   return inFolder(async (at, write) => {
     const signer = by ? ['-CA', await write('ca.pem', by.certificate), '-CAkey', await write('ca.key', by.key)] : []
     const added = extensions.flatMap((one) => ['-addext', one])
-    await execute('openssl', [
-      ...[
-        'req',
-        '-x509',
-        '-config',
-        await write('config', '[req]\ndistinguished_name=dn\n[dn]\n'),
-        '-newkey',
-        ...kind,
-        '-noenc',
-        '-days',
-        String(days),
-      ],
-      ...['-subj', `/CN=${name}`, '-keyout', at('key'), '-out', at('certificate'), ...added, ...signer],
-    ])
-    return { certificate: await readFile(at('certificate'), 'utf8'), key: await readFile(at('key'), 'utf8') }
+    const config = await write('config', '[req]\ndistinguished_name=dn\n[dn]\n')
+    const made = ['-keyout', at('key'), '-out', at('certificate'), '-days', String(Math.abs(days)), ...added, ...signer]
+    await execute('openssl', ['req', '-x509', '-config', config, '-newkey', ...kind, '-noenc', '-subj', `/CN=${name}`, ...made])
+    // Signed once more, with an end in the past, which `req` does not do.
+    const again = ['x509', '-in', at('certificate'), '-signkey', at('key'), '-days', String(days), '-out', at('again')]
+    if (days < 0) await execute('openssl', again)
+    return { certificate: await readFile(at(days < 0 ? 'again' : 'certificate'), 'utf8'), key: await readFile(at('key'), 'utf8') }
   })
 }
 
@@ -58,7 +51,6 @@ export async function inFolder<T>(
   const folder = await mkdtemp(join(tmpdir(), 'mayfly-tls-'))
   const at = (name: string) => join(folder, name)
   try {
-    const { writeFile } = await import('node:fs/promises')
     return await work(at, async (name, text) => {
       await writeFile(at(name), text)
       return at(name)
@@ -93,7 +85,14 @@ export async function startTlsServer(trust: Trust): Promise<TlsServer> {
     crl: crl && blocksOf(crl),
   })
   const open = new Set<TLSSocket>()
-  const server = createServer({ ...contextOf(trust), requestCert: true, rejectUnauthorized: true }, (socket) => {
+  const refusals: string[] = []
+  // Rejected by hand, so that it can be told why: Node itself only says that the connection is over.
+  const server = createServer({ ...contextOf(trust), requestCert: true, rejectUnauthorized: false }, (socket) => {
+    if (!socket.authorized) {
+      refusals.push(String(socket.authorizationError))
+      socket.destroy()
+      return
+    }
     open.add(socket)
     socket.on('error', () => undefined)
     socket.once('close', () => open.delete(socket))
@@ -101,8 +100,6 @@ export async function startTlsServer(trust: Trust): Promise<TlsServer> {
     socket.write(`${JSON.stringify({ names: subjectaltname ?? '', subject: subject.CN })}\n`)
     socket.pipe(socket)
   })
-  const refusals: string[] = []
-  server.on('tlsClientError', (error: NodeJS.ErrnoException) => refusals.push(`${error.code} ${error.message}`))
   await new Promise<void>((resolve) => server.listen(0, HOST, resolve))
   const { port } = server.address() as AddressInfo
 
