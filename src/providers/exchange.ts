@@ -56,7 +56,7 @@ function asProviderError(error: unknown): ProviderError {
   const told = Object(error).code ?? Object(error).name
   const code = typeof told === 'string' || typeof told === 'number' ? String(told) : 'unknown'
   const cause = new Error(code)
-  if (TIMEOUTS.includes(code) || Object(error).name === 'AbortError')
+  if (TIMEOUTS.includes(code) || ['AbortError', 'TimeoutError'].includes(Object(error).name))
     return new ProviderError('timeout', 'the upstream did not answer in time', { cause })
   if (code === 'UND_ERR_RES_EXCEEDED_MAX_SIZE') return new ProviderError('broken', 'the upstream answered with more than is read', { cause })
   return new ProviderError('unreachable', `the upstream could not be reached, or broke off (${code})`, { cause })

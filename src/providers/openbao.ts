@@ -72,8 +72,14 @@ function provider(client: Client, session: Session, { lease_ttl: longest }: Opti
         const again = performance.now()
         return { ...madeFrom(again, await shorten(client, lease, seconds, token, signal)), credential }
       } catch (error) {
-        await giveBack.now(first)
-        throw error
+        // Most refusals say that nothing was made: not this one, unless it is gone again.
+        const gone = await revoke(lease, timeoutMs).then(
+          () => true,
+          () => false,
+        )
+        if (gone) throw error
+        void giveBack.now(first)
+        throw new ProviderError('broken', 'the secret cannot be handed out, and could not be given back yet', { cause: error })
       }
     })
   }
@@ -115,7 +121,8 @@ function provider(client: Client, session: Session, { lease_ttl: longest }: Opti
       const request = requestOf(params, lease.scope)
       const seconds = Math.max(1, Math.floor((expiresAt - ahead - performance.now()) / 1000))
       const made = await giveBack.mint(time, (signal) => make(request, seconds, params.env, signal))
-      const ends = ahead + made.endsFrom <= expiresAt ? { expiresAt: ahead + made.endsFrom } : { usableUntil: Math.ceil(ahead + made.endsBy) }
+      const ends =
+        ahead + made.endsFrom <= expiresAt ? { expiresAt: Math.floor(ahead + made.endsFrom) } : { usableUntil: Math.ceil(ahead + made.endsBy) }
       return { credential: made.credential, handle: { lease_id: made.lease }, ...ends }
     },
 

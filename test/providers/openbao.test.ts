@@ -64,6 +64,14 @@ describe('the openbao provider', () => {
     expect(upstream.bao.leases()).toEqual(before)
   })
 
+  it('does not call it nothing made while what was made could not be given back, and gives it back in the end', async () => {
+    const before = upstream.bao.leases()
+    upstream.bao.failRevokes(2)
+    await expect(mint({ path: 'database/creds/endless' })).rejects.toMatchObject({ kind: 'broken' })
+    expect(upstream.bao.leases()).toHaveLength(before.length + 1)
+    await waitFor('its end', () => upstream.bao.leases().length === before.length)
+  })
+
   it('puts the scope into data as a whole value', async () => {
     const change = { path: 'pki/issue/web', method: 'write', data: { common_name: NAME }, values: { name: ['a.example', 'b.example'] } }
     expect((await mint(change, { scope: { name: 'b.example' } })).credential.fields.certificate).toBe('cert of b.example')
@@ -110,6 +118,14 @@ describe('the openbao provider', () => {
     for (const by of [provider, given]) await expect(mint({}, { by })).rejects.toMatchObject({ kind: 'refused' })
     await mint()
     await expect(mint({}, { by: given })).rejects.toMatchObject({ kind: 'refused' })
+  })
+
+  it('renews a token that it was given, though nobody uses it', async () => {
+    const token = upstream.bao.makeToken({ policies: ['mayfly'], ttlSeconds: 2, renewable: true })
+    await mint({}, { by: await openWith({ auth: { method: 'token' }, token }), ttlMs: 1000 })
+    const renewals = () => upstream.bao.log.filter((line) => line.includes('renew-self 200')).length
+    const before = renewals()
+    await waitFor('a renewal', () => renewals() > before)
   })
 
   it('does not log in again and again because a path is forbidden', async () => {

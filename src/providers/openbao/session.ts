@@ -21,6 +21,9 @@ export interface Session {
 }
 
 const ASSERTION_SECONDS = 60
+const SHORTEST_PAUSE_MS = 1000
+/** What setTimeout takes. */
+const LONGEST_PAUSE_MS = 2 ** 31 - 1
 const policies = z.array(z.string()).nullish()
 const authAnswer = z.object({
   auth: z.object({
@@ -105,8 +108,9 @@ export function openSession(
   /** A given token that nobody uses for a while would end otherwise, and cannot be had again. */
   function schedule({ endsAt }: Token): void {
     clearTimeout(timer)
-    if (auth.method !== 'token' || closed || endsAt === Number.POSITIVE_INFINITY) return
-    const half = Math.min(Math.max((endsAt - performance.now()) / 2, 1000), 2 ** 31 - 1)
+    const left = endsAt - performance.now()
+    if (auth.method !== 'token' || closed || left <= 0 || left === Number.POSITIVE_INFINITY) return
+    const half = Math.min(Math.max(left / 2, SHORTEST_PAUSE_MS), LONGEST_PAUSE_MS)
     timer = setTimeout(() => {
       refresh().catch(() => current && schedule(current))
     }, half).unref()
