@@ -1,21 +1,23 @@
 import { z } from 'zod'
 import { deadline } from './deadline.js'
+import { type Exchange, openExchange } from './exchange.js'
 import { accessBoundary, boundaryOf, boundaryProblems } from './gcp/boundary.js'
 import { createGoogle, type Google } from './gcp/google.js'
 import { credentials, openSource, type Source } from './gcp/source.js'
 import { upstreamName } from './name.js'
+import { isSafeUrl } from './outbound.js'
 import { type Credential, type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
 
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
 const endpoint = z
-  .url({ protocol: /^https?$/ })
-  .refine((text) => text.startsWith('https:') || LOOPBACK.test(new URL(text).hostname), 'must be https, except on the loopback interface')
+  .string()
+  .refine((text) => isSafeUrl(text, { allowHttpLoopback: true }), 'must be an https address without user, query and fragment (http on loopback)')
   .transform((text) => text.replace(/\/+$/, ''))
 /** https://docs.cloud.google.com/docs/authentication/token-types: service account access tokens live 5 minutes to 12 hours. */
 const LEAST_LIFE_SECONDS = 300
 const MOST_LIFE_SECONDS = 3600
 /** With constraints/iam.allowServiceAccountCredentialLifetimeExtension. */
 const MOST_EXTENDED_SECONDS = 43_200
+const LARGEST_ANSWER = 1_048_576
 /** The end is judged by Google's own clock. */
 const CLOCK_DIFFERENCE_SECONDS = 5
 
@@ -72,12 +74,14 @@ export const gcp: ProviderModule<Options, Params> = {
   target: ({ endpoints }) => new URL(endpoints.iamcredentials).host,
 
   async open({ credentials, endpoints }, context) {
-    const source = await openSource(credentials, context.timeoutMs)
-    return provider(createGoogle(endpoints, source), source, context)
+    const { timeoutMs } = context
+    const source = await openSource(credentials, timeoutMs)
+    const exchange = await openExchange({ timeoutMs, maxBytes: LARGEST_ANSWER })
+    return provider(createGoogle(endpoints, exchange), source, exchange, context)
   },
 }
 
-function provider(google: Google, source: Source, { instance, timeoutMs }: ProviderContext): Provider<Params> {
+function provider(google: Google, source: Source, exchange: Exchange, { instance, timeoutMs }: ProviderContext): Provider<Params> {
   return {
     type: 'gcp',
     revocation: 'at-expiry',
@@ -96,13 +100,15 @@ function provider(google: Google, source: Source, { instance, timeoutMs }: Provi
       const { service_account: account, reason } = handleShape.parse(handle)
       const { delegates, oauth_scopes: scopes, access_boundary, extended_lifetime: extended } = params
       const boundary = boundaryOf(access_boundary, lease.scope)
+      // First, so that the life that is asked for is what is left when it is.
+      const own = await source.headers(time)
       inTime(until)
       const seconds = Math.max(LEAST_LIFE_SECONDS, Math.floor((expiresAt - Date.now()) / 1000))
       const most = extended ? MOST_EXTENDED_SECONDS : MOST_LIFE_SECONDS
       if (seconds > most)
         throw new ProviderError('invalid', `Google gives this service account's tokens at most ${most} s: lower max_ttl, or see extended_lifetime`)
       // Google takes no deadline. A late answer reaches only a caller that is gone, and its token ends by itself.
-      const { token, end } = await google.impersonate(time, { account, delegates, scopes, seconds, reason })
+      const { token, end } = await google.impersonate(time, own, { account, delegates, scopes, seconds, reason })
       inTime(until)
       // A bounded token ends with the one it was made of.
       const bounded = boundary === undefined ? token : await google.downscope(time, token, boundary)
@@ -115,14 +121,20 @@ function provider(google: Google, source: Source, { instance, timeoutMs }: Provi
     },
 
     async check(roles = []) {
-      await source.headers(deadline(timeoutMs))
+      const own = await source.headers(deadline(timeoutMs))
       const asked = new Map(roles.map(({ params }) => [JSON.stringify([params.service_account, params.delegates, params.oauth_scopes]), params]))
       // Leaves nothing: the token goes nowhere and ends by itself.
       for (const { service_account: account, delegates, oauth_scopes: scopes } of asked.values())
-        await google.impersonate(deadline(timeoutMs), { account, delegates, scopes, seconds: LEAST_LIFE_SECONDS, reason: `mf-${instance}-check` })
+        await google.impersonate(deadline(timeoutMs), own, {
+          account,
+          delegates,
+          scopes,
+          seconds: LEAST_LIFE_SECONDS,
+          reason: `mf-${instance}-check`,
+        })
     },
 
-    async close() {},
+    close: () => exchange.close(),
   }
 }
 

@@ -1,4 +1,4 @@
-import { createPublicKey, generateKeyPairSync, randomUUID, sign, verify } from 'node:crypto'
+import { generateKeyPairSync, randomUUID, sign, verify } from 'node:crypto'
 
 /**
  * Part of the FAKE of Kubernetes: service account tokens. Signed and looked through as `pkg/serviceaccount/claims.go` of Kubernetes 1.36 does:
@@ -31,9 +31,10 @@ const ISSUER = 'https://kubernetes.default.svc.cluster.local'
 const LEEWAY_MS = 60_000
 const SUCCESS_CACHE_MS = 10_000
 
+/** One for all fakes of a process: making it takes a while. */
+const keys = generateKeyPairSync('rsa', { modulusLength: 2048 })
+
 export function createTokens(clock: Clock, exists: (bound: Bound) => boolean): Tokens {
-  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
-  const key = createPublicKey(publicKey.export({ type: 'spki', format: 'pem' }))
   const kid = randomUUID()
   const cache = new Map<string, { until: number; user: User; audiences: string[] }>()
 
@@ -41,7 +42,7 @@ export function createTokens(clock: Clock, exists: (bound: Bound) => boolean): T
     const [head, body, signature, ...rest] = token.split('.')
     if (!head || !body || !signature || rest.length > 0) return undefined
     if (part(head).alg !== 'RS256' || part(head).kid !== kid) return undefined
-    if (!verify('sha256', Buffer.from(`${head}.${body}`), key, Buffer.from(signature, 'base64url'))) return undefined
+    if (!verify('sha256', Buffer.from(`${head}.${body}`), keys.publicKey, Buffer.from(signature, 'base64url'))) return undefined
     const claims = part(body)
     const now = clock.now()
     if (now - LEEWAY_MS > claims.exp * 1000 || now + LEEWAY_MS < claims.nbf * 1000) return undefined
@@ -66,7 +67,7 @@ export function createTokens(clock: Clock, exists: (bound: Bound) => boolean): T
         sub: `system:serviceaccount:${namespace}:${account.name}`,
       }
       const text = [{ alg: 'RS256', kid }, claims].map((one) => Buffer.from(JSON.stringify(one)).toString('base64url')).join('.')
-      return { token: `${text}.${sign('sha256', Buffer.from(text), privateKey).toString('base64url')}`, end: (iat + seconds) * 1000 }
+      return { token: `${text}.${sign('sha256', Buffer.from(text), keys.privateKey).toString('base64url')}`, end: (iat + seconds) * 1000 }
     },
     authenticate(token, audiences) {
       const place = JSON.stringify([token, audiences])

@@ -98,9 +98,9 @@ const AUDIENCE = 'https://kubernetes.default.svc.cluster.local'
 const SUBDOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/
 const LABEL_VALUE = /^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$/
 const MIN_TOKEN_SECONDS = 600
+const operationOf = readOpenApi()
 
 export async function startFakeKubernetes(options: FakeKubernetesOptions): Promise<FakeKubernetes> {
-  const operationOf = readOpenApi()
   const accounts = new Map(options.serviceAccounts.map((place) => [place, randomUUID()]))
   const secrets = new Map<string, Stored>()
   const requests: string[] = []

@@ -191,13 +191,14 @@ describe('an access token for a lease', () => {
   })
   const mint = (params: ReturnType<typeof whole>, ttlMs: number) => provider.mint(requestOf(provider, plan(), params, 5000, ttlMs))
 
-  it('lives as long as its lease, in whole seconds, and no longer', async () => {
+  it('lives as long as its lease, in whole seconds', async () => {
     const request = requestOf(provider, plan(), whole({ oauth_scopes: ['https://www.googleapis.com/auth/bigquery.readonly'] }), 5000, 900_000)
     const { expiresAt, usableUntil, credential } = await provider.mint(request)
-    expect(usableUntil).toBeUndefined()
-    expect(expiresAt).toBeLessThanOrEqual(request.expiresAt)
-    expect(expiresAt).toBeGreaterThan(request.expiresAt - 3000)
-    expect(credential.fields.expires_at).toBe(new Date(expiresAt ?? 0).toISOString())
+    const end = google.endOf(String(credential.fields.access_token)) ?? 0
+    // A slow way there may make it a little later, which is told.
+    expect([expiresAt, usableUntil]).toEqual(end > request.expiresAt ? [undefined, end] : [end, undefined])
+    expect(Math.abs(end - request.expiresAt)).toBeLessThan(3000)
+    expect(credential.fields.expires_at).toBe(new Date(Math.min(end, request.expiresAt)).toISOString())
     expect(google.impersonated.at(-1)).toEqual({
       ...{ account: ACCOUNT, delegates: [], scope: ['https://www.googleapis.com/auth/bigquery.readonly'] },
       ...{ lifetime: expect.stringMatching(/^(899|898)s$/), reason: `mf-test-${request.lease.id.slice('lease_'.length)}` },

@@ -25,15 +25,6 @@ export function refusal(http: number, body: unknown): ProviderError {
   return new ProviderError(kind, message, { cause: new Error(`HTTP ${http}${word !== undefined && /^\w{1,40}$/.test(word) ? `, ${word}` : ''}`) })
 }
 
-/** What `fetch` threw. */
-export function asProviderError(thrown: unknown): ProviderError {
-  if (thrown instanceof ProviderError) return thrown
-  const { code, name } = partsOf(thrown)
-  const cause = new Error(code ?? name)
-  if (/Abort|Timeout/.test(name)) return new ProviderError('timeout', 'Google did not answer in time', { cause })
-  return new ProviderError('unreachable', 'Google could not be reached, or did not answer as it does', { cause })
-}
-
 /** What the library threw while it got the broker's own token: the whole request, with that token or its source, hangs on it. */
 export function asSourceError(thrown: unknown): ProviderError {
   if (thrown instanceof ProviderError) return thrown
@@ -52,14 +43,11 @@ export function asSourceError(thrown: unknown): ProviderError {
 }
 
 function partsOf(thrown: unknown): { name: string; code?: string; status?: number } {
-  if (!(thrown instanceof Error)) return { name: 'unknown' }
-  const inner = thrown.cause instanceof Error ? thrown.cause : undefined
-  const codes = [thrown, inner].map((one) => (one && 'code' in one ? one.code : undefined))
-  const response = 'response' in thrown ? Object(thrown.response) : {}
-  const status = [response.status, 'status' in thrown ? thrown.status : undefined].find((one) => typeof one === 'number')
+  const { name, code, status, response, cause } = Object(thrown)
+  const names = [name, Object(cause).name].filter((one) => typeof one === 'string')
   return {
-    name: [thrown.name, inner?.name].find((one) => one !== undefined && /Abort|Timeout/.test(one)) ?? thrown.name,
-    code: codes.find((one) => typeof one === 'string'),
-    status,
+    name: names.find((one) => /Abort|Timeout/.test(one)) ?? names[0] ?? 'unknown',
+    code: [code, Object(cause).code].find((one) => typeof one === 'string'),
+    status: [Object(response).status, status].find((one) => typeof one === 'number'),
   }
 }

@@ -3,15 +3,14 @@ import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { parse } from 'yaml'
 import { z } from 'zod'
+import { isSafeUrl } from '../outbound.js'
 import { ProviderError } from '../provider.js'
 
 /** RFC 1123 label: what Kubernetes takes as the name of a namespace. */
 export const label = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'must be a name of at most 63 characters of a-z, 0-9 and -')
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
 const address = z
-  .url({ protocol: /^https?$/ })
-  .refine((text) => text.startsWith('https:') || LOOPBACK.test(new URL(text).hostname), 'must be https, except on the loopback interface')
-  .refine((text) => !/[?#@]/.test(text), 'must be an address without user, query and fragment')
+  .string()
+  .refine((text) => isSafeUrl(text, { allowHttpLoopback: true }), 'must be an https address without user, query and fragment (http on loopback)')
 
 const shape = z.strictObject({
   /** The only namespaces in which roles of this provider may have their service accounts. */

@@ -41,7 +41,8 @@ export function refusal(http: number, said: Status | undefined): ProviderError {
 /** What the client threw: only its code goes on, because the request may hang on the error. */
 export function asProviderError(thrown: unknown): ProviderError {
   if (thrown instanceof ProviderError) return thrown
-  const code = thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : 'unknown'
+  const { code: told } = Object(thrown)
+  const code = typeof told === 'string' ? told : 'unknown'
   const cause = new Error(code)
   if (/^(UND_ERR_(CONNECT|HEADERS|BODY)_TIMEOUT|UND_ERR_ABORTED|ETIMEDOUT)$/.test(code))
     return new ProviderError('timeout', 'the API server did not answer in time', { cause })
