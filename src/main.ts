@@ -14,6 +14,9 @@ import { MayflyError } from './errors.js'
 const DEV_CONFIG = join(import.meta.dirname, '..', 'config', 'dev.yaml')
 const DEV_PORT = 8420
 const KEPT_FOLDER = '.mayfly'
+/** Of `provider test`: always the same, so that a service can be told before. */
+const KEYS_PORT = 8430
+const WAIT_SECONDS = 60
 
 const { env } = process
 const stopping = new AbortController()
@@ -59,7 +62,7 @@ try {
 }
 
 function brokerCommands(): Command[] {
-  return [serveCommand(), devCommand(), devIssuerCommand(), ledgerCommand(), doctorCommand(), configCommand(), keysCommand()]
+  return [serveCommand(), devCommand(), devIssuerCommand(), ledgerCommand(), doctorCommand(), configCommand(), keysCommand(), providerCommand()]
 }
 
 function serveCommand(): Command {
@@ -162,6 +165,56 @@ function keysCommand(): Command {
   return new Command('keys').description('keys of the broker').addCommand(generate)
 }
 
+interface ProviderTestOptions {
+  readonly url: string
+  readonly audience?: string
+  readonly signingKeys?: string
+  readonly issuer?: string
+  readonly port: number
+  readonly ca?: string
+  readonly params: Record<string, unknown>
+  readonly scope: Record<string, unknown>
+  readonly wait: number
+  readonly json?: boolean
+}
+
+function providerCommand(): Command {
+  const test = new Command('test')
+    .description('try a service of yours against the contract of the http provider, as Mayfly would call it and as it never would')
+    .requiredOption('--url <url>', 'of the service, as in the configuration')
+    .option('--audience <url>', 'under which the service knows itself, where that is another')
+    .option('--params <json>', "a role's parameters that it takes", jsonObject, {})
+    .option('--scope <json>', 'a scope, if it must have one', jsonObject, {})
+    .option('--signing-keys <reference>', 'file:PATH or env:NAME of the key set that the service trusts; a key of its own when absent')
+    .option('--issuer <url>', 'signing.issuer of the configuration, with --signing-keys')
+    .option('--port <n>', 'where a key of its own is published on loopback; 0: any free one', port, KEYS_PORT)
+    .option('--ca <file>', "PEM of the authorities to trust instead of the system's")
+    .option('--wait <seconds>', 'how long to wait until the service is there and takes the signature', wholeSeconds, WAIT_SECONDS)
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nMakes, and takes back, some hundred credentials named mf-conformance-…: not for production. docs/providers/http.md')
+    .action(async (options: ProviderTestOptions) => {
+      const { testProvider } = await import('./conformance/index.js')
+      const { signingKeys, issuer, ca, json = false, wait, ...rest } = options
+      if ((signingKeys === undefined) !== (issuer === undefined)) throw new UsageError('--signing-keys and --issuer go together')
+      const signing = signingKeys && issuer ? { issuer, keys: await secretOf(signingKeys) } : undefined
+      const told = { say: shell.stderr.write, line: shell.stdout.write, json }
+      const pem = ca === undefined ? undefined : readFileSync(ca, 'utf8')
+      const verdict = await testProvider({ ...rest, signing, ca: pem, waitMs: wait * 1000, signal: stopping.signal }, told)
+      if (!verdict.ok) shell.exitWith(verdict.unreachable ? EXIT.unreachable : EXIT.failed)
+    })
+  return new Command('provider').description('providers that you write').addCommand(test)
+}
+
+/** What a reference of the command line stands for, as one of the configuration. */
+async function secretOf(reference: string): Promise<string> {
+  const { createReferences } = await import('./config-references.js')
+  const problems: string[] = []
+  if (!/^(file|env):/.test(reference)) throw new UsageError('--signing-keys is file:PATH or env:NAME: a key on the command line is seen by others')
+  const found = await createReferences(process.cwd(), env, problems).resolve(reference, ['--signing-keys'])
+  if (typeof found !== 'string') throw new UsageError(problems.join('; '))
+  return found
+}
+
 /** What the broker's own code throws, in the words of the command line. */
 function told(error: unknown): unknown {
   if (error instanceof MayflyError) return new CommandError(error.code, error.message, error.details.next)
@@ -180,6 +233,22 @@ function versionOf(packageJson: string): string {
 function port(text: string): number {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65_534) throw new InvalidArgumentError('give a port from 0 to 65534')
   return Number(text)
+}
+
+function wholeSeconds(text: string): number {
+  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('give whole seconds')
+  return Number(text)
+}
+
+function jsonObject(text: string): Record<string, unknown> {
+  const wanted = new InvalidArgumentError('give a JSON object, as \'{"regions": ["eu"]}\'')
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value }
+  } catch {
+    throw wanted
+  }
+  throw wanted
 }
 
 function outOf(stream: NodeJS.WriteStream): Out {

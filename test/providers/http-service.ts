@@ -8,6 +8,8 @@ const SAMPLE = resolve(import.meta.dirname, '../../examples/http-provider')
 export const AUDIENCE = 'http://provider.example/mayfly'
 
 export interface SampleOptions {
+  /** How long the toy behind it takes to make a key. */
+  readonly partnerDelayMs?: number
   readonly issuer: string
   readonly jwksUrl: string
   /** Defects: in the sample's text, this is put in place of that. */
@@ -24,11 +26,11 @@ export interface SampleService {
 }
 
 /** The sample of examples/http-provider as a process of its own, as it is or with defects. */
-export async function startSampleService({ issuer, jwksUrl, changes = [] }: SampleOptions): Promise<SampleService> {
+export async function startSampleService({ issuer, jwksUrl, changes = [], partnerDelayMs = 10 }: SampleOptions): Promise<SampleService> {
   const folder = mkdtempSync(join(tmpdir(), 'mayfly-http-'))
   copyFileSync(join(SAMPLE, 'partner.mjs'), join(folder, 'partner.mjs'))
   writeFileSync(join(folder, 'service.mjs'), changes.reduce(replaceOnce, readFileSync(join(SAMPLE, 'service.mjs'), 'utf8')))
-  const env = { PATH: process.env.PATH, PORT: '0', AUDIENCE, MAYFLY_ISSUER: issuer, MAYFLY_JWKS: jwksUrl, PARTNER_DELAY_MS: '10' }
+  const env = { PATH: process.env.PATH, PORT: '0', AUDIENCE, MAYFLY_ISSUER: issuer, MAYFLY_JWKS: jwksUrl, PARTNER_DELAY_MS: String(partnerDelayMs) }
   const child = spawn(process.execPath, [join(folder, 'service.mjs')], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const exited = new Promise<void>((done) => child.once('exit', () => done()))
   let out = ''

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { serveEphemeralKeys } from '../../src/conformance/keys.js'
 import { http } from '../../src/providers/http.js'
 import type { Credential } from '../../src/providers/provider.js'
+import { openSigner } from '../../src/signer.js'
 import { contract } from './contract.js'
 import type { Harness } from './harness.js'
 import { AUDIENCE, sampleOptions, startSampleService } from './http-service.js'
@@ -24,7 +25,7 @@ async function start(): Promise<Harness> {
     upstream: 'self',
     options: sampleOptions(service.url),
     params: { regions: ['eu', 'us'] },
-    signer: keys.signer,
+    signer: await openSigner(keys),
     address: service,
     optionsAt: (port) => ({ ...sampleOptions(`http://127.0.0.1:${port}/mayfly`), audience: AUDIENCE }),
     works: (credential) => reads(credential, 'eu'),

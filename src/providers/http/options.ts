@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { envName, isShallow, scopeKey, word } from './wire.js'
 
-const serviceUrl = z
+export const serviceUrl = z
   .string()
   .refine(isServiceUrl, 'must be a URL as https://provider.internal/mayfly, without credentials, query, fragment or a slash at its end')
 

@@ -64,8 +64,11 @@ const mintRequest = z.strictObject({
 })
 const mintAnswer = z.strictObject({
   credential: z.strictObject({
-    fields: z.record(fieldName, z.unknown()).refine(isShallow, `must not be nested deeper than ${DEEPEST}`),
-    env: z.record(envName, z.string().regex(/^[^\0]*$/)),
+    fields: z
+      .record(fieldName, z.unknown())
+      .refine(isShallow, `must not be nested deeper than ${DEEPEST}`)
+      .describe(`What an agent gets. No name may be ${TAKEN_FIELDS.join(', ')}; nested at most ${DEEPEST} deep.`),
+    env: z.record(envName, z.string().regex(/^[^\0]*$/)).describe('The same for the environment of a process; names as in env of describe.'),
   }),
   expires_at: time.optional().describe('Where it ends earlier than was asked for.'),
   usable_until: time.optional().describe('Where it ends later than was asked for, because of shortest_life_seconds.'),
