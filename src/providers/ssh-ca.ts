@@ -39,7 +39,7 @@ const REVOKES_AT_ONCE = 100
 /** How much a host's clock may be behind the ledger's for a new certificate to work. */
 const CLOCK_DIFFERENCE_MS = 60_000
 /** A host that is behind takes an expired certificate: the entry stays this much longer. */
-const KEPT_AFTER_EXPIRY_MS = 3_600_000
+const KEPT_AFTER_EXPIRY_MS = 600_000
 
 /** An OpenSSH user certificate for one lease, revoked by a list that hosts read. `docs/providers/ssh-ca.md`. */
 export const sshCa: ProviderModule<Options, Params> = {
@@ -76,7 +76,8 @@ function provider(sshpk: Sshpk, options: Options, { instance, timeoutMs, registe
     cutsSessions: false,
     revokesAtOnce: REVOKES_AT_ONCE,
     sensitiveHandle: false,
-    expiryEndsUse: false,
+    // What is open then goes on, after a revoke no less: past the expiry there is nothing left to take back.
+    expiryEndsUse: true,
     documents: [
       { name: 'krl', contentType: 'application/octet-stream', read: krl },
       { name: 'ca.pub', contentType: 'text/plain; charset=utf-8', read: () => Promise.resolve(publicKeys) },

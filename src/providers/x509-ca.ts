@@ -51,7 +51,7 @@ const FETCH_SECONDS = 15
 /** How much a relying party's clock may be behind the ledger's for a new certificate, or list, to count. */
 const CLOCK_DIFFERENCE_MS = 60_000
 /** One that is behind takes an expired certificate: its entry stays longer, and at least for one whole list (RFC 5280 §3.3). */
-const KEPT_AFTER_EXPIRY_MS = HOUR_SECONDS * 1000
+const KEPT_AFTER_EXPIRY_MS = 600_000
 /** They share reads. */
 const REVOKES_AT_ONCE = 100
 
@@ -88,7 +88,8 @@ function provider(encoder: Encoder, options: Options, { instance, timeoutMs, reg
     cutsSessions: false,
     revokesAtOnce: REVOKES_AT_ONCE,
     sensitiveHandle: false,
-    expiryEndsUse: false,
+    // What is open then goes on, after a revoke no less: past the expiry there is nothing left to take back.
+    expiryEndsUse: true,
     documents: documentsOf(issuers, lists),
 
     plan: ({ id }) => ({ serial: serialOf(upstreamName(instance, id)) }),
