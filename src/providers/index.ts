@@ -1,8 +1,10 @@
 import { awsSts } from './aws-sts.js'
 import { azure } from './azure.js'
+import { gcp } from './gcp.js'
 import { githubApp } from './github-app.js'
 import { http } from './http.js'
 import { jwt } from './jwt.js'
+import { kubernetes } from './kubernetes.js'
 import { mysql } from './mysql.js'
 import { oauth2 } from './oauth2.js'
 import { openbao } from './openbao.js'
@@ -22,6 +24,8 @@ export const providers: readonly ProviderModule[] = [
   redis,
   awsSts,
   azure,
+  gcp,
+  kubernetes,
   githubApp,
   oauth2,
   sshCa,
