@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { askForToken, type Entra } from './azure/entra.js'
 import { deadline, within } from './deadline.js'
+import { duration } from './duration.js'
 import { openExchange } from './exchange.js'
 import { upstreamName } from './name.js'
 import { type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
@@ -22,8 +23,8 @@ const options = z.strictObject({
     .refine((text) => text.startsWith('https:') || LOOPBACK.test(new URL(text).hostname), 'must be https')
     .default('https://login.microsoftonline.com')
     .transform((text) => new URL(text).origin),
-  /** Longest that Entra's access tokens live, seconds: 90 minutes unless a token lifetime policy says otherwise. */
-  token_lifetime: z.int().min(600).max(90_000).default(5400),
+  /** Longest that Entra's access tokens live, unless a token lifetime policy says otherwise. */
+  token_lifetime: duration(600, 90_000).default(5400),
 })
 const scope = z
   .string()
@@ -117,7 +118,7 @@ function provider(entra: Entra, { token_lifetime: longest }: Options, { instance
       const fields = { access_token: token, token_type: 'Bearer', expires_on: Math.floor(expiresOn / 1000), scope, client_id: clientId }
       return {
         credential: { type: 'azure', fields, env: { [env]: token } },
-        ...(usableUntil > expiresAt ? { usableUntil } : { expiresAt: usableUntil }),
+        ...(usableUntil > expiresAt ? { usableUntil } : { expiresAt: Math.floor(expiresOn + ahead) }),
       }
     },
 

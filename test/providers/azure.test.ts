@@ -48,7 +48,7 @@ describe('the azure provider', () => {
   })
 
   it('hands out no token that lives longer than was configured', async () => {
-    const strict = await openWith({ token_lifetime: 3000 })
+    const strict = await openWith({ token_lifetime: '50m' })
     expect(strict.shortestLifeSeconds).toBe(3000)
     await expect(mint({}, strict)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('token_lifetime') })
   })
@@ -116,8 +116,9 @@ describe('the azure provider', () => {
     { authority: 'file:///etc' },
     { subject: '' },
     { subject: 'a b' },
-    { token_lifetime: 60 },
-    { token_lifetime: 100_000 },
+    { token_lifetime: '1m' },
+    { token_lifetime: '2d' },
+    { token_lifetime: 5400 },
     { client_secret: 'x' },
   ])('refuses options %j', (change) => {
     const good = { tenant: TENANT, subject: SUBJECT }
