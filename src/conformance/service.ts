@@ -79,7 +79,7 @@ export async function openService({ url, audience, ca, signer, timeoutMs, signal
     } catch (error) {
       signal.throwIfAborted()
       if (limit.aborted) throw new NoAnswer(`no answer within ${timeoutMs} ms`)
-      throw new NoAnswer(error instanceof Error && 'code' in error ? String(error.code) : 'the connection failed')
+      throw new NoAnswer(typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : 'the connection failed')
     }
   }
 

@@ -147,7 +147,7 @@ function orUndefined(text: string): unknown {
 const CERTIFICATE = /^(CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/
 function troubleOf(thrown: unknown): ProviderError {
   if (thrown instanceof ProviderError) return thrown
-  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : 'unknown'
+  const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? String(thrown.code) : 'unknown'
   // Its code alone: what undici throws may hold the answer, or the connection.
   const cause = new Error(code)
   if (code === 'UND_ERR_RES_EXCEEDED_MAX_SIZE')
