@@ -29,7 +29,7 @@ const options = z
       .regex(/^[A-Za-z0-9.:_%/-]{1,60}$/, 'must be the host part of an account, as "%", "10.1.%" or "app.internal"')
       .default('%'),
   })
-  .refine(({ url, tls }) => tls === 'off' || isIP(addressOf(url).host) === 0, {
+  .refine(({ url, tls }) => tls === 'off' || !isComplete(url) || isIP(addressOf(url).host) === 0, {
     path: ['url'],
     message: 'with tls the host must be a name: the driver compares no addresses with certificates',
   })

@@ -11,7 +11,7 @@ const MAX_CLOCK_DIFFERENCE_MS = 2000
 export async function selfProblems(send: Send, sql: Statements, server: Server): Promise<string[]> {
   const [self] = await send(() => sql.SELF)
   const { version, now } = selfShape.parse(self)
-  if (!server.is(version)) return [`this is not ${server.title}, as "server" says, but ${version}`]
+  if (!server.is(version)) return [`this is not ${server.title}, which "server" says, but ${version}`]
   const own = (await send(() => sql.OWN_PRIVILEGES)).map(({ privilege }) => privilege)
   const missing = server.privileges.filter((one) => !own.includes(one))
   const unreadable = await send(() => sql.page(server, 'mf-', '', 1)).then(() => false, isRefused)

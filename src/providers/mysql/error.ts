@@ -54,6 +54,7 @@ const BY_NUMBER: Readonly<Record<number, readonly [Kind, string]>> = {
   ...Object.fromEntries([1037, 1038, 1040, 1041, 1135, 1203, 1226].map((number) => [number, FULL])),
   ...Object.fromEntries([1290, 1792, 1836].map((number) => [number, READ_ONLY])),
   ...Object.fromEntries([1819, 1827].map((number) => [number, POLICY])),
+  [NO_VALUE]: ['refused', 'the database does not know a setting of the broker: it is not the one that "server" says'],
   1045: ['refused', "the database refused the broker's own login, or a grant that the broker may not give: see docs/providers/mysql.md"],
   1144: ['invalid', 'a privilege of this role cannot be granted there'],
   1146: ['invalid', 'a table of this role does not exist in the database'],

@@ -1,4 +1,4 @@
-import { createHash, randomInt } from 'node:crypto'
+import { hash, randomInt } from 'node:crypto'
 
 /**
  * What a server stores of a password, computed here so that the password itself is never sent and is in none of the server's logs. The
@@ -60,8 +60,8 @@ function repeated(block: Buffer, length: number): Buffer {
   return Buffer.alloc(length, block)
 }
 function sha256(...parts: readonly Buffer[]): Buffer {
-  return createHash('sha256').update(Buffer.concat(parts)).digest()
+  return hash('sha256', Buffer.concat(parts), 'buffer')
 }
 function sha1(data: Buffer): Buffer {
-  return createHash('sha1').update(data).digest()
+  return hash('sha1', data, 'buffer')
 }
