@@ -93,8 +93,10 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, gi
       })
       const granted = judge(made.answer, asked, params.owner, Date.now() + (LIFE_SECONDS + CLOCK_MARGIN_SECONDS) * 1000)
       if (typeof granted === 'string') {
-        await within(time, () => lateMints.now(made)).catch(() => undefined)
-        throw new ProviderError('broken', `${granted}; it was given back at once`)
+        // Only where it is gone has nothing been made.
+        const isGone = await within(time, () => lateMints.now(made)).catch(() => false)
+        if (isGone) throw new ProviderError('refused', `${granted}; it was given back at once`)
+        throw new ProviderError('broken', `${granted}; it could not be given back yet`)
       }
       const end = granted.expiresAt
       const times = end < expiresAt ? { expiresAt: end } : { usableUntil: end }

@@ -8,8 +8,8 @@ import { type Deadline, within } from './deadline.js'
 export interface GiveBack<T> {
   /** As `within`, but the signal aborts only some time after the deadline. */
   mint(time: Deadline, work: (signal: AbortSignal) => Promise<T>): Promise<T>
-  /** Gives it back; resolves when that was done or given up. */
-  now(made: T): Promise<void>
+  /** Gives it back. Whether the first attempt did; the others go on by themselves. */
+  now(made: T): Promise<boolean>
   /** Waits for what is being given back; what has not been answered yet is left to the upstream. */
   close(): Promise<void>
 }
@@ -20,35 +20,46 @@ const PAUSES_MS = [250, 1000, 5000]
 
 export function openGiveBack<T>(undo: (made: T) => Promise<unknown>): GiveBack<T> {
   const closing = new AbortController()
+  const unanswered = new Set<AbortController>()
   const running = new Set<Promise<void>>()
 
-  const attempts = async (made: T): Promise<void> => {
-    for (const ms of [...PAUSES_MS, undefined]) {
-      const done = await undo(made).then(
-        () => true,
-        () => false,
-      )
-      if (done || ms === undefined || closing.signal.aborted) return
+  const attempt = (made: T): Promise<boolean> =>
+    undo(made).then(
+      () => true,
+      () => false,
+    )
+  const goOn = async (made: T, first: Promise<boolean>): Promise<void> => {
+    if (await first) return
+    for (const ms of PAUSES_MS) {
       await pause(ms, undefined, { ref: false, signal: closing.signal }).catch(() => undefined)
+      if (closing.signal.aborted || (await attempt(made))) return
     }
   }
-  const now = (made: T): Promise<void> => {
-    const giving = attempts(made).finally(() => running.delete(giving))
-    running.add(giving)
-    return giving
+  const now = (made: T): Promise<boolean> => {
+    const first = attempt(made)
+    const all = goOn(made, first).finally(() => running.delete(all))
+    running.add(all)
+    return first
   }
   return {
     mint(time, work) {
-      const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(time.left() + LATE_MS)])
-      return within(
-        time,
-        () => work(signal),
-        (late) => void now(late),
-      )
+      const late = new AbortController()
+      const timer = setTimeout(() => late.abort(), time.left() + LATE_MS).unref()
+      unanswered.add(late)
+      const answered = async (): Promise<T> => {
+        try {
+          return await work(late.signal)
+        } finally {
+          clearTimeout(timer)
+          unanswered.delete(late)
+        }
+      }
+      return within(time, answered, (made) => void now(made))
     },
     now,
     async close() {
       closing.abort()
+      for (const late of unanswered) late.abort()
       await Promise.all(running)
     },
   }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { deadline, within } from './deadline.js'
 import { LATE_MS, openGiveBack } from './give-back.js'
 import { upstreamName } from './name.js'
-import { type Asked, CLOCK_MARGIN_SECONDS, judge } from './oauth2/answer.js'
+import { type Asked, CLOCK_MARGIN_SECONDS, isBearer, judge } from './oauth2/answer.js'
 import { type Options, options } from './oauth2/options.js'
 import { checkRole, narrow, type Params, params } from './oauth2/role.js'
 import { type AuthorizationServer, type Made, openServer } from './oauth2/server.js'
@@ -41,9 +41,10 @@ function provider(
   const isIntrospected = verification === 'introspection'
   const lateMints = openGiveBack(({ tokens: { access_token: access, refresh_token: refresh } }: Made) =>
     within(deadline(timeoutMs), async (signal) => {
+      if (access === undefined || !isBearer(access)) throw new ProviderError('broken', 'if there is a token, this is not what it is called')
       // The refresh token first: it could make more.
       if (refresh !== undefined) await server.revoke(refresh, 'refresh_token', signal)
-      if (access !== undefined) await server.revoke(access, 'access_token', signal)
+      await server.revoke(access, 'access_token', signal)
     }),
   )
 
@@ -82,8 +83,10 @@ function provider(
       const asked: Asked = { scopes, grant, maxLifeSeconds, verification }
       const granted = judge(made, asked, Date.now())
       if (typeof granted === 'string') {
-        await within(time, () => lateMints.now(made)).catch(() => undefined)
-        throw new ProviderError('broken', `${granted}; it was not handed out, and what the server can revoke was given back`)
+        // Only where it is gone has nothing been made; and who checks the signature alone does not know of it.
+        const isGone = await within(time, () => lateMints.now(made)).catch(() => false)
+        if (isGone && isIntrospected) throw new ProviderError('refused', `${granted}; it was given back at once`)
+        throw new ProviderError('broken', `${granted}; it was not handed out, but may be good until it expires`)
       }
       const { token, expiresAt: end } = granted
       const fields = { access_token: token, token_type: 'Bearer', expires_at: new Date(end).toISOString(), scope: granted.scopes.join(' ') }

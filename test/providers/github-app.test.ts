@@ -132,9 +132,20 @@ describe('the github-app provider', () => {
       const answer = usual()
       return { ...answer, body: change(Object(answer.body)) }
     })
-    await expect(mint()).rejects.toMatchObject({ kind: 'broken', message: expect.stringContaining('given back') })
+    await expect(mint()).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('given back') })
     expect(github.asked).toHaveLength(1)
     expect(github.live()).toEqual([])
+  })
+
+  it('says of a token that it could not give back that it was made, and gives it back in the end', async () => {
+    github.next(CREATE, (usual) => ({ ...usual(), status: 201, body: { ...Object(usual().body), repository_selection: 'all' } }))
+    github.next(REVOKE, () => new Promise(() => undefined))
+    const short = await githubApp.open(options(), { ...context, timeoutMs: SHORT_MS })
+    await expect(short.mint(requestOf(short, plan(), params(), SHORT_MS))).rejects.toMatchObject({ kind: 'broken' })
+    const [first] = github.live()
+    expect(first).toBeDefined()
+    await waitFor('its end', () => github.log().includes('DELETE /installation/token 204'))
+    await short.close()
   })
 
   it.each<[string, Answer]>([

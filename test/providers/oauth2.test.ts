@@ -165,7 +165,7 @@ describe('the oauth2 provider', () => {
   ])('hands out no token with %s, and gives it back', async (_what, change) => {
     for (const given of [params(), exchange()]) {
       server.tamper('token', (body) => ({ ...body, ...change }))
-      await expect(mint(provider, given)).rejects.toMatchObject({ kind: 'broken', message: expect.stringContaining('given back') })
+      await expect(mint(provider, given)).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('given back') })
       expect(server.made()).toEqual([])
     }
     const revoked = 'refresh_token' in change ? 4 : 2
@@ -176,15 +176,18 @@ describe('the oauth2 provider', () => {
     'takes no exchange for %s',
     async (issued_token_type) => {
       server.tamper('token', (body) => ({ ...body, issued_token_type }))
-      await expect(mint(provider, exchange())).rejects.toMatchObject({ kind: 'broken' })
+      await expect(mint(provider, exchange())).rejects.toMatchObject({ kind: 'refused' })
       expect(server.made()).toEqual([])
     },
   )
 
-  it.each([' ', 'a b', 'a\r\nx: y', 'ä', '', 7, null, 'a'.repeat(20_000)])('takes %j for no token', async (access_token) => {
-    server.tamper('token', (body) => ({ ...body, access_token }))
-    await expect(mint()).rejects.toMatchObject({ name: 'ProviderError', kind: 'broken' })
-  })
+  it.each([' ', 'a b', 'a\r\nx: y', 'ä', '', 7, null, 'a=b'])(
+    'takes %j for no token, and does not say that nothing was made',
+    async (access_token) => {
+      server.tamper('token', (body) => ({ ...body, access_token }))
+      await expect(mint()).rejects.toMatchObject({ name: 'ProviderError', kind: 'broken' })
+    },
+  )
 
   describe('where the signature alone is checked', () => {
     const jwt = params({ resource: API.jwt })
@@ -310,7 +313,7 @@ describe('the oauth2 provider', () => {
     [400, 'temporarily_unavailable', 'throttled'],
     [400, 'constructor', 'broken'],
     [429, undefined, 'throttled'],
-    [503, undefined, 'throttled'],
+    [503, undefined, 'unreachable'],
     [502, undefined, 'unreachable'],
     [500, undefined, 'broken'],
     [200, undefined, 'broken'],

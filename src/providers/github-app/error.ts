@@ -8,7 +8,8 @@ const BY_STATUS: Readonly<Record<number, readonly [ProviderError['kind'], string
   404: ['refused', 'GitHub knows no such installation of this app: check installation or owner, and that the app is installed there'],
   422: ['refused', 'the installation does not have these repositories or permissions: grant them to it, or ask for fewer in the role'],
   502: ['unreachable', 'GitHub could not be reached through its own gateway'],
-  503: ['throttled', 'GitHub says that it is unavailable'],
+  // Gateways also answer so when GitHub was reached and its answer was lost: that nothing was made is not said.
+  503: ['unreachable', 'GitHub is not available'],
   504: ['unreachable', 'GitHub did not answer its own gateway in time'],
 }
 const TOO_MANY = 429
@@ -31,6 +32,8 @@ export function asProviderError(thrown: unknown): ProviderError {
   const answer = answerIn(thrown)
   if (answer === undefined) return new ProviderError('broken', 'GitHub answered with what cannot be read')
   const cause = new Error(`HTTP ${answer.status}${idOf(answer)}`)
+  if (answer.status < 500 && answer.status !== TOO_MANY && !isFromGitHub(answer.headers))
+    return new ProviderError('broken', 'what answered is not GitHub: check api_url, and what stands between', { cause })
   if (isThrottled(answer)) return new ProviderError('throttled', 'GitHub limits how often the app may ask', { cause })
   const [kind, message] = BY_STATUS[answer.status] ?? ['broken', `GitHub answered with an error (HTTP ${answer.status})`]
   return new ProviderError(kind, `${message}; see docs/providers/github-app.md`, { cause })

@@ -15,18 +15,21 @@ export interface Asked {
   readonly verification: 'introspection' | 'signature'
 }
 
-/** RFC 6750 §2.1. */
-const BEARER = /^[A-Za-z0-9._~+/-]{1,16384}=*$/
 /** RFC 8693 §3. */
 const ISSUED = ['urn:ietf:params:oauth:token-type:access_token', 'urn:ietf:params:oauth:token-type:jwt']
 /** Between the server's clock and the broker's. */
 export const CLOCK_MARGIN_SECONDS = 60
 
+/** RFC 6750 §2.1. */
+export function isBearer(token: string): boolean {
+  return /^[A-Za-z0-9._~+/-]{1,16384}=*$/.test(token)
+}
+
 /** What was granted; or, in a sentence, why it must not be handed out. `now` is when the answer came. */
 export function judge({ answer }: Made, { scopes, grant, maxLifeSeconds, verification }: Asked, now: number): Granted | string {
   if (answer instanceof Error) return 'the server gave a token in an answer that is none of OAuth'
   const { access_token: token, token_type: type, expires_in: life, refresh_token: refresh, issued_token_type: issued } = answer
-  if (!BEARER.test(token) || type !== 'bearer') return 'the server gave a token that is no bearer token'
+  if (!isBearer(token) || type !== 'bearer') return 'the server gave a token that is no bearer token'
   if (refresh !== undefined) return 'the server gave a refresh token, which outlives the lease: switch refresh tokens off for this client'
   if (grant === 'token_exchange' && !ISSUED.includes(String(issued))) return 'the server exchanged for something else than an access token'
   const told = answer.scope?.split(' ').filter((one) => one !== '')

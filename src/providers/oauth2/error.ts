@@ -40,8 +40,9 @@ export function asProviderError(thrown: unknown): ProviderError {
 /** What an answer's status says before anything is read; the rest is the client library's to judge. */
 export function checkStatus(status: number): void {
   const cause = new Error(`HTTP ${status}`)
-  if (status === 429 || status === 503) throw new ProviderError('throttled', 'the server says that it has too much to do', { cause })
-  if (status === 502 || status === 504) throw new ProviderError('unreachable', 'a gateway could not reach the server', { cause })
+  if (status === 429) throw new ProviderError('throttled', 'the server says that it is asked too often', { cause })
+  // Gateways also answer so when the server was reached and its answer was lost: that nothing was made is not said.
+  if ([502, 503, 504].includes(status)) throw new ProviderError('unreachable', 'the server, or a gateway before it, is not available', { cause })
 }
 
 function tableOf(table: Readonly<Record<string, Told>>, key: unknown): Told | undefined {
