@@ -39,11 +39,13 @@ missing() {
   command -v rabbitmq-server >/dev/null 2>&1 || echo rabbitmq-server
   command -v sshd >/dev/null 2>&1 || echo openssh-server
   command -v ssh-keygen >/dev/null 2>&1 || echo openssh-client
+  command -v openssl >/dev/null 2>&1 || echo openssl
+  command -v curl >/dev/null 2>&1 || echo curl
 }
 # shellcheck disable=SC2046
 [ -z "$(missing)" ] || install $(missing)
 if [ -n "$(missing)" ]; then
   echo "setup: the tests need these servers, and never start them as services: $(missing | xargs)" >&2
-  echo '  Debian, Ubuntu: sudo apt-get install mariadb-server rabbitmq-server openssh-server' >&2
+  echo '  Debian, Ubuntu: sudo apt-get install mariadb-server rabbitmq-server openssh-server openssh-client openssl curl' >&2
   exit 1
 fi
