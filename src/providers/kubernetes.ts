@@ -17,7 +17,7 @@ const LEAST_LIFE_SECONDS = 600
  */
 const RESIDUAL_SECONDS = 12
 /** How long past its deadline a mint that failed may take to tidy up; its caller has been answered by then, and a revoke follows anyway. */
-const TIDY_MS = 500
+const TIDY_MS = 2000
 const INSTANCE_LABEL = 'mayfly.dev/instance'
 const LEASE_LABEL = 'mayfly.dev/lease'
 const EXPIRY_ANNOTATION = 'mayfly.dev/expires-at'

@@ -1,9 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
+import { parse } from 'yaml'
 import { accessBoundary, boundaryOf, boundaryProblems } from '../../src/providers/gcp/boundary.js'
 import { fillCondition, readCondition, writeCondition } from '../../src/providers/gcp/condition.js'
 import { gcp } from '../../src/providers/gcp.js'
@@ -282,6 +283,23 @@ describe('an access token for a lease', () => {
     expect(error).toMatchObject({ name: 'ProviderError', kind: 'refused' })
     expect(inspect(error, { depth: Number.POSITIVE_INFINITY, showHidden: true })).not.toContain('a-secret-of-somebody-else')
     await expect((await open(file({ credential_source: { file: join(folder, 'none') } }))).check()).rejects.toMatchObject({ kind: 'refused' })
+  })
+
+  it('is configured as the page shows it', async () => {
+    const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'providers', 'gcp.md'), 'utf8')
+    const [, shown = '', json = ''] = /## Configuration\n```yaml\n([\s\S]*?)```[\s\S]*?```json\n([\s\S]*?)```/.exec(page) ?? []
+    const { roles } = parse(shown)
+    const { params, scope } = roles['gcs-export']
+    const options = gcp.options.parse({})
+    expect(gcp.checkRole(gcp.params.parse({ ...params, access_boundary: json }), scope, options)).toEqual([])
+    expect(gcp.checkRole(gcp.params.parse(roles['bigquery-read'].params), {}, options)).toEqual([])
+    const { accessBoundary: bounded } = boundaryOf(accessBoundary.parse(json), { prefix: 'reports' }) ?? {}
+    const expression = bounded?.accessBoundaryRules[0]?.availabilityCondition?.expression ?? ''
+    expect([allows(expression, 'reports/a'), allows(expression, 'reports-of-others/a'), allows(expression, '', 'reports/')]).toEqual([
+      true,
+      false,
+      true,
+    ])
   })
 
   it('takes credentials files that run no program, and endpoints that are encrypted', () => {

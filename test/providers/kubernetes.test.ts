@@ -1,5 +1,8 @@
+import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
+import { parse } from 'yaml'
 import { kubernetes } from '../../src/providers/kubernetes.js'
 import { type Provider, ProviderError } from '../../src/providers/provider.js'
 import { startPausingProxy } from '../support/faulty-upstream.js'
@@ -291,6 +294,18 @@ describe('the broker itself', () => {
   it('is another where its token is', async () => {
     const provider = await open({ token: 'no-token-of-theirs' })
     await expect(provider.check()).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('own credentials') })
+  })
+})
+
+describe('the page', () => {
+  it('shows a configuration that is taken', async () => {
+    const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'providers', 'kubernetes.md'), 'utf8')
+    const shown = /## Configuration\n```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
+    const { providers, roles } = parse(shown)
+    const { type, ...options } = providers.cluster
+    expect(type).toBe('kubernetes')
+    const role = roles['cluster-read']
+    expect(kubernetes.checkRole(kubernetes.params.parse(role.params), role.scope, kubernetes.options.parse(options))).toEqual([])
   })
 })
 
