@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { type Deadline, deadline, within } from './deadline.js'
+import { deadline, within } from './deadline.js'
 import { judge } from './github-app/answer.js'
-import { type Created, type GitHub, normalKey, openGitHub, tokenText } from './github-app/client.js'
+import { type Created, type GitHub, type Installation, normalKey, openGitHub, tokenText } from './github-app/client.js'
 import { credentialOf } from './github-app/credential.js'
 import { beyond } from './github-app/permissions.js'
 import { checkScope, narrow, type Params, params } from './github-app/role.js'
@@ -85,6 +85,8 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, gi
       const time = deadline(left)
       const made = await lateMints.mint(time, async (signal) => {
         const id = await installationOf(params, signal)
+        // Not what nobody waits for any more.
+        time.left()
         return github.createToken(id, asked, signal).catch((error: unknown) => {
           // It may have been installed anew, under another number.
           if (params.owner !== undefined) installations.delete(params.owner)
@@ -116,7 +118,15 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, gi
     async check(roles = []) {
       const time = deadline(timeoutMs)
       const { id, client_id } = await within(time, (signal) => github.app(signal))
-      const wrong = await Promise.all(roles.map((role) => problemsOf(role, time)))
+      const found = new Map<string, Promise<Installation>>()
+      const wrong = await Promise.all(
+        roles.map(async ({ name, params }) => {
+          const key = `${params.installation} ${params.owner}`
+          const asked = found.get(key) ?? within(time, (signal) => github.installation(params, signal))
+          found.set(key, asked)
+          return problemsOf(name, params, await asked)
+        }),
+      )
       const all = [
         ...([String(id), client_id].includes(String(options.app_id)) ? [] : ['GitHub takes the key for that of another app: check app_id']),
         ...wrong.flat(),
@@ -129,15 +139,14 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, gi
       await close()
     },
   }
+}
 
-  async function problemsOf({ name, params }: { name: string; params: Params }, time: Deadline): Promise<string[]> {
-    const found = await within(time, (signal) => github.installation(params, signal))
-    const missing = beyond(params.permissions, found.permissions)
-    return [
-      ...(typeof found.suspended_at === 'string' ? [`role "${name}": the installation is suspended`] : []),
-      ...(missing.length > 0 ? [`role "${name}": the installation lacks ${missing.join(', ')}: give them to the app and approve them there`] : []),
-    ]
-  }
+function problemsOf(name: string, { permissions }: Params, installation: Installation): string[] {
+  const missing = beyond(permissions, installation.permissions)
+  return [
+    ...(typeof installation.suspended_at === 'string' ? [`role "${name}": the installation is suspended`] : []),
+    ...(missing.length > 0 ? [`role "${name}": the installation lacks ${missing.join(', ')}: give them to the app and approve them there`] : []),
+  ]
 }
 
 function tokenOf(handle: unknown): string {

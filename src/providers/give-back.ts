@@ -43,10 +43,10 @@ export function openGiveBack<T>(undo: (made: T) => Promise<unknown>): GiveBack<T
   }
   return {
     mint(time, work) {
-      const late = new AbortController()
-      const timer = setTimeout(() => late.abort(), time.left() + LATE_MS).unref()
-      unanswered.add(late)
       const answered = async (): Promise<T> => {
+        const late = new AbortController()
+        const timer = setTimeout(() => late.abort(), time.left() + LATE_MS).unref()
+        unanswered.add(late)
         try {
           return await work(late.signal)
         } finally {

@@ -6,7 +6,7 @@ import { upstreamName } from './name.js'
 import { type Asked, CLOCK_MARGIN_SECONDS, isBearer, judge } from './oauth2/answer.js'
 import { type Options, options } from './oauth2/options.js'
 import { checkRole, narrow, type Params, params } from './oauth2/role.js'
-import { type AuthorizationServer, type Made, openServer } from './oauth2/server.js'
+import { type AuthorizationServer, type Endpoints, type Made, openServer } from './oauth2/server.js'
 import { exchangeOf, signerFor, TOKEN_EXCHANGE } from './oauth2/subject.js'
 import { openOutbound } from './outbound.js'
 import { type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
@@ -76,6 +76,9 @@ function provider(
       if (left <= 0) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const time = deadline(left)
       const made = await lateMints.mint(time, async (signal) => {
+        refuseUnlessRevocable(await server.endpoints(signal, true))
+        // Not what nobody waits for any more.
+        time.left()
         if (grant === 'client_credentials') return server.token(grant, common, signal)
         const subject = await exchangeOf({ lease, params, scopes, issuer: options.issuer, issuedAt }, signerFor(signer))
         return server.token(TOKEN_EXCHANGE, { ...common, ...subject }, signal)
@@ -125,8 +128,7 @@ function provider(
       if (roles.some(({ params }) => params.grant === 'token_exchange')) signerFor(signer)
       await within(deadline(timeoutMs), async (signal) => {
         const found = await server.endpoints(signal, true)
-        if (isIntrospected && found.revocation_endpoint === undefined)
-          throw new ProviderError('refused', 'the server offers no revocation (RFC 7009): only "verification: signature" is true of it')
+        refuseUnlessRevocable(found)
         // A token that nobody has: revoking it shows that the client may, RFC 7009 §2.2.
         const nobodys = randomBytes(32).toString('base64url')
         if (found.revocation_endpoint !== undefined) await server.revoke(nobodys, 'access_token', signal)
@@ -138,6 +140,11 @@ function provider(
       await lateMints.close()
       await close()
     },
+  }
+
+  function refuseUnlessRevocable(found: Endpoints): void {
+    if (isIntrospected && found.revocation_endpoint === undefined)
+      throw new ProviderError('refused', 'the server offers no revocation (RFC 7009): only "verification: signature" is true of it')
   }
 }
 

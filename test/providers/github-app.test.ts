@@ -105,6 +105,21 @@ describe('the github-app provider', () => {
     expect(github.log().match(/DELETE \/installation\/token \d+/g)).toEqual(['DELETE /installation/token 502', 'DELETE /installation/token 204'])
   })
 
+  it('asks for no token when its time was over before it knew the installation', async () => {
+    let release: () => void = () => undefined
+    github.next('GET /orgs/{org}/installation', async (usual) => {
+      await new Promise<void>((resolve) => {
+        release = resolve
+      })
+      return usual()
+    })
+    await expect(provider.mint(request(params(), {}, SHORT_MS))).rejects.toMatchObject({ kind: 'timeout' })
+    release()
+    await waitFor('the answer', () => github.log().includes('/orgs/acme/installation 200'))
+    await mint()
+    expect(github.asked).toHaveLength(1)
+  })
+
   it('closes at once though a mint is unanswered', async () => {
     github.next(CREATE, () => new Promise(() => undefined))
     const behind = await open()
@@ -263,8 +278,9 @@ describe('the github-app provider', () => {
     const roles = (change: object = {}) => [{ name: 'triage', params: params(change) }]
 
     it('leaves nothing', async () => {
-      await provider.check(roles())
+      await provider.check([...roles(), ...roles(), ...roles()])
       expect(github.asked).toEqual([])
+      expect(github.log().match(/installation/g)).toHaveLength(1)
     })
 
     it('finds what the installation lacks', async () => {

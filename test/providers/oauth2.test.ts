@@ -142,6 +142,14 @@ describe('the oauth2 provider', () => {
     await waitFor('its end', async () => (await server.introspect(short)).active === false)
   })
 
+  it('asks for nothing when its time was over before it knew where', async () => {
+    const release = server.hold('discovery')
+    await expect(mint(provider, params(), { untilMs: SHORT_MS })).rejects.toMatchObject({ kind: 'timeout' })
+    release()
+    await mint()
+    expect(server.routes.filter((route) => route === 'token')).toHaveLength(1)
+  })
+
   it('gives back what the server makes too late', async () => {
     await provider.check()
     const release = server.hold('token')
@@ -218,7 +226,11 @@ describe('the oauth2 provider', () => {
       const one = await open({ verification: 'signature' })
       await one.check([{ name: 'a', params: jwt }])
       await mint(one, jwt)
-      await expect((await open()).check()).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('RFC 7009') })
+      const unfit = await open()
+      const before = server.made()
+      for (const call of [() => unfit.check(), () => mint(unfit)])
+        await expect(call()).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('RFC 7009') })
+      expect(server.made()).toEqual(before)
     })
   })
 

@@ -77,7 +77,7 @@ export async function openServer(options: Options, outbound: Outbound): Promise<
     endpoints,
 
     async token(grant, parameters, signal) {
-      const found = await endpoints(signal, true)
+      const found = await endpoints(signal)
       let made: Made['tokens'] = {}
       const configuration = configured(found, signal, (text) => {
         made = tokensIn(text)
