@@ -112,7 +112,8 @@ export async function startFakeGitHub({ appId, clientId, publicKey, installation
   async function answerTo(request: IncomingMessage): Promise<Answer> {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
-    const url = new URL(request.url ?? '/', 'http://fake')
+    // GitHub Enterprise Server has the API below a path.
+    const url = new URL((request.url ?? '/').replace(/^\/api\/v3(?=\/)/, ''), 'http://fake')
     const found = operations.find(({ method, pattern }) => method === request.method && pattern.test(url.pathname))
     const usual = (): Answer => {
       try {

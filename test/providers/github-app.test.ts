@@ -241,6 +241,17 @@ describe('the github-app provider', () => {
     }
   })
 
+  it('finds the API of a server below its path', async () => {
+    const one = await open({ api_url: `${github.apiUrl}/api/v3/` })
+    await one.check([{ name: 'a', params: params() }])
+    const { handle = {}, credential } = await one.mint(requestOf(one, plan(), params(), TIMEOUT_MS))
+    expect(credential.env.GITHUB_API_URL).toBe(`${github.apiUrl}/api/v3`)
+    expect(await asHolder(credential, 'GET', 'acme/app')).toBe(200)
+    expect(await one.revoke(handle, TIMEOUT_MS)).toBe('revoked')
+    expect(github.log().split('\n')).toHaveLength(github.log().match(/ \/api\/v3\//g)?.length ?? 0)
+    await one.close()
+  })
+
   it('refuses what is no key or no address of an API, without repeating the key', () => {
     const cut = PRIVATE_KEY.slice(0, 800)
     for (const private_key of ['', 'secret', cut, '-----BEGIN RSA PRIVATE KEY-----']) {
