@@ -191,7 +191,7 @@ function providerCommand(): Command {
     .option('--ca <file>', "PEM of the authorities to trust instead of the system's")
     .option('--wait <seconds>', 'how long to wait until the service is there and takes the signature', wholeSeconds, WAIT_SECONDS)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nMakes, and takes back, some hundred credentials named mf-conformance-…: not for production. docs/providers/http.md')
+    .addHelpText('after', '\nMakes, and takes back, some dozens of credentials named mf-conformance-…: not for production. docs/providers/http.md')
     .action(async (options: ProviderTestOptions) => {
       const { testProvider } = await import('./conformance/index.js')
       const { signingKeys, issuer, ca, json = false, wait, ...rest } = options

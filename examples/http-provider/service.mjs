@@ -10,8 +10,8 @@ const ISSUER = process.env.MAYFLY_ISSUER ?? 'http://127.0.0.1:8430'
 const JWKS = process.env.MAYFLY_JWKS ?? `${ISSUER}/.well-known/jwks.json`
 /** This service's own URL, exactly as in Mayfly's configuration. */
 const AUDIENCE = process.env.AUDIENCE ?? `http://127.0.0.1:${PORT}`
-const MAX_BODY_BYTES = 262_144
-const [MAX_TOKEN_SECONDS, SKEW_SECONDS] = [30, 5]
+const [MAX_BODY_BYTES, MAX_TOKEN_SECONDS, SKEW_SECONDS] = [262_144, 30, 5]
+
 /** What the operator writes into Mayfly's configuration, and Mayfly compares. */
 const DESCRIPTION = {
   version: 1,
@@ -37,40 +37,40 @@ class Problem extends Error {
 const invalid = (title) => new Problem(422, 'invalid', title)
 const refused = (title) => new Problem(409, 'refused', title)
 const late = () => new Problem(409, 'late', 'the end of this request has passed')
+
 // ---- What is remembered, each until its end. In memory, which suits a single process whose credentials die with it; otherwise these three
 // ---- belong into a store that all copies share.
-const usedTokens = new Map()
-const revokedNames = new Map()
-const mintedNames = new Map()
+const [usedTokens, revokedNames, mintedNames] = [new Map(), new Map(), new Map()]
 function remember(map, what, end) {
   for (const [old, itsEnd] of map) if (itsEnd < Date.now()) map.delete(old)
   map.set(what, end)
 }
 
 // ---- Who asks: RFC 7515, RFC 8725. With a JWT library this is a few lines; the claims are yours to check all the same.
-let keys = new Map()
-let fetchedAt = 0
+let [keys, fetchedAt] = [Promise.resolve(new Map()), 0]
 async function keyOf(kid) {
-  if (!keys.has(kid) && Date.now() - fetchedAt > 1_000) {
+  const before = await keys
+  // A key that is new is there at once, one that was withdrawn is gone after five minutes.
+  if (Date.now() - fetchedAt > (before.has(kid) ? 300_000 : 1_000)) {
     fetchedAt = Date.now()
-    const answer = await fetch(JWKS, { redirect: 'error', signal: AbortSignal.timeout(3_000) })
-    const set = await answer.json()
-    keys = new Map(set.keys.map((jwk) => [jwk.kid, { alg: jwk.alg, key: createPublicKey({ key: jwk, format: 'jwk' }) }]))
+    keys = fetchKeys().catch((error) => (console.error(error), before))
   }
-  return keys.get(kid)
+  return (await keys).get(kid)
+}
+async function fetchKeys() {
+  const set = await (await fetch(JWKS, { redirect: 'error', signal: AbortSignal.timeout(3_000) })).json()
+  return new Map(set.keys.map((jwk) => [jwk.kid, { alg: jwk.alg, key: createPublicKey({ key: jwk, format: 'jwk' }) }]))
 }
 
 async function authenticate(authorization, operation, body) {
   const no = (title) => new Problem(401, 'refused', title)
   const [, head, claim, signature] = /^Bearer ([\w-]+)\.([\w-]+)\.([\w-]+)$/.exec(authorization ?? '') ?? []
   if (!head) throw no('a bearer token is missing')
-  const header = parse(Buffer.from(head, 'base64url'))
-  const claims = parse(Buffer.from(claim, 'base64url'))
+  const [header, claims] = [head, claim].map((part) => parse(Buffer.from(part, 'base64url')))
   const found = await keyOf(header?.kid)
   // The key says which algorithm it is for; the token's word alone chooses nothing.
   if (!found || header.alg !== found.alg || !['ES256', 'Ed25519'].includes(found.alg)) throw no('the key or the algorithm is not known')
-  const hash = found.alg === 'ES256' ? 'sha256' : null
-  const key = { key: found.key, dsaEncoding: 'ieee-p1363' }
+  const [hash, key] = [found.alg === 'ES256' ? 'sha256' : null, { key: found.key, dsaEncoding: 'ieee-p1363' }]
   if (!verify(hash, Buffer.from(`${head}.${claim}`), key, Buffer.from(signature, 'base64url'))) throw no('the signature is wrong')
   // Mayfly signs other tokens with the same keys: this one must be for a provider.
   if (header.typ !== 'mayfly-provider+jwt') throw no('this is a token for something else')

@@ -46,7 +46,7 @@ export interface Verdict {
   readonly left: readonly string[]
 }
 
-/** Tries one service against the wire contract. It makes, and takes back, some hundred credentials there. */
+/** Tries one service against the wire contract. It makes, and takes back, some dozens of credentials there. */
 export async function conformance(options: ConformanceOptions): Promise<Verdict> {
   const { url, audience = url, ca, timeoutMs, signal, onCase } = options
   const signers = await openSigners(options.signing)

@@ -35,8 +35,8 @@ export interface TrialOptions {
 
 /** One run against one service: what it says of itself, and requests as Mayfly makes them. */
 export class Trial {
-  /** For its state: the names that it asked for, so that none is left behind. */
-  readonly #names = new Set<string>()
+  /** A class for its state: names that may have been made, so that none is left behind. */
+  readonly #made = new Set<string>()
   /** Whether the revoke of what is not there is told from the revoke of what is. */
   absenceTells = false
   constructor(
@@ -65,7 +65,6 @@ export class Trial {
   mintBody(change: Partial<RequestOf<'mint'>> = {}, now = Date.now()): RequestOf<'mint'> {
     const id = `lease_17${[...randomBytes(26)].map((byte) => BASE32[byte % BASE32.length]).join('')}`
     const name = upstreamName(INSTANCE, id)
-    this.#names.add(name)
     return {
       lease: { id, task: `task_17${'b'.repeat(26)}`, agent: 'conformance/agent', owner: 'conformance@example.com', role: 'conformance' },
       name,
@@ -103,8 +102,18 @@ export class Trial {
   async ask<O extends Operation>(operation: O, body: RequestOf<O>): Promise<AnswerOf<O>> {
     return answered(operation, await this.send(operation, body))
   }
-  send(operation: Operation, body: unknown, twist?: Twist): Promise<Answer> {
-    return this.service.send(operation, body, twist)
+  async send(operation: Operation, body: unknown, twist?: Twist): Promise<Answer> {
+    const name = nameIn(body)
+    if (name === undefined) return this.service.send(operation, body, twist)
+    const answer = await this.service.send(operation, body, twist).catch((error: unknown) => {
+      // What nobody answered may have been made.
+      if (operation === 'mint') this.#made.add(name)
+      throw error
+    })
+    const isRefused = answer.status >= 400 && answer.status < 500
+    if (operation === 'mint' && !isRefused) this.#made.add(name)
+    if (operation === 'revoke' && answer.status === 200) this.#made.delete(name)
+    return answer
   }
 
   /** Where it can be told: a refused mint made nothing. What else a revoke does wrong is found by its own cases. */
@@ -125,7 +134,7 @@ export class Trial {
   /** Takes back what is left. @returns names that could not be */
   async clean(service: Service): Promise<string[]> {
     const left: string[] = []
-    for (const name of this.revocable ? this.#names : []) {
+    for (const name of this.revocable ? this.#made : []) {
       const answer = await service.send('revoke', { name, until: at(Date.now() + REMEMBER_MS) }).catch(() => undefined)
       if (answer?.status !== 200) left.push(name)
     }
@@ -166,6 +175,10 @@ export async function within(ms: number, signal: AbortSignal, look: () => Promis
     if (performance.now() > end) return false
     await pause(PAUSE_MS, undefined, { signal })
   }
+}
+
+function nameIn(body: unknown): string | undefined {
+  return typeof body === 'object' && body !== null && 'name' in body && typeof body.name === 'string' ? body.name : undefined
 }
 
 export function at(ms: number): string {

@@ -143,8 +143,14 @@ function mintedOf(
   if (earlier !== undefined && (earlier <= issuedAt || earlier > expiresAt))
     throw new ProviderError('broken', 'the service answered an expires_at before the mint, or after what was asked for')
   const usableUntil = usable_until === undefined ? undefined : Date.parse(usable_until)
-  if (usableUntil !== undefined && usableUntil > Math.max(expiresAt, issuedAt + shortest_life_seconds * 1000))
-    throw new ProviderError('broken', 'the service made something that lives longer than its shortest_life_seconds excuses')
+  if (
+    usableUntil !== undefined &&
+    (usableUntil < Math.floor(expiresAt) || usableUntil > Math.max(expiresAt, issuedAt + shortest_life_seconds * 1000))
+  )
+    throw new ProviderError(
+      'broken',
+      'the service answered a usable_until before what was asked for, or after what its shortest_life_seconds excuses',
+    )
   return { credential: { type, fields: credential.fields, env: credential.env }, expiresAt: earlier, usableUntil }
 }
 

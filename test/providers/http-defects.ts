@@ -115,7 +115,7 @@ export const DEFECTS: readonly Defect[] = [
   { what: 'mints after the end', changes: [LATE_AT_FIRST, [LATE_AT_LAST, 'if (revokedNames.has(name)) {']], foundBy: LATE },
   {
     what: 'refuses a late mint, and leaves what it made',
-    changes: [LATE_AT_FIRST, [`${LATE_AT_LAST}\n      await partner.remove(name)`, LATE_AT_LAST]],
+    changes: [LATE_AT_FIRST, ['      await partner.remove(name)\n      throw', '      if (!passed(until)) await partner.remove(name)\n      throw']],
     foundBy: LATE,
   },
   { what: 'mints again', changes: [without(MINTED_BEFORE)], foundBy: SECOND },

@@ -28,6 +28,27 @@ describe('the sample service', () => {
   })
 })
 
+describe('a service that can less, and says so,', () => {
+  it('passes what applies to it, and is told why the rest does not', async () => {
+    const verdict = await tried([
+      ["  revocation: 'immediate',", "  revocation: 'at-expiry',"],
+      ['  renewable: true,\n  verifiable: true,', '  renewable: false,\n  verifiable: false,'],
+    ])
+    const rest = verdict.cases.filter(({ outcome }) => outcome !== 'passed')
+    expect(rest.filter(({ outcome }) => outcome !== 'not-applicable')).toEqual([])
+    expect(rest.map(({ detail = '' }) => detail.length > 10)).not.toContain(false)
+    expect(rest.map(({ name }) => name)).toContain('revoking twice is success')
+    expect(verdict).toMatchObject({ ok: true, left: [] })
+  })
+})
+
+describe('a service whose revoke stops working', () => {
+  it('is told which credentials are left there', async () => {
+    const { ok, left } = await tried([['remember(revokedNames, name, Date.parse(until))', "if (mintedNames.has(name)) throw new Error('down')"]])
+    expect({ ok, first: left[0] }).toEqual({ ok: false, first: expect.stringMatching(/^mf-conformance-17[a-z2-7]{26}$/) })
+  })
+})
+
 describe('a service with one defect', () => {
   const AT_ONCE = 4
   const verdicts = new Map<string, Promise<Verdict>>()

@@ -23,8 +23,8 @@ export const mint: Case = {
     if (expires_at !== undefined && (Date.parse(expires_at) > Date.parse(body.expires_at) || Date.parse(expires_at) <= Date.parse(body.issued_at)))
       throw new Unmet('expires_at of the answer is before issued_at or after the expires_at of the request; what ends later is told as usable_until')
     const latest = Math.max(Date.parse(body.expires_at), Date.parse(body.issued_at) + shortest_life_seconds * 1000)
-    if (usable_until !== undefined && Date.parse(usable_until) > latest)
-      throw new Unmet('usable_until is later than the request and "shortest_life_seconds" of describe allow')
+    if (usable_until !== undefined && (Date.parse(usable_until) > latest || Date.parse(usable_until) < Date.parse(body.expires_at)))
+      throw new Unmet('usable_until is before the expires_at of the request, or later than "shortest_life_seconds" of describe allows')
   },
 }
 
