@@ -173,15 +173,20 @@ interface Account {
   owns(role: string, isAsked: boolean): Promise<void>
 }
 function accountOf(sts: Sts, timeoutMs: number): Account {
-  let known: string | undefined
-  const ask = async () => {
-    known = await sts.account(deadline(timeoutMs))
-    return known
+  let known: Promise<string> | undefined
+  const ask = () => {
+    const asked = sts.account(deadline(timeoutMs))
+    // One question for all who wait; an error is nobody's answer but theirs.
+    known = asked
+    asked.catch(() => {
+      if (known === asked) known = undefined
+    })
+    return asked
   }
   return {
     ask,
     async owns(role, isAsked) {
-      const own = isAsked ? await ask() : (known ?? (await ask()))
+      const own = await (isAsked ? ask() : (known ?? ask()))
       if (role.split(':')[4] !== own)
         throw new ProviderError('invalid', "early revocation needs the AWS role to be of the broker's own AWS account: see docs/providers/aws-sts.md")
     },

@@ -6,7 +6,7 @@ import { contract } from './contract.js'
 import type { Harness } from './harness.js'
 import { openRegister } from './register.js'
 
-/** What the fake takes until a change of a policy is in force, and the provider tells as its residual. */
+/** What the fake takes until a change of a policy is in force: less than the residual that is told, which AWS gives no number for. */
 const PROPAGATION_SECONDS = 2
 
 async function start(): Promise<Harness> {
@@ -17,7 +17,7 @@ async function start(): Promise<Harness> {
   const reads = (credential: Credential, key: string) => aws.authorize(sessionOf(credential), 's3:GetObject', `${BUCKET}/${key}`, Date.now() + later)
   const optionsAt = (port: number) => {
     const endpoint = `http://127.0.0.1:${port}`
-    return { region: 'eu-central-1', endpoint, iam_endpoint: endpoint, early_revocation: true, propagation: PROPAGATION_SECONDS }
+    return { region: 'eu-central-1', endpoint, iam_endpoint: endpoint, early_revocation: true }
   }
   const busy = '<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>'
   const half = `<AssumeRoleResponse><AssumeRoleResult><Credentials><SecretAccessKey>${secret}</SecretAccessKey>`
@@ -67,7 +67,7 @@ async function start(): Promise<Harness> {
   }
 }
 
-contract('aws-sts with early revocation', start, {
+contract('aws-sts, early revocation', start, {
   'after its expiry it does not work':
     'revocation is deny-policy: that the expiry ends it too is shown by the other run, with the same session policy',
   'what cannot be taken back is not called revoked': 'revocation is deny-policy: what is called revoked is denied by the live policy of its AWS role',

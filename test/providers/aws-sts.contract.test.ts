@@ -91,7 +91,7 @@ async function start(): Promise<Harness> {
 
 const atExpiry = 'at-expiry: a session of STS cannot be withdrawn before it ends'
 const noTrace = 'an STS session leaves no thing at AWS that could be listed or deleted'
-contract('aws-sts', start, {
+contract('aws-sts, at expiry', start, {
   'after revoke it does not work, and nothing is left': atExpiry,
   'a session opened before the revoke is cut': atExpiry,
   'revoking twice is success': atExpiry,

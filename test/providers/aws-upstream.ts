@@ -35,3 +35,11 @@ export function sessionOf({ env }: Credential): SessionCredential {
     sessionToken: env.AWS_SESSION_TOKEN ?? '',
   }
 }
+
+/** Writes an inline policy with other eyes than the broker's. */
+export async function put(aws: FakeAws, PolicyDocument: string, PolicyName = POLICY_NAME): Promise<void> {
+  const { IAMClient, PutRolePolicyCommand } = await import('@aws-sdk/client-iam')
+  const client = new IAMClient({ region: 'eu-central-1', endpoint: aws.endpoint, maxAttempts: 1 })
+  await client.send(new PutRolePolicyCommand({ RoleName: 'export', PolicyName, PolicyDocument }))
+  client.destroy()
+}

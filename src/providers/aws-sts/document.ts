@@ -37,7 +37,7 @@ const KEYS = { leases: 'aws:PrincipalTag/mayfly-lease', tasks: 'aws:SourceIdenti
 const TOLD_CHARACTERS = 16
 const ENDS_IN = new RegExp(`[a-z0-9]{${TOLD_CHARACTERS}}$`)
 /** IAM takes letters and digits in a Sid. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html */
-const STAMPED = /^Mayfly[A-Za-z]+?(?<lineage>[a-z0-9]{8})T(?<number>\d{1,16})$/
+const STAMPED = /^Mayfly[A-Za-z]+?(?<lineage>[a-z0-9]{8})T(?<number>\d{1,15})$/
 
 /** The pattern that tells a lease or a task; `undefined` where the id has too little of its own. */
 export function patternOf(id: string): string | undefined {

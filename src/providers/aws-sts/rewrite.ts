@@ -60,7 +60,8 @@ export async function rewrite(given: Rewriting, asked: readonly Asked[], lock: L
   const entries = await complete(given, read, isKnown ? undefined : live, asked)
 
   for (const isFull of [false, true]) {
-    const denied = deniedBy(isFull || isTooLong(given, entries) ? [...entries, await close(given, entries, at)] : entries)
+    const isClosing = isFull || isTooLong(given, entries)
+    const denied = deniedBy(isClosing ? [...entries, await close(given, entries, at)] : entries)
     const isLive = sameDenied(live ?? NOTHING, denied)
     if (isLive && isKnown) return isOurs() ? 'current' : 'overtaken'
     const stamp = nextStamp(entries, live)
@@ -71,8 +72,10 @@ export async function rewrite(given: Rewriting, asked: readonly Asked[], lock: L
     if (callMs() < timeoutMs / 4) return 'overtaken'
     const wrote = next === undefined ? await policy.remove(callMs(), isOurs) : await policy.write(next, callMs(), isOurs)
     if (wrote === 'gone') return given.owns(true).then(() => 'gone')
-    if (wrote === 'written') return isOurs() ? 'current' : 'overtaken'
     if (wrote === 'late') return 'overtaken'
+    if (wrote === 'full') continue
+    if (isClosing) given.tell('aws_role_closed', { aws_role: list, issued_before: new Date((denied.before ?? 0) * 1000).toISOString() })
+    return isOurs() ? 'current' : 'overtaken'
   }
   throw new ProviderError('refused', 'the inline policies of the AWS role leave no room for the revocations: shorten them, or make them managed ones')
 }
@@ -84,11 +87,12 @@ async function complete({ list, register, tell }: Rewriting, read: readonly Regi
   const known = new Set(read.map(({ id }) => id))
   const found = lost ? entriesOf(lost, Date.now() + LONGEST_SESSION_MS).filter(({ id }) => !known.has(id)) : []
   if (found.length > 0) tell('aws_revocations_recovered', { aws_role: list, entries: found.length })
+  // A closing covers who was withdrawn before it; who asks now may have been issued after it. And a failover may have lost what was added
+  // a moment ago.
   const since = closedBefore([...read, ...found])
-  // A closing covers who was withdrawn before it. These may have been issued after it.
-  const younger = since === undefined ? [] : asked.map((one) => entryOf(one, since))
-  await Promise.all([...found, ...younger].map((entry) => register.add(list, entry)))
-  return [...read, ...found, ...younger]
+  const own = asked.map((one) => entryOf(one, since)).filter(({ id }) => since !== undefined || !known.has(id))
+  await Promise.all([...found, ...own].map((entry) => register.add(list, entry)))
+  return [...read, ...found, ...own]
 }
 
 function isTooLong({ budget }: Rewriting, entries: readonly RegisterEntry[]): boolean {
@@ -97,11 +101,10 @@ function isTooLong({ budget }: Rewriting, entries: readonly RegisterEntry[]): bo
 }
 
 /** Closes the whole role to sessions that were issued up to now, by AWS's clock: later than all that `entries` are about. */
-async function close({ list, register, tell }: Rewriting, entries: readonly RegisterEntry[], at: number): Promise<RegisterEntry> {
+async function close({ list, register }: Rewriting, entries: readonly RegisterEntry[], at: number): Promise<RegisterEntry> {
   const second = Math.max(Math.floor(at / 1000) + CLOSING_SECONDS, (closedBefore(entries) ?? 0) + 1)
   const closing = closingOf(second, lastOf(entries) ?? at)
   await register.add(list, closing)
-  tell('aws_role_closed', { aws_role: list, issued_before: new Date(second * 1000).toISOString() })
   return closing
 }
 

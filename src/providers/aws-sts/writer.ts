@@ -100,7 +100,7 @@ export class RoleWriter {
     try {
       // And those who came while the lock was waited for.
       if (this.#waiting.length > 0) await this.#gather(batch)
-      const outcome = await rewrite(this.#given, batch, lock)
+      const outcome = await rewrite(this.#given, batch.map(lasting), lock)
       if (outcome === 'overtaken') return this.#repeat(batch)
       this.#overtaken = 0
       if (isEmpty && batch.length === 0) this.#cleanVersion = version
@@ -127,8 +127,7 @@ export class RoleWriter {
       if (waiter.until - LOST_MS < Date.now()) waiter.done('absent')
       else waiter.failed(new ProviderError('broken', 'the ledger has lost this revocation'))
     }
-    const lasting = coming.filter((waiter) => batch.includes(waiter)).map((one) => entryOf({ ...one, until: one.until + ENDED_MARGIN_MS }))
-    await Promise.all(lasting.map((entry) => register.add(list, entry)))
+    await Promise.all(coming.filter((waiter) => batch.includes(waiter)).map((waiter) => register.add(list, entryOf(lasting(waiter)))))
     return found
   }
 
@@ -154,6 +153,10 @@ export class RoleWriter {
     if (!this.#isTrouble) this.#given.tell('aws_revocations_unwritten', { aws_role: this.#given.list, error: messageOf(error) })
     this.#isTrouble = true
   }
+}
+
+function lasting({ kind, pattern, until }: Asked): Asked {
+  return { kind, pattern, until: until + ENDED_MARGIN_MS }
 }
 
 function messageOf(error: unknown): string {
