@@ -3,11 +3,11 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { type Deadline, deadline } from './deadline.js'
 import { grantProblems, selfProblems } from './mysql/check.js'
-import { isGone, leftAccount } from './mysql/error.js'
+import { isBusy, isGone, leftAccount } from './mysql/error.js'
 import { type Grant, narrow, type Params, params, problemsOf } from './mysql/grants.js'
 import type { Lines, Send } from './mysql/lines.js'
 import { SERVERS } from './mysql/servers.js'
-import type { Statements } from './mysql/statements.js'
+import type { Account, Statements } from './mysql/statements.js'
 import { type Credential, type MintRequest, type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
 
 const options = z
@@ -55,7 +55,7 @@ export const mysql: ProviderModule<Options, Params> = {
       .filter(([key, kind]) => !(key === 'tables' && kind !== 'equal') && !(key === 'privileges' && kind === 'set'))
       .map(([key, kind]) => `scope.${key}: ${kind} narrows nothing here; a mysql role may have scope {tables: path or set, privileges: set}`),
   ],
-  target: ({ server, url, account_host }) => JSON.stringify([server, addressOf(url), account_host]),
+  target: ({ server, url }) => JSON.stringify([server, addressOf(url)]),
 
   async open(options, context) {
     const { username, password } = new URL(options.url)
@@ -122,13 +122,13 @@ function provider(
       const time = deadline(deadlineMs)
       const account = handleShape.parse(handle)
       return revoking.use(time, async (send) => {
-        const found = await send((left) => sql.disableAccount(account, left))
+        const found = await lockedOut(send, account)
         await endSessions(send, account.user)
         await send(() => sql.dropAccount(account))
         // The last look is for one whose login was under way when the account was locked, or that a broker left behind that died here.
         await endSessions(send, account.user)
         await send(() => sql.release(account.user))
-        return found.length > 0 ? 'revoked' : 'absent'
+        return found ? 'revoked' : 'absent'
       })
     },
 
@@ -166,6 +166,19 @@ function provider(
       minting.close()
       revoking.close()
     },
+  }
+
+  /** Answers whether there is such an account. What ends its use waits for no lock; what is left waits for a mint that is under way. */
+  async function lockedOut(send: Send, account: Account): Promise<boolean> {
+    for (let seconds = 0; ; seconds = 1) {
+      try {
+        return (await send(() => sql.lockOutInTurn(account, seconds))).length > 0
+      } catch (error) {
+        if (!isBusy(error)) throw error
+        await send(() => sql.lockOut(account))
+        await endSessions(send, account.user)
+      }
+    }
   }
 
   async function endSessions(send: Send, user: string): Promise<void> {

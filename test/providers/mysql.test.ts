@@ -254,6 +254,36 @@ describe.each(kinds)('the mysql provider on %s', (kind) => {
         late.close()
       })
 
+    it('is held up by no lock that an agent takes, of its own account or of another', async () => {
+      const [one, two] = [await mint(), await mint()]
+      const holders = await Promise.all([connect(one.credential), connect(two.credential)])
+      for (const holder of holders) await holder.query('SELECT GET_LOCK(?, 1)', [`mayfly ${one.user}`]).catch(() => undefined)
+      const queue = [1, 2, 3].map(async () =>
+        (await connect(two.credential)).query('SELECT GET_LOCK(?, 30)', [`mayfly ${one.user}`]).catch(() => undefined),
+      )
+      await waitFor('them to wait', async () => (await sessionsOf(two.user)).length === 4)
+      const started = performance.now()
+      expect(await provider.revoke(one.handle, TIMEOUT_MS)).toBe('revoked')
+      expect(performance.now() - started).toBeLessThan(2000)
+      expect(await may(one.credential, READS)).toBe(false)
+      expect(await provider.revoke(two.handle, TIMEOUT_MS)).toBe('revoked')
+      await Promise.all(queue)
+      for (const holder of holders) holder.destroy()
+    })
+
+    it('that has to wait for a mint takes the account’s use away first', async () => {
+      const { credential, handle, user } = await mint()
+      const agent = await connect(credential)
+      const { username, password } = new URL(url)
+      const other = await mysql2.createConnection({ host: server.host, port: server.port, user: username, password })
+      await other.query('SELECT GET_LOCK(?, 1)', [`mayfly ${user}`])
+      await expect(provider.revoke(handle, 1500)).rejects.toMatchObject({ kind: 'timeout' })
+      await expect(agent.query('SELECT 1')).rejects.toThrow()
+      expect(await may(credential, READS)).toBe(false)
+      await other.end()
+      expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
+    })
+
     it('goes on where a broker died: with the account dropped and a session left', async () => {
       const { credential, handle, user } = await mint()
       const agent = await connect(credential)

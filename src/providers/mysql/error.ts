@@ -25,6 +25,11 @@ export function leftAccount(error: unknown): boolean {
   return cause instanceof DatabaseError && cause.number !== undefined && cause.number !== EXISTS && cause.demand !== LATE && cause.demand !== BUSY
 }
 
+/** True when another mint or revoke had the lock for all the time that was waited. */
+export function isBusy(error: unknown): boolean {
+  return error instanceof ProviderError && error.cause instanceof DatabaseError && error.cause.demand === BUSY
+}
+
 /** True when a session was gone before it could be ended. */
 export function isGone(error: unknown): boolean {
   return error instanceof ProviderError && error.cause instanceof DatabaseError && error.cause.number === NO_SUCH_SESSION

@@ -53,6 +53,15 @@ function demand(condition: string, otherwise: string): string {
 function lock(user: string, leftMs: number): string {
   return demand(`GET_LOCK(${lockOf(user)}, ${Math.ceil(leftMs / 1000)}) = 1`, BUSY)
 }
+/**
+ * As `lock`, for revokes: whoever can log in can take a lock of any name, so one that is held by others than the broker's own user is not
+ * waited for. All that a revoke then lacks is order with a mint that arrives late, and that one leaves its account locked.
+ */
+function lockAmongBrokers(user: string, seconds: number): string[] {
+  const held = `IS_USED_LOCK(${lockOf(user)})`
+  const byBroker = `SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ${held} AND USER = ${userIn('USER()')}`
+  return [`DO GET_LOCK(${lockOf(user)}, ${seconds})`, demand(`COALESCE(${held} = CONNECTION_ID(), FALSE) OR NOT EXISTS (${byBroker})`, BUSY)]
+}
 export function release(user: string): string[] {
   return [`DO RELEASE_LOCK(${lockOf(user)})`]
 }
@@ -84,14 +93,21 @@ function placeOf({ database, table }: Grant): string {
 }
 
 /**
- * No further login. Answers whether there is such an account. A broker that cannot see other users' sessions would take them for ended,
- * so it is refused here.
+ * No further login, whatever lock others hold. A broker that cannot see other users' sessions would take them for ended, so it is refused
+ * here.
  */
-export function disableAccount({ user, host }: Account, leftMs: number): string[] {
+export function lockOut(made: Account): string[] {
   return [
     demand(`EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES WHERE ${OWN} AND PRIVILEGE_TYPE = 'PROCESS')`, BLIND),
-    lock(user, leftMs),
-    `ALTER USER IF EXISTS ${account({ user, host })} ACCOUNT LOCK`,
+    `ALTER USER IF EXISTS ${account(made)} ACCOUNT LOCK`,
+  ]
+}
+
+/** The same once mints of it are out of the way, `seconds` being waited for them. Answers whether there is such an account. */
+export function lockOutInTurn({ user, host }: Account, seconds: number): string[] {
+  return [
+    ...lockAmongBrokers(user, seconds),
+    ...lockOut({ user, host }),
     `SELECT User FROM mysql.user WHERE User = ${text(user)} AND Host = ${text(host)}`,
   ]
 }
@@ -121,9 +137,15 @@ export function page(server: Server, prefix: string, after: string, size: number
   ]
 }
 
+function hostIn(account: string): string {
+  return `SUBSTRING_INDEX(${account}, '@', -1)`
+}
+/** A user name may hold an "@", a host cannot. */
+function userIn(account: string): string {
+  return `LEFT(${account}, CHAR_LENGTH(${account}) - CHAR_LENGTH(${hostIn(account)}) - 1)`
+}
 /** `'user'@'host'` as the server itself spells it. */
-const OWN = `GRANTEE = CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)) - 1),
-  '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')`
+const OWN = `GRANTEE = CONCAT(${text("'")}, ${userIn('CURRENT_USER()')}, ${text("'@'")}, ${hostIn('CURRENT_USER()')}, ${text("'")})`
 
 /** What the broker itself may do, and its clock against the server's. */
 export const SELF = [`SELECT VERSION() AS version, ${now} * 1000 AS now`]
