@@ -154,5 +154,7 @@ describe('the fake of OpenBao', () => {
     expect((await ask('GET', 'database/creds/my-role')).status).toBe(503)
     bao.seal(false)
     expect(await ask('GET', 'sys/health?standbyok=true')).toMatchObject({ status: 200, body: { initialized: true, sealed: false } })
+    const inside = await fetch(`${bao.url}/v1/sys/health`, { headers: { 'x-vault-namespace': 'team/' } })
+    expect({ status: inside.status, body: await inside.json() }).toEqual({ status: 400, body: { errors: ['operation unavailable in namespaces'] } })
   })
 })

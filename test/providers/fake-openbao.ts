@@ -133,8 +133,10 @@ export async function startFakeOpenBao({
     const method = request.method ?? 'GET'
     const body = await bodyOf(request)
     if (sealed && path !== 'sys/health') throw new Refusal(503, 'Vault is sealed')
+    const within = request.headers['x-vault-namespace'] ?? ''
+    if (path === 'sys/health' && within !== '') throw new Refusal(400, 'operation unavailable in namespaces')
     if (path === 'sys/health') return health(searchParams)
-    if ((request.headers['x-vault-namespace'] ?? '') !== (namespace && `${namespace}/`)) throw new Refusal(404)
+    if (within !== (namespace && `${namespace}/`)) throw new Refusal(404, 'namespace not found')
     const operation = operationOf(method, path)
     const wrong = operation?.wrong(body)
     if (wrong) throw new Refusal(400, wrong)
@@ -173,7 +175,8 @@ export async function startFakeOpenBao({
       const time = (at: number | undefined) => (at === undefined ? null : new Date(at).toISOString())
       const ttl = Math.floor((lease.endsAt - now()) / 1000)
       const times = { issue_time: time(lease.issuedAt), expire_time: time(lease.endsAt), last_renewal: time(lease.renewedAt) }
-      return { data: { id, path: lease.path, ...times, renewable: lease.renewable, ttl } }
+      const place = { path: lease.path, ...(namespace && { namespace_path: `${namespace}/` }) }
+      return { data: { id, ...place, ...times, renewable: lease.renewable, ttl } }
     },
     'sys/leases/renew': (_id, _token, body) => {
       const id = String(body.lease_id ?? '')

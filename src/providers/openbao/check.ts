@@ -9,7 +9,7 @@ const answerShape = z.object({ data: z.record(z.string(), z.unknown()) })
 
 /** That there is an OpenBao which takes requests: https://openbao.org/api-docs/system/health/. */
 export async function checkHealth(client: Client, signal: AbortSignal): Promise<void> {
-  await client.call({ method: 'GET', path: ['sys', 'health'], query: 'standbyok=true&perfstandbyok=true', signal })
+  await client.call({ method: 'GET', path: ['sys', 'health'], query: 'standbyok=true&perfstandbyok=true', atRoot: true, signal })
 }
 
 /** What the broker's token may not do and must, or may do and should not. */

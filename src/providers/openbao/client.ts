@@ -19,6 +19,8 @@ export interface ClientRequest {
   readonly query?: string
   readonly body?: object
   readonly token?: string
+  /** True: outside of any namespace, as a few operations of the server itself must be. */
+  readonly atRoot?: boolean
   readonly signal: AbortSignal
 }
 
@@ -41,11 +43,11 @@ const refusal = z.object({ errors: z.array(z.string()) })
 export async function openClient({ url, namespace, ca }: Pick<Options, 'url' | 'namespace' | 'ca'>, timeoutMs: number): Promise<Client> {
   const exchange = await openExchange({ timeoutMs, maxBytes: MAX_ANSWER_BYTES, ca })
   return {
-    async call({ method, path, query, body, token, signal }) {
+    async call({ method, path, query, body, token, atRoot = false, signal }) {
       const headers = {
         // What an agent in between may ask for, against requests that a browser was tricked into.
         'x-vault-request': 'true',
-        ...(namespace === undefined ? {} : { 'x-vault-namespace': `${namespace}/` }),
+        ...(namespace === undefined || atRoot ? {} : { 'x-vault-namespace': `${namespace}/` }),
         ...(token === undefined ? {} : { 'x-vault-token': token }),
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       }
