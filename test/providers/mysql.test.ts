@@ -355,6 +355,14 @@ describe.each(kinds)('the mysql provider on %s', (kind) => {
     })
   })
 
+  it('makes new connections where the server has closed the idle ones', async () => {
+    const { handle } = await mint()
+    for (const { ID } of await sessionsOf('mayfly')) await server.query(`KILL CONNECTION ${Number(ID)}`)
+    await waitFor('them to be gone', async () => (await sessionsOf('mayfly')).length === 0)
+    await mint()
+    expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
+  })
+
   it('says where agents find the database, if that is not where the broker does', async () => {
     const told = await open({ host: 'db.example', port: 6033 })
     const { credential } = await mint(params(), told)
