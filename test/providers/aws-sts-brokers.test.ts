@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { awsSts } from '../../src/providers/aws-sts.js'
-import type { Credential, Provider, RevokeAbout } from '../../src/providers/provider.js'
+import type { Credential, Provider, Register, RevokeAbout } from '../../src/providers/provider.js'
 import type { Handle } from '../../src/types.js'
 import { type Fixture, startLedger } from '../ledger/fixture.js'
 import { BUCKET, openBroker, POLICY_NAME, put, ROLE, sessionOf, startAws } from './aws-upstream.js'
@@ -126,6 +126,39 @@ describe('brokers that share a ledger', () => {
     expect(aws.inline(ROLE).get('theirs')).toBe(foreign)
     expect(aws.inline(ROLE).get('mayfly-revocations.contract.another')).toBe(foreign)
     expect(aws.inline(ROLE).size).toBe(3)
+  })
+
+  it('give IAM more time each time that it throttles', async () => {
+    const provider = await broker()
+    const lease = await mint(provider)
+    const at: number[] = []
+    aws.before = ({ action }) => {
+      if (action !== 'PutRolePolicy') return
+      at.push(performance.now())
+      if (at.length < 4) throw new Refusal('Throttling', 'Rate exceeded', 400)
+    }
+    for (let attempt = 0; attempt < 3; attempt++) await expect(revoke(provider, lease)).rejects.toMatchObject({ kind: 'throttled' })
+    expect(await revoke(provider, lease)).toBe('revoked')
+    const [first = 0, second = 0, third = 0, fourth = 0] = at
+    expect(second - first).toBeGreaterThan(400)
+    expect(third - second).toBeGreaterThan(900)
+    expect(fourth - third).toBeGreaterThan(1900)
+  })
+
+  it('do not take an entry that a failover lost for one that has passed', async () => {
+    const real = ledger.ledger.register('under-test')
+    const losing: Register = {
+      ...real,
+      add: async (list, entry) => {
+        await real.add(list, entry)
+        if (entry.id.startsWith('lease:')) await lost()
+      },
+    }
+    const provider = await openBroker(aws, losing)
+    opened.push(provider)
+    const lease = await mint(provider)
+    expect(await revoke(provider, lease)).toBe('revoked')
+    expect(usable(lease)).toBe(false)
   })
 
   it('tell throttling, a role that is gone, and a write that IAM does not allow, apart', async () => {

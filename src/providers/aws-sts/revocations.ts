@@ -10,8 +10,6 @@ export interface Revocations {
   add(list: string, asked: Asked, signal: AbortSignal): Promise<'revoked' | 'absent'>
   /** Sessions issued before this time (ms) are denied, whichever they are. */
   closedBefore(list: string): Promise<number | undefined>
-  /** Looks at every role that has revocations: what has passed goes, and what is not as it should be is put right. */
-  look(): Promise<void>
   close(): Promise<void>
 }
 
@@ -35,10 +33,11 @@ export function openRevocations({ iam, register, lookMs, owns, ...given }: Revoc
     writers.set(list, writer)
     return writer
   }
+  /** At every role that has revocations: what has passed goes, and what is not as it should be is put right. */
   const look = async () => {
     // A ledger that is away is told by whoever needs it for a lease.
     const names = (await lists?.lists().catch(() => [])) ?? []
-    await Promise.all(names.map((list) => writerOf(list).look()))
+    for (const list of names) writerOf(list).look()
   }
   let isClosed = false
   let timer: NodeJS.Timeout | undefined
@@ -55,7 +54,6 @@ export function openRevocations({ iam, register, lookMs, owns, ...given }: Revoc
       const second = closedBefore((await lists.read(list)).entries)
       return second === undefined ? undefined : second * 1000
     },
-    look,
     async close() {
       isClosed = true
       clearTimeout(timer)

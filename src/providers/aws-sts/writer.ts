@@ -11,10 +11,12 @@ interface Waiter extends Asked {
 
 /** Between two rewrites of one role: IAM throttles, and what comes meanwhile shares the next. The first does not wait. */
 const SPACING_MS = 250
+/** While IAM throttles, twice as long each time up to this. */
+const LONGEST_PAUSE_MS = 4000
 /** AWS's clock and the ledger's may differ: by then the session's own policy has ended it for certain. */
 const ENDED_MARGIN_MS = 10_000
-/** An entry that is gone this long before its end did not pass: the ledger has lost it. Wide, because the broker's own clock is in it. */
-const LOST_MS = 900_000
+/** An entry that is gone longer before its end than this did not pass: the ledger has lost it. */
+const LOST_MS = 5000
 const LOCK_POLL_MS = 30
 const MOST_OVERTAKEN = 5
 
@@ -28,6 +30,7 @@ export class RoleWriter {
   #running: Promise<void> | undefined
   #isLookDue = false
   #nextAt = 0
+  #pauseMs = SPACING_MS
   #overtaken = 0
   /** Version of the list when nothing was denied and the policy was not there either. */
   #cleanVersion: number | undefined
@@ -48,10 +51,9 @@ export class RoleWriter {
   }
 
   /** Puts right what is not as its list says, and takes out what has passed; left to whoever writes at the moment. */
-  async look(): Promise<void> {
+  look(): void {
     this.#isLookDue = true
     this.#start()
-    await this.#running
   }
 
   async close(): Promise<void> {
@@ -79,9 +81,11 @@ export class RoleWriter {
         if (signal.aborted) throw new ProviderError('unreachable', 'the broker is closing; the revocation is written down')
         await this.#once(batch, isLook)
         this.#isTrouble = false
+        this.#pauseMs = SPACING_MS
       } catch (error) {
         for (const waiter of signal.aborted ? [...batch, ...this.#waiting.splice(0)] : batch) waiter.failed(error)
         if (!signal.aborted) this.#tellTrouble(error)
+        if (error instanceof ProviderError && error.kind === 'throttled') this.#slowDown()
       }
     }
   }
@@ -122,10 +126,9 @@ export class RoleWriter {
     const found = await register.read(list)
     const ids = new Set(found.entries.map(({ id }) => id))
     for (const waiter of coming) {
-      if (ids.has(entryOf(waiter).id)) continue
+      if (ids.has(entryOf(waiter).id) || waiter.until > Date.now() + LOST_MS) continue
       batch.splice(batch.indexOf(waiter), 1)
-      if (waiter.until - LOST_MS < Date.now()) waiter.done('absent')
-      else waiter.failed(new ProviderError('broken', 'the ledger has lost this revocation'))
+      waiter.done('absent')
     }
     await Promise.all(coming.filter((waiter) => batch.includes(waiter)).map((waiter) => register.add(list, entryOf(lasting(waiter)))))
     return found
@@ -147,6 +150,11 @@ export class RoleWriter {
     if (this.#overtaken === 0) throw new ProviderError('timeout', 'IAM takes longer than the right to write lasts')
     this.#waiting.unshift(...batch)
     this.#isLookDue = true
+  }
+
+  #slowDown(): void {
+    this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2)
+    this.#nextAt = performance.now() + this.#pauseMs
   }
 
   #tellTrouble(error: unknown): void {
