@@ -1,8 +1,11 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { ConfigError, configJsonSchema, loadConfig } from '../src/config.js'
+import { generateSealingKeys } from '../src/sealing.js'
 import { generateSigningKeys } from '../src/signer.js'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -103,12 +106,23 @@ describe('the configuration', () => {
   })
 
   it('documents every option in config/mayfly.yaml, which loads', async () => {
-    const all = { REDIS_URL: 'redis://localhost', WAREHOUSE_URL: env.DB, CACHE_URL: 'redis://localhost', MAYFLY_SIGNING_KEYS: env.KEYS }
+    const all = {
+      REDIS_URL: 'redis://localhost',
+      WAREHOUSE_URL: env.DB,
+      CACHE_URL: 'redis://localhost',
+      MAYFLY_SIGNING_KEYS: env.KEYS,
+      MAYFLY_SEALING_KEYS: JSON.stringify(generateSealingKeys()),
+      SHOP_DB_URL: 'mysql://mayfly:secret@localhost:3306',
+      RABBITMQ_API_URL: 'https://mayfly:secret@localhost:15671',
+      IDP_SECRET: 'idp-secret',
+    }
     const files: Record<string, string> = {
       'tls/tls.crt': 'x'.repeat(2_000),
       'tls/tls.key': 'x'.repeat(2_000),
       'break-glass.jwks': await publicKeys(),
       'export.json': EXPORT,
+      'gcs-export.json': GCS_EXPORT,
+      ...authorities(),
     }
     const example = (await readFile(join(ROOT, 'config/mayfly.yaml'), 'utf8'))
       .replace(/file:([\w./-]+)/g, (_, name: string) => `env:${name.replace(/\W/g, '_')}`)
@@ -132,6 +146,30 @@ const EXPORT = JSON.stringify({
   // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the provider's own placeholder
   Statement: [{ Effect: 'Allow', Action: 's3:PutObject', Resource: 'arn:aws:s3:::exports/${scope.prefix}/*' }],
 })
+
+const GCS_EXPORT = JSON.stringify({
+  accessBoundary: {
+    accessBoundaryRules: [
+      {
+        availableResource: '//storage.googleapis.com/projects/_/buckets/exports',
+        availablePermissions: ['inRole:roles/storage.objectViewer'],
+        // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the provider's own placeholder
+        availabilityCondition: { expression: "resource.name.startsWith('projects/_/buckets/exports/objects/${scope.prefix}/')" },
+      },
+    ],
+  },
+})
+
+/** As an operator makes them, with the commands of the providers' pages. */
+function authorities(): Record<string, string> {
+  const made = (name: string) => readFileSync(join(folder, name), 'utf8')
+  const run = (command: string, ...args: string[]) => execFileSync(command, args, { cwd: folder, stdio: 'pipe' })
+  run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', '', '-f', 'ssh-ca-keys')
+  const subject = ['-subj', '/CN=agents', '-addext', 'keyUsage=critical,keyCertSign,cRLSign']
+  run('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', ...subject)
+  run('openssl', 'genrsa', '-out', 'app.pem', '2048')
+  return { 'github-app.pem': made('app.pem'), 'ssh-ca-keys': made('ssh-ca-keys'), 'agents-ca.pem': made('ca.pem'), 'agents-ca.key': made('ca.key') }
+}
 
 async function publicKeys(): Promise<string> {
   const { keys } = await generateSigningKeys()
