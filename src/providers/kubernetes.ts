@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { type Deadline, deadline } from './deadline.js'
-import { accessOf, type Options, openAccess, options } from './kubernetes/access.js'
+import { accessOf, type Options, options } from './kubernetes/access.js'
 import { type Api, openApi } from './kubernetes/api.js'
+import { openWay } from './kubernetes/config.js'
 import { credentialOf, endOf, LEEWAY_SECONDS } from './kubernetes/credential.js'
 import { type Params, params, pick, roleProblems } from './kubernetes/role.js'
 import { leaseOfName, upstreamName } from './name.js'
@@ -35,11 +36,11 @@ export const kubernetes: ProviderModule<Options, Params> = {
     // It is the value of a label: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
     if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(context.instance))
       throw new ProviderError('invalid', 'the instance name must begin and end with a letter or a digit for Kubernetes')
-    const access = await openAccess(options)
+    const way = await openWay(options)
     const limits = { timeoutMs: context.timeoutMs, connections: context.concurrency }
     // Apart, so that revoking never waits for minting.
-    const [minting, revoking] = await Promise.all([openApi(access, limits), openApi(access, limits)])
-    const place = { server: options.agent_server ?? access.server, ca: access.ca }
+    const [minting, revoking] = await Promise.all([openApi(way, limits), openApi(way, limits)])
+    const place = { server: options.agent_server ?? way.server, ca: way.tls.ca?.toString() }
     return provider(options, context, place, minting, revoking)
   },
 }

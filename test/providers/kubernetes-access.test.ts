@@ -92,6 +92,21 @@ describe('the way to the API server', () => {
     await provider.close()
   })
 
+  it('is only what was checked of a kubeconfig, whatever else the library would follow in it', async () => {
+    const file = join(folder, 'another-token')
+    await writeFile(file, 'the-first')
+    await checked({ kubeconfig: config({ tokenFile: file, 'token-file': join(folder, 'none') }) })
+    // js-yaml merges what stands under a bare `<<`, and the check does not.
+    const merged = (text: string, into: string) =>
+      text.replace(`"${into}":{`, `"${into}": {<<: {exec: {command: id}, proxy-url: "http://127.0.0.1:1"}, `)
+    const [whole, hidden] = [config({ token: 'the-first' }), merged(merged(config({ token: 'the-first' }), 'user'), 'cluster')]
+    expect(hidden.length).toBeGreaterThan(whole.length + 100)
+    await checked({ kubeconfig: hidden })
+    await expect(checked({ kubeconfig: config({ token: 'the-first' }, { 'tls-server-name': 'other.example.com' }) })).rejects.toMatchObject({
+      message: expect.stringContaining('does not verify'),
+    })
+  })
+
   it("is the pod's own, by the name that every cluster has for it", () => {
     expect(accessOf({ namespaces: ['agents'], in_cluster: true }).server).toBe('https://kubernetes.default.svc')
     expect(kubernetes.target(kubernetes.options.parse({ namespaces: ['agents'], in_cluster: true }))).toBe('kubernetes.default.svc')

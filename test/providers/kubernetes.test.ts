@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
+import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { parse } from 'yaml'
 import { kubernetes } from '../../src/providers/kubernetes.js'
@@ -237,6 +238,24 @@ describe('a revoke', () => {
     const address = server.address()
     const provider = await open({ server: `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}` })
     await expect(provider.revoke(ask(provider).handle, 5000)).rejects.toBeInstanceOf(ProviderError)
+  })
+
+  it.each([
+    [200, '<html>a-secret-of-theirs</html>'],
+    [200, '"a-secret-of-theirs"'],
+    [201, JSON.stringify({ kind: 'a-secret-of-theirs' })],
+    [403, 'a-secret-of-theirs'],
+    [500, JSON.stringify({ kind: 'Status', reason: 'a-secret-of-theirs', message: 'a-secret-of-theirs' })],
+  ])('that is answered with %d %s keeps nothing of it', async (status, body) => {
+    const server = createServer((_request, response) => response.writeHead(status, { 'x-told': 'a-secret-of-theirs' }).end(body))
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    closing.push(async () => server.close())
+    const address = server.address()
+    const provider = await open({ server: `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}` })
+    const error: unknown = await provider.revoke(ask(provider).handle, 5000).catch((thrown) => thrown)
+    expect(error).toMatchObject({ kind: status === 403 ? 'refused' : 'broken' })
+    const everything = inspect(error, { depth: Number.POSITIVE_INFINITY, showHidden: true })
+    for (const secret of ['a-secret-of-theirs', TOKEN]) expect(everything).not.toContain(secret)
   })
 
   it('follows no redirect with its token', async () => {

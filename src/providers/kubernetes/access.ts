@@ -1,6 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { isAbsolute, join } from 'node:path'
+import { isAbsolute } from 'node:path'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { isSafeUrl } from '../outbound.js'
@@ -43,17 +42,11 @@ export type Options = z.infer<typeof options>
 /** How the broker reaches the API server, and as whom. */
 export interface Access {
   readonly server: string
-  readonly ca?: string
-  readonly servername?: string
-  readonly cert?: string
-  readonly key?: string
-  /** Read anew each time where it is in a file: the kubelet replaces it. */
-  token?(): Promise<string>
+  /** For the client library; without one the broker is a pod of the cluster. */
+  readonly kubeconfig?: string
+  /** Read anew for each call: whoever puts tokens there replaces them. */
+  readonly tokenFile?: string
 }
-
-/** https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/ */
-const POD_FILES = '/var/run/secrets/kubernetes.io/serviceaccount'
-const POD_SERVER = 'https://kubernetes.default.svc'
 
 export function accessOf(options: Shape): Access {
   const { kubeconfig, context, in_cluster, server, ca, token } = options
@@ -63,38 +56,31 @@ export function accessOf(options: Shape): Access {
   if (kubeconfig !== undefined && (ca ?? token) !== undefined) throw invalid('ca and token belong to server: a kubeconfig has its own')
   if (in_cluster && (ca ?? token) !== undefined) throw invalid('ca and token belong to server: a pod has its own')
   if (kubeconfig !== undefined) return fromKubeconfig(kubeconfig, context)
-  if (server === undefined) return { server: POD_SERVER, token: () => tokenFile(join(POD_FILES, 'token')) }
+  // Not the address that the library takes from the environment: this name is the same for all pods, and the certificate has it.
+  // https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+  if (server === undefined) return { server: 'https://kubernetes.default.svc' }
   if (token === undefined) throw invalid('server needs a token')
-  return { server, ca: certificate('ca', ca), token: async () => token }
-}
-
-/** What is only to be had once the provider is opened. */
-export async function openAccess(options: Options): Promise<Access> {
-  const access = accessOf(options)
-  if (!options.in_cluster) return access
-  const ca = await readFile(join(POD_FILES, 'ca.crt'), 'utf8').catch(() => {
-    throw new ProviderError('refused', `in_cluster: ${POD_FILES}/ca.crt cannot be read: is the service account's token mounted?`)
-  })
-  return { ...access, ca }
+  certificate('ca', ca)
+  return { server, kubeconfig: only({ server, 'certificate-authority-data': ca && Buffer.from(ca).toString('base64') }, { token }) }
 }
 
 const named = <T extends z.ZodType>(key: string, inner: T) => z.array(z.looseObject({ name: z.string(), [key]: inner })).default([])
-const base64 = z.base64().transform((text) => Buffer.from(text, 'base64').toString())
-const cluster = z.looseObject({
+/** Fields that are not named here are dropped: the library follows more than are documented, such as `token-file`. */
+const cluster = z.object({
   server: address,
   'certificate-authority': z.never().optional(),
-  'certificate-authority-data': base64.optional(),
+  'certificate-authority-data': z.base64().optional(),
   'insecure-skip-tls-verify': z.literal(false).optional(),
   'tls-server-name': z.string().optional(),
   'proxy-url': z.literal('').optional(),
 })
-const user = z.looseObject({
+const user = z.object({
   token: z.string().min(1).optional(),
   tokenFile: z.string().optional(),
   'client-certificate': z.never().optional(),
-  'client-certificate-data': base64.optional(),
+  'client-certificate-data': z.base64().optional(),
   'client-key': z.never().optional(),
-  'client-key-data': base64.optional(),
+  'client-key-data': z.base64().optional(),
   username: z.never().optional(),
   password: z.never().optional(),
   // A configuration must not run programs as the broker; https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
@@ -117,20 +103,30 @@ function fromKubeconfig(text: string, wanted: string | undefined): Access {
   const { cluster: clusterName, user: userName } = understood('context', z.looseObject({ cluster: z.string(), user: z.string() }), picked.context)
   const place = understood('cluster', cluster, config.clusters.find((one) => one.name === clusterName)?.cluster)
   const who = understood('user', user, config.users.find((one) => one.name === userName)?.user)
-  const { token, tokenFile: path, 'client-certificate-data': cert, 'client-key-data': key } = who
+  const { token, tokenFile, 'client-certificate-data': cert, 'client-key-data': key } = who
   if ((cert === undefined) !== (key === undefined)) throw invalid('the kubeconfig has a client certificate without its key, or a key without one')
-  if (token === undefined && path === undefined && cert === undefined)
+  if (token === undefined && tokenFile === undefined && cert === undefined)
     throw invalid('the user of the kubeconfig has neither a token nor a client certificate')
-  if (path !== undefined && !isAbsolute(path)) throw invalid('tokenFile of the kubeconfig must be an absolute path')
-  return {
-    server: place.server,
-    ca: certificate('certificate-authority-data', place['certificate-authority-data']),
-    servername: place['tls-server-name'],
-    cert: certificate('client-certificate-data', cert),
-    key,
-    ...(token !== undefined && path === undefined && { token: async () => token }),
-    ...(path !== undefined && { token: () => tokenFile(path) }),
-  }
+  if (tokenFile !== undefined && !isAbsolute(tokenFile)) throw invalid('tokenFile of the kubeconfig must be an absolute path')
+  certificate('certificate-authority-data', decoded(place['certificate-authority-data']))
+  certificate('client-certificate-data', decoded(cert))
+  // The file goes before the token: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/#AuthInfo
+  const checked = { token: tokenFile === undefined ? token : undefined, 'client-certificate-data': cert, 'client-key-data': key }
+  return { server: place.server, kubeconfig: only(place, checked), tokenFile }
+}
+
+/**
+ * What was checked and nothing else, as the kubeconfig that the library reads. Never the text itself: its YAML knows keys, `<<` among them, that
+ * bring in what the check did not see.
+ */
+function only(cluster: object, user: object): string {
+  const name = 'mayfly'
+  return JSON.stringify({
+    'current-context': name,
+    clusters: [{ name, cluster }],
+    users: [{ name, user }],
+    contexts: [{ name, context: { cluster: name, user: name } }],
+  })
 }
 
 function yamlOf(text: string): unknown {
@@ -152,21 +148,16 @@ function understood<T>(what: string, shape: z.ZodType<T>, value: unknown): T {
   )
 }
 
-function certificate(what: string, pem: string | undefined): string | undefined {
-  if (pem === undefined) return undefined
+function decoded(base64: string | undefined): string | undefined {
+  return base64 === undefined ? undefined : Buffer.from(base64, 'base64').toString()
+}
+
+function certificate(what: string, pem: string | undefined): void {
   try {
-    void new X509Certificate(pem)
-    return pem
+    if (pem !== undefined) void new X509Certificate(pem)
   } catch {
     throw invalid(`${what} is not a certificate in PEM`)
   }
-}
-
-async function tokenFile(path: string): Promise<string> {
-  const text = await readFile(path, 'utf8').catch(() => {
-    throw new ProviderError('refused', `the broker's token in ${path} cannot be read`)
-  })
-  return text.trim()
 }
 
 function invalid(message: string): ProviderError {

@@ -8,7 +8,7 @@ export const LEEWAY_SECONDS = 60
 
 /** When the API server takes the token last, ms: the later of what it says and what stands in the token. */
 export function endOf({ token, expirationTimestamp }: Token): number {
-  return Math.max(Date.parse(expirationTimestamp), claimedEnd(token) ?? 0)
+  return Math.max(expirationTimestamp.getTime(), claimedEnd(token) ?? 0)
 }
 
 const claims = z.object({ exp: z.number().positive() })

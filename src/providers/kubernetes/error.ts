@@ -12,8 +12,22 @@ const status = z.object({
 })
 export type Status = z.infer<typeof status>
 
-export function statusOf(body: unknown): Status | undefined {
-  return status.safeParse(body).data
+export function statusOf(text: string): Status | undefined {
+  try {
+    return status.parse(JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+/** An answer other than yes, on its way through the client library. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    readonly said: Status | undefined,
+  ) {
+    super('refused')
+  }
 }
 
 const BY_HTTP: Readonly<Record<number, readonly [Kind, string]>> = {
