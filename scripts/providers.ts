@@ -31,8 +31,8 @@ function runSuite(facts: string): Promise<number | null> {
     '--experimental-vm-modules',
     '--no-warnings=ExperimentalWarning',
     'node_modules/jest/bin/jest.js',
-    '--reporters=default',
     'contract.test',
+    '--reporters=default',
   ]
   const child = spawn(process.execPath, jest, { cwd: root, stdio: ['ignore', 2, 2], env: { ...process.env, MAYFLY_CONTRACT_FACTS: facts } })
   return new Promise((resolve, reject) => child.once('error', reject).once('exit', resolve))

@@ -74,13 +74,25 @@ async function openUpstreams(config: Config, tools: Tools, before: Furnished | u
   }
 }
 
-async function openUpstream(provider: ProviderConfig, { instance }: Config, { signer, sealer, ledger, log, background }: Tools): Promise<Upstream> {
+async function openUpstream(
+  provider: ProviderConfig,
+  { instance, roles }: Config,
+  { signer, sealer, ledger, log, background }: Tools,
+): Promise<Upstream> {
   const { name, concurrency, timeoutMs } = provider
   const tell = (what: string, detail: Readonly<Record<string, unknown>>) => {
     log.warn({ provider: name, ...detail }, what)
     background.run('tell', ledger.record(event('provider.told', undefined, undefined, { provider: name, detail: { ...detail, what } })))
   }
-  const context = { name, instance, timeoutMs, concurrency, signer, register: ledger.register(name), tell }
+  const withdraw = (why: string, concerns: (params: unknown) => boolean) => {
+    const role = roles.filter((one) => one.provider === name && concerns(one.params)).map((one) => one.name)
+    if (role.length === 0) return
+    const selector = { provider: [name], role }
+    const told = event('revocation.started', undefined, undefined, { provider: name, detail: { selector, reason: why } })
+    // Whoever sweeps carries it on.
+    background.run('withdraw', ledger.openRevocation({ selector, reason: why, by: `provider ${name}` }, told))
+  }
+  const context = { name, instance, timeoutMs, concurrency, signer, register: ledger.register(name), tell, withdraw }
   const opened = await provider.module.open(provider.options, context)
   return createUpstream(opened, { name, concurrency, timeoutMs, sealer })
 }

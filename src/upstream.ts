@@ -109,7 +109,11 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
         if (!stillMine()) return 'lost'
         if (isUnknown(provider, lease.handle)) return 'unknown'
         const handle = await opened(lease)
-        const about = { taskEnded: lease.cause !== undefined && ENDS_TASK.has(lease.cause), usableUntil: lease.usableUntil ?? lease.expiresAt }
+        const about = {
+          taskEnded: lease.cause !== undefined && ENDS_TASK.has(lease.cause),
+          usableUntil: lease.usableUntil ?? lease.expiresAt,
+          mintedBy: lease.mintUntil,
+        }
         return withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs, about))
       }),
     orGiveBack: ({ handle }, written) =>

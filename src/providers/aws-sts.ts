@@ -35,6 +35,7 @@ const params = z.strictObject({
   /** True: the session may use iam:* and sts:AssumeRole, and so make what outlives the lease. */
   allow_iam: z.boolean().default(false),
 })
+const ofRole = z.object({ role_arn: z.string() })
 type Options = z.infer<typeof options>
 type Params = z.infer<typeof params>
 /** `task` is not in handles that were made before early revocation was known. */
@@ -59,13 +60,18 @@ export const awsSts: ProviderModule<Options, Params> = {
 
   async open(options, context) {
     const { region, endpoint, iam_endpoint, early_revocation, policy_budget: budget } = options
-    const { instance, name, timeoutMs, register, tell = () => undefined } = context
+    const { instance, name, timeoutMs, register } = context
     const sts = await openSts({ region, endpoint }, timeoutMs)
     const account = accountOf(sts, timeoutMs)
     if (!early_revocation) return provider(options, context, sts, account)
     // No two brokers that don't share a ledger write one policy: neither has dots in its name.
     const iam = await openIam({ region, endpoint: iam_endpoint }, timeoutMs, `mayfly-revocations.${instance}.${name}`)
     const owns = account.owns
+    const tell = (what: string, detail: Readonly<Record<string, unknown>>) => {
+      context.tell?.(what, detail)
+      // Their sessions are denied by now: leases that are called active would say otherwise.
+      if (what === 'aws_role_closed') context.withdraw?.(what, (role) => ofRole.safeParse(role).data?.role_arn === detail.aws_role)
+    }
     return provider(options, context, sts, account, { iam, ...openRevocations({ iam, register, owns, budget, timeoutMs, tell, lookMs: LOOK_MS }) })
   },
 }
@@ -134,7 +140,8 @@ function provider(
       const ofTask = about?.taskEnded && task !== undefined ? patternOf(task) : undefined
       const pattern = ofTask ?? patternOf(session)
       if (pattern === undefined) throw new ProviderError('invalid', 'this is no handle of a session')
-      return within(deadline(deadlineMs), (signal) => early.add(role_arn, { kind: ofTask === undefined ? 'lease' : 'task', pattern, until }, signal))
+      const asked = { kind: ofTask === undefined ? 'lease' : 'task', pattern, until, mintedBy: about?.mintedBy } as const
+      return within(deadline(deadlineMs), (signal) => early.add(role_arn, asked, signal))
     },
 
     async check(roles = []) {

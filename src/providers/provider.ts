@@ -41,6 +41,11 @@ export interface ProviderContext {
   readonly register?: Register
   /** What operators and auditors must know and no lease tells: an event `provider.told`, and a line in the log. No secrets. */
   tell?(what: string, detail: Readonly<Record<string, unknown>>): void
+  /**
+   * Closes the live leases of all roles with such parameters, because what was minted for them no longer works upstream: an upstream that
+   * could withdraw one only together with others. Carried on by every broker until it is done.
+   */
+  withdraw?(why: string, concerns: (params: unknown) => boolean): void
 }
 
 /** Signs what Mayfly asserts. */
@@ -100,6 +105,8 @@ export interface RevokeAbout {
   readonly taskEnded: boolean
   /** When the credential stops working by itself at the latest, ms on the ledger's clock. */
   readonly usableUntil: number
+  /** No mint of it came to its end after this, ms on the ledger's clock; absent: nobody knows. */
+  readonly mintedBy?: number
 }
 
 /** Something a provider publishes for whoever checks its credentials: a CRL, a KRL, a CA certificate. Served without authentication. */

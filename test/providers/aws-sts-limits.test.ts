@@ -79,6 +79,19 @@ describe('more revocations of one AWS role than its policy holds', () => {
     expect(others.filter(usable)).toEqual([])
   })
 
+  it('lists nobody who was minted well before the closing: it covers them, so that closing all leases of the role does not fill it again', async () => {
+    await open({ policy_budget: 1000 })
+    const held = await Promise.all(Array.from({ length: 45 }, mint))
+    await Promise.all(held.map(({ revoke }) => revoke()))
+    const closings = told.length
+    expect(closings).toBeGreaterThan(0)
+    const old = { taskEnded: false, usableUntil: Date.now() + HOUR, mintedBy: Date.now() - HOUR }
+    const planned = Array.from({ length: 60 }, () => requestOf(provider, plan(), PARAMS, 20_000, HOUR).handle)
+    for (const outcome of await Promise.all(planned.map((handle) => provider.revoke(handle, 20_000, old)))) expect(outcome).toBe('revoked')
+    expect(told).toHaveLength(closings)
+    expect(document().length).toBeLessThan(1000)
+  })
+
   it('closes the role where the inline policies of others leave less room than expected', async () => {
     await open()
     await put(aws, FOREIGN(9700), 'theirs')

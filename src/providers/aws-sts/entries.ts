@@ -14,14 +14,26 @@ export interface Asked {
   readonly kind: 'lease' | 'task'
   readonly pattern: string
   readonly until: number
+  /** No session of it was issued after this, ms; absent: nobody knows. */
+  readonly mintedBy?: number
 }
 
 const LISTED = /^(?<kind>lease|task)(?:@(?<since>\d{1,12}))?:(?<pattern>.+)$/s
 const CLOSED = /^before:(?<second>\d{1,12})$/
 const WROTE = /^wrote:(?<lineage>[a-z0-9]{8})$/
 
+/** Between AWS's clock, by which a role is closed, and the ledger's. */
+const CLOCKS_MS = 5_000
+
+/** The closing that what is asked for may be younger than; `undefined`: there is none, or it covers it. */
+export function youngerThan({ kind, mintedBy }: Asked, closing: number | undefined): number | undefined {
+  // A task's other leases may be younger than the one that asks.
+  if (closing === undefined || kind === 'task' || mintedBy === undefined || mintedBy + CLOCKS_MS >= closing * 1000) return closing
+  return undefined
+}
+
 /** `since`: the closing that it may be younger than. */
-export function entryOf({ kind, pattern, until }: Asked, since?: number): RegisterEntry {
+export function entryOf({ kind, pattern, until }: Pick<Asked, 'kind' | 'pattern' | 'until'>, since?: number): RegisterEntry {
   return { id: `${kind}${since === undefined ? '' : `@${since}`}:${pattern}`, until }
 }
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Lock, Register, RegisterEntry } from '../provider.js'
 import { ProviderError } from '../provider.js'
 import { type Denied, documentOf, type Live, readDocument, type Stamp, sameDenied } from './document.js'
-import { type Asked, closedBefore, closingOf, deniedBy, entriesOf, entryOf, lastOf, lineagesOf, reaches, wroteOf } from './entries.js'
+import { type Asked, closedBefore, closingOf, deniedBy, entriesOf, entryOf, lastOf, lineagesOf, reaches, wroteOf, youngerThan } from './entries.js'
 
 /** The inline policy of one AWS role, as IAM has it. */
 export interface RolePolicy {
@@ -90,7 +90,7 @@ async function complete({ list, register, tell }: Rewriting, read: readonly Regi
   // A closing covers who was withdrawn before it; who asks now may have been issued after it. And a failover may have lost what was added
   // a moment ago.
   const since = closedBefore([...read, ...found])
-  const own = asked.map((one) => entryOf(one, since)).filter(({ id }) => since !== undefined || !known.has(id))
+  const own = asked.map((one) => entryOf(one, youngerThan(one, since))).filter(({ id }) => since !== undefined || !known.has(id))
   await Promise.all([...found, ...own].map((entry) => register.add(list, entry)))
   return [...read, ...found, ...own]
 }

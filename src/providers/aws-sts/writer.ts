@@ -163,8 +163,8 @@ export class RoleWriter {
   }
 }
 
-function lasting({ kind, pattern, until }: Asked): Asked {
-  return { kind, pattern, until: until + ENDED_MARGIN_MS }
+function lasting({ kind, pattern, until, mintedBy }: Asked): Asked {
+  return { kind, pattern, until: until + ENDED_MARGIN_MS, mintedBy }
 }
 
 function messageOf(error: unknown): string {
