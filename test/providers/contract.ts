@@ -4,7 +4,7 @@ import { type Minted, type Provider, ProviderError } from '../../src/providers/p
 import type { Handle } from '../../src/types.js'
 import { closedPort, startPausingProxy, startStallingServer } from '../support/faulty-upstream.js'
 import { startHoldingProxy } from '../support/holding-proxy.js'
-import { factsOf, tell } from './facts.js'
+import { factsOf, pageOf, reasonLine, rowOf, shownRows, tell } from './facts.js'
 import { type Harness, HOSTILE_TEXTS, newLeaseId, type Opened, open, requestOf, SHORT_MS, TIMEOUT_MS, TTL_MS } from './harness.js'
 
 type Can = Pick<Provider, 'inProcess' | 'revocation' | 'handle' | 'cutsSessions' | 'renew' | 'verify' | 'list'>
@@ -341,6 +341,13 @@ export function contract(name: string, start: () => Promise<Harness>, notApplica
       expect(provider.residualSeconds).toBeGreaterThanOrEqual(0)
       expect(provider.handle === 'returned').toBe(provider.blindWindowSeconds !== undefined)
       expect(harness.module.target(harness.module.options.parse(harness.options))).not.toContain(harness.brokerSecret ?? '\0')
+    })
+
+    // `npm run providers -- --write` brings both up to date.
+    it('is told of in the README and on its page as it is', async () => {
+      expect(await shownRows()).toContain(rowOf(factsOf(name, opened.provider, harness, { cases, not_applicable })))
+      const page = await pageOf(opened.provider.type)
+      for (const [title, reason] of Object.entries(notApplicable)) expect(page).toContain(reasonLine(title, reason))
     })
 
     for (const [title, { due, run }] of Object.entries<Case>(CASES)) {
