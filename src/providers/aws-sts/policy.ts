@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Scope, ScopeKind } from '../../types.js'
+import { jsonText } from '../json-text.js'
 import { ProviderError } from '../provider.js'
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html: `Policy`, plain text. */
@@ -22,20 +23,7 @@ const document = z.strictObject({
   Statement: z.union([statement.transform((one) => [one]), z.array(statement).min(1)]),
 })
 /** A policy document, as an object or as its JSON text. */
-export const policyDocument = z.union([
-  z
-    .string()
-    .transform((text, context): unknown => {
-      try {
-        return JSON.parse(text)
-      } catch {
-        context.addIssue({ code: 'custom', message: 'is not JSON' })
-        return z.NEVER
-      }
-    })
-    .pipe(document),
-  document,
-])
+export const policyDocument = z.union([jsonText.pipe(document), document])
 export type PolicyDocument = z.infer<typeof document>
 
 export interface Narrowing {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Scope, ScopeKind } from '../../types.js'
+import { jsonText } from '../json-text.js'
 import { ProviderError } from '../provider.js'
 import { comparisonsOf, fillCondition, readCondition, writeCondition } from './condition.js'
 
@@ -34,20 +35,7 @@ const rule = z.strictObject({
 })
 const document = z.strictObject({ accessBoundary: z.strictObject({ accessBoundaryRules: z.array(rule).min(1).max(MAX_RULES) }) })
 /** A Credential Access Boundary as Google's documentation writes it, as an object or as its JSON text. */
-export const accessBoundary = z.union([
-  z
-    .string()
-    .transform((text, context): unknown => {
-      try {
-        return JSON.parse(text)
-      } catch {
-        context.addIssue({ code: 'custom', message: 'is not JSON' })
-        return z.NEVER
-      }
-    })
-    .pipe(document),
-  document,
-])
+export const accessBoundary = z.union([jsonText.pipe(document), document])
 export type AccessBoundary = z.infer<typeof document>
 type Rule = z.infer<typeof rule>
 

@@ -1,6 +1,7 @@
 import type { AuthClient, GoogleAuth } from 'google-auth-library'
 import { z } from 'zod'
 import { type Deadline, within } from '../deadline.js'
+import { jsonText } from '../json-text.js'
 import { asSourceError } from './error.js'
 
 /** What the broker itself is allowed to ask for: to be somebody else. */
@@ -10,25 +11,15 @@ const SCOPE = 'https://www.googleapis.com/auth/cloud-platform'
  * A credentials file's text. What runs a program is refused, as a configuration must not run any as the broker.
  * https://docs.cloud.google.com/docs/authentication/application-default-credentials
  */
-export const credentials = z
-  .string()
-  .transform((text, context): unknown => {
-    try {
-      return JSON.parse(text)
-    } catch {
-      context.addIssue({ code: 'custom', message: 'is not JSON' })
-      return z.NEVER
-    }
-  })
-  .pipe(
-    z.looseObject({
-      type: z.enum(
-        ['service_account', 'external_account', 'impersonated_service_account', 'authorized_user'],
-        'must be one of the types of credentials files',
-      ),
-      credential_source: z.looseObject({ executable: z.never('must not run a program').optional() }).optional(),
-    }),
-  )
+export const credentials = jsonText.pipe(
+  z.looseObject({
+    type: z.enum(
+      ['service_account', 'external_account', 'impersonated_service_account', 'authorized_user'],
+      'must be one of the types of credentials files',
+    ),
+    credential_source: z.looseObject({ executable: z.never('must not run a program').optional() }).optional(),
+  }),
+)
 export type Credentials = z.infer<typeof credentials>
 
 /** The broker's own identity at Google. */
