@@ -81,7 +81,10 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
       return revoking.use(deadline(deadlineMs), async (line) => {
         // The guard first: a mint under way is aborted by its loss. ACL DELUSER also ends the connections of the user:
         // https://redis.io/docs/latest/commands/acl-deluser/
-        const [, deleted] = await all(line.pipeline().del(guardOf(user)).call('ACL', 'DELUSER', user))
+        const [guards, deleted] = await all(line.pipeline().del(guardOf(user)).call('ACL', 'DELUSER', user))
+        // Whatever else answers has taken nothing back.
+        if (typeof guards !== 'number' || (deleted !== 0 && deleted !== 1))
+          throw new ProviderError('broken', 'what answered a revoke did not answer as Redis does: check the url')
         return deleted === 1 ? 'revoked' : 'absent'
       })
     },
@@ -92,7 +95,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
     },
 
     async *list() {
-      const users = z.array(z.string()).parse(await revoking.use(deadline(timeoutMs), (line) => line.call('ACL', 'USERS')))
+      const users = await revoking.use(deadline(timeoutMs), async (line) => z.array(z.string()).parse(await line.call('ACL', 'USERS')))
       for (const user of users) {
         const lease = leaseOfName(instance, user)
         if (lease !== undefined) yield { lease, handle: { user } }

@@ -2,6 +2,7 @@ import { connect, type Socket } from 'node:net'
 import { type Connection, type ConnectionOptions, createConnection } from 'mysql2'
 import { z } from 'zod'
 import { type Deadline, within } from '../deadline.js'
+import { ProviderError } from '../provider.js'
 import { asProviderError } from './error.js'
 import type { Server } from './servers.js'
 import { begin } from './statements.js'
@@ -52,14 +53,14 @@ export function openLines(options: ConnectionOptions & { host: string; port: num
   }
   const send = async ({ connection }: Line, time: Deadline, batch: (leftMs: number) => readonly string[]): Promise<Row[]> => {
     const left = time.left()
+    const statements = [begin(server, left), ...batch(left)]
     // One packet, so that it arrives whole or not at all.
-    const text = [begin(server, left), ...batch(left)].join(';\n')
+    const text = statements.join(';\n')
     const answers = await within(
       time,
       () => new Promise<unknown>((resolve, reject) => connection.query(text, (error, result) => (error ? reject(error) : resolve(result)))),
     )
-    // One answer a statement: rows, or a header where it has none.
-    return z.array(row).safeParse(Array.isArray(answers) ? answers.at(-1) : undefined).data ?? []
+    return rowsOf(answers, statements)
   }
 
   return {
@@ -92,4 +93,16 @@ export function openLines(options: ConnectionOptions & { host: string; port: num
       for (const line of all) hangUp(line)
     },
   }
+}
+
+/**
+ * Of the last statement. One answer each: rows, or a header where it has none; who answers otherwise has carried out nothing, and no rows of
+ * theirs mean that there are none.
+ */
+function rowsOf(answers: unknown, statements: readonly string[]): Row[] {
+  const last = Array.isArray(answers) && answers.length === statements.length ? answers.at(-1) : undefined
+  const rows = z.array(row).safeParse(last).data
+  if (last === undefined || (rows === undefined && /^(SELECT|SHOW)\b/.test(statements.at(-1) ?? '')))
+    throw new ProviderError('broken', 'what is there did not answer as MariaDB or MySQL does: check the url, and what stands between')
+  return rows ?? []
 }

@@ -49,25 +49,34 @@ export async function shorten(client: Client, lease: string, seconds: number, to
   return answer.data.lease_duration
 }
 
+const UNKNOWN = Symbol('unknown lease')
+const lookupShape = z.object({ data: z.object({ id: z.string() }) })
+
 /** `invalid lease` is all by which OpenBao tells that a lease is gone: to revoke one that never was is success too. */
 export async function isKnown(client: Client, lease: string, token: Token, signal: AbortSignal): Promise<boolean> {
-  return onLease(client, 'lookup', { lease_id: lease }, token, signal).then(
-    () => true,
-    (error: unknown) => {
-      if (error instanceof BaoError && error.unknownLease) return false
-      throw error
-    },
-  )
+  const answer = await onLease(client, 'lookup', { lease_id: lease }, token, signal).catch((error: unknown) => {
+    if (error instanceof BaoError && error.unknownLease) return UNKNOWN
+    throw error
+  })
+  if (answer === UNKNOWN) return false
+  if (lookupShape.safeParse(answer).data?.data.id !== lease) throw notOpenBao('lookup')
+  return true
 }
 
 /** Synchronous: the answer would otherwise only mean that it was queued. */
 export async function revokeLease(client: Client, lease: string, token: Token, signal: AbortSignal): Promise<void> {
-  await onLease(client, 'revoke', { lease_id: lease, sync: true }, token, signal).catch((error: unknown) => {
+  const answer = await onLease(client, 'revoke', { lease_id: lease, sync: true }, token, signal).catch((error: unknown) => {
     // What the engine behind it says comes as 400 as well.
     if (error instanceof BaoError && error.status === 400)
       throw new ProviderError('broken', 'OpenBao could not take the secret back from the engine that made it', { cause: error.cause })
     throw error
   })
+  // It says 204 and nothing else; a page of somebody in between would say 200.
+  if (answer !== undefined) throw notOpenBao('revoke')
+}
+
+function notOpenBao(question: string): ProviderError {
+  return new ProviderError('broken', `what answered a ${question} did not answer as OpenBao does: check url, and what stands between`)
 }
 
 function onLease(client: Client, verb: 'lookup' | 'renew' | 'revoke', body: object, token: Token, signal: AbortSignal): Promise<unknown> {

@@ -12,6 +12,8 @@ export interface Api {
   close(): Promise<void>
 }
 type Method = 'GET' | 'PUT' | 'DELETE'
+/** No other status says that it is done: what stands between may have a page of its own for everything. */
+const DONE: Readonly<Record<Method, readonly number[]>> = { GET: [200], PUT: [201, 204], DELETE: [204] }
 export interface Answer {
   /** `false`: there is nothing of that name. */
   readonly found: boolean
@@ -57,7 +59,7 @@ export async function openApi({ url, ca, connections, timeoutMs }: Options): Pro
         throw asProviderError(error)
       })
       if (status === 404) return { found: false, body: undefined }
-      if (status < 200 || status > 299) throw refusalOf(status)
+      if (!DONE[method].includes(status)) throw refusalOf(status)
       return { found: true, body: text === '' ? undefined : parsed(text) }
     },
     close: () => dispatcher.destroy(),
