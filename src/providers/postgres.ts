@@ -3,7 +3,8 @@ import { z } from 'zod'
 import type { Handle, Scope } from '../types.js'
 import { type Deadline, deadline } from './deadline.js'
 import { leaseOfName, namePrefix, upstreamName } from './name.js'
-import { DEPENDENT_OBJECTS, run, SLIPPED_IN, stateOf } from './postgres/connection.js'
+import { run } from './postgres/connection.js'
+import { openEnding } from './postgres/ending.js'
 import { scramVerifier } from './postgres/scram.js'
 import type * as statements from './postgres/statements.js'
 import { type Credential, type MintRequest, type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
@@ -38,9 +39,10 @@ type Options = z.infer<typeof options>
 type Params = z.infer<typeof params>
 
 const handleShape = z.object({ role: identifier, heir: identifier.optional(), drop_owned: z.literal(true).optional() })
-type LoginHandle = z.infer<typeof handleShape>
 
 const OLDEST_VERSION = 140000
+/** Up to here a login may lend its own role to others, and is in the broker's way by that. */
+const OWN_ADMIN_BEFORE = 160000
 const MAX_CLOCK_DIFFERENCE_MS = 2000
 const PAGE = 500
 const PASSWORD_BYTES = 32
@@ -87,8 +89,10 @@ function provider(
   minting: Pool,
   revoking: Pool,
 ): Provider<Params> {
-  const execute = (pool: Pool, time: Deadline, text: string) => run(pool, time, (left) => `${sql.begin(left, options.admin_role)} ${text}`)
+  const begin = (leftMs: number) => sql.begin(leftMs, options.admin_role)
+  const execute = (pool: Pool, time: Deadline, text: string) => run(pool, time, (left) => `${begin(left)} ${text}`)
   const rows = async (time: Deadline, text: string): Promise<Record<string, unknown>[]> => (await execute(revoking, time, text)).at(-1)?.rows ?? []
+  const ending = openEnding(sql, { url: options.url, begin, execute: (time, text) => execute(revoking, time, text) })
   return {
     type: 'postgres',
     revocation: 'immediate',
@@ -119,23 +123,7 @@ function provider(
       return { credential: credentialOf(options, { role, password, database }) }
     },
 
-    async revoke(handle, deadlineMs) {
-      const time = deadline(deadlineMs)
-      const { role, heir, drop_owned } = handleShape.parse(handle)
-      const disabled = await execute(revoking, time, sql.disableLogin(role))
-      if (!disabled.some((result) => result.rows[0]?.found === true)) return 'absent'
-      for (let gaveAway = false; ; ) {
-        try {
-          await execute(revoking, time, sql.dropLogin(role))
-          return 'revoked'
-        } catch (error) {
-          if (stateOf(error) === SLIPPED_IN) continue
-          if (stateOf(error) !== DEPENDENT_OBJECTS || gaveAway) throw error
-          await giveAwayEverywhere(time, { role, heir, drop_owned })
-          gaveAway = true
-        }
-      }
-    },
+    revoke: (handle, deadlineMs) => ending.end(handleShape.parse(handle), deadline(deadlineMs)),
 
     async renew(handle, expiresAt, deadlineMs) {
       await execute(minting, deadline(deadlineMs), sql.extendLogin(handleShape.parse(handle).role, expiresAt))
@@ -183,32 +171,17 @@ function provider(
       ...powerful.map(({ rolname }) => `${JSON.stringify(rolname)} is more than a group of privileges: name it in "allow" if that is meant`),
     ]
   }
-
-  /** Objects in other databases than the broker's can only be reached from within them. */
-  async function giveAwayEverywhere(time: Deadline, { role, heir, drop_owned }: LoginHandle): Promise<void> {
-    if (heir === undefined && drop_owned === undefined)
-      throw new ProviderError('refused', `a role that can no longer log in still owns something; REASSIGN or DROP OWNED by hand, ${DOCS}`)
-    const statement = sql.giveAway(role, heir)
-    await execute(revoking, time, statement)
-    const here = addressOf(options.url).database
-    const { default: pg } = await import('pg')
-    for (const { name } of await rows(time, sql.databasesOf(role))) {
-      if (typeof name !== 'string' || name === here) continue
-      const url = new URL(options.url)
-      url.pathname = `/${encodeURIComponent(name)}`
-      const elsewhere = new pg.Pool({ connectionString: url.href, max: 1, connectionTimeoutMillis: time.left() })
-      elsewhere.on('error', () => undefined)
-      try {
-        await execute(elsewhere, time, statement)
-      } finally {
-        await elsewhere.end()
-      }
-    }
-  }
 }
 
 const listed = z.object({ role: z.string(), comment: z.string().nullable(), expires: z.union([z.string(), z.number()]).nullable() })
-const selfShape = z.object({ version: z.int(), super: z.boolean(), creates: z.boolean(), inherits: z.boolean(), now: z.coerce.number() })
+const selfShape = z.object({
+  version: z.int(),
+  super: z.boolean(),
+  creates: z.boolean(),
+  inherits: z.boolean(),
+  signals: z.boolean(),
+  now: z.coerce.number(),
+})
 
 function selfProblems(self: z.infer<typeof selfShape>, { admin_role }: Options): string[] {
   const who = admin_role === undefined ? "the url's role" : `admin_role ${JSON.stringify(admin_role)}`
@@ -217,6 +190,9 @@ function selfProblems(self: z.infer<typeof selfShape>, { admin_role }: Options):
     ...(self.version < OLDEST_VERSION ? ['PostgreSQL 14 or later is needed'] : []),
     ...(self.super || self.creates ? [] : [`${who} may not create roles: ALTER ROLE … CREATEROLE`]),
     ...(self.super || self.inherits ? [] : [`${who} is NOINHERIT and could not end sessions: ALTER ROLE … INHERIT`]),
+    ...(self.super || self.signals || self.version >= OWN_ADMIN_BEFORE
+      ? []
+      : [`before PostgreSQL 16, ${who} needs pg_signal_backend to end sessions: GRANT pg_signal_backend`]),
     ...(difference > MAX_CLOCK_DIFFERENCE_MS ? [`the database's clock is ${difference} ms off the broker's: mints would be late or too late`] : []),
   ]
 }

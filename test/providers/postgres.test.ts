@@ -133,17 +133,17 @@ describe('the postgres provider', () => {
 
   it('revokes while every connection for mints is taken', async () => {
     const { handle } = await mint()
-    const blocker = await connect(server.adminUrl)
+    const administrator = await connect(server.adminUrl)
+    await administrator.query(`BEGIN; CREATE ROLE colleague; GRANT ${GROUP} TO colleague`)
     const requests = Array.from({ length: context.concurrency }, () => requestOf(provider, plan(), params(), 2000))
-    for (const { handle } of requests) await blocker.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [`mayfly ${handle.role}`])
     const stuck = requests.map((request) => provider.mint(request).catch((error: unknown) => error))
     await waitFor('the mints to hang', async () => {
-      const waiting = await server.query(`SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND application_name = 'mayfly/test'`)
+      const waiting = await server.query(`SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'mayfly/test'`)
       return waiting.length === context.concurrency
     })
     expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
     for (const outcome of await Promise.all(stuck)) expect(outcome).toMatchObject({ kind: 'timeout' })
-    await blocker.query('SELECT pg_advisory_unlock_all()')
+    await administrator.query('ROLLBACK')
     for (const { handle } of requests) expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('absent')
   })
 

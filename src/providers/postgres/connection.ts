@@ -34,7 +34,11 @@ export const LATE = 'MFLTE'
 export const POWERFUL = 'MFPWR'
 /** SQLSTATE of a session that slipped in while its role was being dropped: the next attempt takes it. */
 export const SLIPPED_IN = 'MFSLP'
+/** SQLSTATE of transactions that the role prepared and that are in the way. */
+export const PREPARED = 'MFPRP'
 export const DEPENDENT_OBJECTS = '2BP01'
+/** What two that change the same role do to each other: the row is another by then, there twice, or gone. */
+export const TRIPPED: ReadonlySet<string | undefined> = new Set(['XX000', '23505', '40P01', '42704'])
 const FATAL = new Set(['FATAL', 'PANIC'])
 
 type Kind = ProviderError['kind']
@@ -46,11 +50,13 @@ const BY_STATE: Readonly<Record<string, readonly [Kind, string]>> = {
     'a group role of this role, or one above it, is more than a group of privileges (see "allow" in docs/providers/postgres.md)',
   ],
   [SLIPPED_IN]: ['broken', 'a session slipped in while its role was being dropped; try again'],
+  [PREPARED]: ['broken', 'a transaction that the role prepared is in the way; try again'],
   [DEPENDENT_OBJECTS]: ['refused', 'the role still owns something that could not be reassigned'],
   '57014': ['timeout', 'the database did not finish in time'],
   '55P03': ['timeout', 'the database did not get a lock in time'],
   '42501': ['refused', "the broker's database role lacks a privilege: it needs CREATEROLE and the admin option on each group role"],
   '42704': ['invalid', 'a role that is named does not exist in the database'],
+  '23505': ['invalid', 'a role of this name exists already'],
   '42710': ['invalid', 'a role of this name exists already'],
   '3D000': ['refused', 'the database named in the url does not exist'],
   '57P03': ['unreachable', 'the database is starting up or shutting down'],

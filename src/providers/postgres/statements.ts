@@ -1,10 +1,16 @@
 import pg from 'pg'
-import { LATE, POWERFUL, SLIPPED_IN } from './connection.js'
+import { DEPENDENT_OBJECTS, LATE, POWERFUL, PREPARED, SLIPPED_IN } from './connection.js'
 
 const { escapeIdentifier: name, escapeLiteral: text } = pg
 
 /** Sessions that end take some milliseconds; looked at this often, seconds. */
 const LOOK_AGAIN_SECONDS = 0.002
+/** How long an attempt to lock a login out waits, before those who are in its way are ended. */
+const IN_THE_WAY_MS = 10
+/** Few enough for the server's table of locks, which all share. */
+const GIVEN_AWAY_AT_ONCE = 50
+/** Membership in itself is a role's own to give up to PostgreSQL 15. */
+const OWN_ADMIN = `current_setting('server_version_num')::int < 160000`
 
 export interface Login {
   readonly role: string
@@ -29,17 +35,16 @@ export function begin(leftMs: number, adminRole?: string): string {
 }
 
 /**
- * One DO block, so one statement with one timeout. The lock comes before the look at the clock: a revoke that holds it, or waits for it
- * after `until`, knows that nothing can come afterwards.
+ * One DO block, so one statement with one timeout. The look at the clock comes last. A revoke that finds no such role tries to make it
+ * itself, and so waits for a mint that has made its own and has not ended; one that makes it later looks at the clock later.
  */
 export function createLogin(login: Login): string {
   return block(`
-    ${lock(login.role)};
-    IF clock_timestamp() >= to_timestamp(${seconds(login.until)}) THEN RAISE EXCEPTION 'late' USING ERRCODE = ${text(LATE)}; END IF;
     IF EXISTS (${powerfulGroups(login.groups, login.allowed)}) THEN RAISE EXCEPTION 'powerful' USING ERRCODE = ${text(POWERFUL)}; END IF;
     CREATE ROLE ${name(login.role)} LOGIN PASSWORD ${text(login.verifier)} VALID UNTIL ${timestamp(login.expiresAt)}
       CONNECTION LIMIT ${login.connectionLimit} IN ROLE ${login.groups.map(name).join(', ')};
-    COMMENT ON ROLE ${name(login.role)} IS ${text(login.comment)};`)
+    COMMENT ON ROLE ${name(login.role)} IS ${text(login.comment)};
+    IF clock_timestamp() >= to_timestamp(${seconds(login.until)}) THEN RAISE EXCEPTION 'late' USING ERRCODE = ${text(LATE)}; END IF;`)
 }
 
 /**
@@ -57,34 +62,132 @@ export function powerfulGroups(groups: readonly string[], allowed: readonly stri
       AND r.rolname <> ALL (${list(allowed)})`
 }
 
-/** No further login, and the broker gets what it needs to end the role's sessions. Answers whether there is such a role. */
+/**
+ * No further login, and the broker gets what it needs to end the role's sessions. Answers whether there is such a role.
+ *
+ * Whoever can log in can take any advisory lock, and holds its role's row by changing its own password. So nothing that an agent can hold is
+ * waited for: the sessions are ended that are in the way. What no agent can hold is the name of a role that is not there, which keeps this in
+ * order with a mint.
+ */
 export function disableLogin(role: string): string {
-  return `SELECT ${lockCall(role)};
-    SELECT EXISTS (${roleNamed(role)}) AS found;
-    ${block(`
-    IF EXISTS (${roleNamed(role)}) THEN
-      ALTER ROLE ${name(role)} NOLOGIN;
-      IF NOT pg_has_role(CURRENT_USER, ${text(role)}, 'USAGE') THEN GRANT ${name(role)} TO CURRENT_USER; END IF;
-    END IF;`)}`
+  return `${block(
+    `
+    PERFORM set_config('lock_timeout', '${IN_THE_WAY_MS}ms', true);
+    LOOP
+      again := false;
+      SELECT oid INTO id FROM pg_roles WHERE rolname = ${text(role)};
+      IF id IS NULL THEN
+        BEGIN
+          CREATE ROLE ${name(role)} NOLOGIN;
+          RAISE EXCEPTION 'nobody' USING ERRCODE = 'MFNON';
+        EXCEPTION
+          WHEN SQLSTATE 'MFNON' THEN RETURN;
+          WHEN lock_not_available OR duplicate_object OR unique_violation THEN CONTINUE;
+        END;
+      END IF;
+      BEGIN
+        ${joinLogin(role)}
+      EXCEPTION WHEN lock_not_available OR internal_error OR unique_violation THEN again := true;
+      END;
+      BEGIN
+        IF EXISTS (${roleNamed(role)} AND rolcanlogin) THEN ALTER ROLE ${name(role)} NOLOGIN; END IF;
+      EXCEPTION WHEN lock_not_available OR internal_error THEN again := true;
+      END;
+      EXIT WHEN NOT again;
+      PERFORM pg_stat_clear_snapshot();
+      IF pg_has_role(CURRENT_USER, id, 'USAGE') OR pg_has_role(CURRENT_USER, 'pg_signal_backend', 'USAGE') THEN ${endSessions} END IF;
+      ${refusePrepared(role)}
+    END LOOP;
+    PERFORM set_config('mayfly.found', 'yes', true);`,
+    'id oid; again boolean;',
+  )}; SELECT current_setting('mayfly.found', true) = 'yes' AS found`
 }
 
-/** Ends the role's sessions until none is left, then drops it; the last look is for one whose login was under way when it was disabled. */
+function joinLogin(role: string): string {
+  return `IF NOT pg_has_role(CURRENT_USER, ${text(role)}, 'USAGE') THEN GRANT ${name(role)} TO CURRENT_USER; END IF;`
+}
+
+const endSessions = 'PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = id;'
+
+/**
+ * Ends the role's sessions until none is left, then drops it; the last look is for one whose login was under way when it was disabled. One
+ * that has something is not tried, for the lock on it may be waited for; nor is one that lent itself to others.
+ */
 export function dropLogin(role: string): string {
   return block(
     `
-    ${lock(role)};
     SELECT oid INTO id FROM pg_roles WHERE rolname = ${text(role)};
     IF id IS NULL THEN RETURN; END IF;
     LOOP
-      PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = id;
+      ${endSessions}
       EXIT WHEN NOT FOUND;
       PERFORM pg_sleep(${LOOK_AGAIN_SECONDS});
       PERFORM pg_stat_clear_snapshot();
     END LOOP;
-    DROP ROLE ${name(role)};
+    ${refusePrepared(role)}
+    IF EXISTS (SELECT 1 FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = id AND deptype = 'o')
+      OR ${OWN_ADMIN} AND EXISTS (${borrowersOf(role)})
+      THEN RAISE EXCEPTION 'has something' USING ERRCODE = ${text(DEPENDENT_OBJECTS)}; END IF;
+    DROP ROLE IF EXISTS ${name(role)};
     PERFORM pg_stat_clear_snapshot();
     IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE usesysid = id) THEN RAISE EXCEPTION 'slipped in' USING ERRCODE = ${text(SLIPPED_IN)}; END IF;`,
     'id oid;',
+  )
+}
+
+function borrowersOf(role: string): string {
+  return `SELECT member::regrole AS other FROM pg_auth_members
+    WHERE roleid = (SELECT oid FROM pg_roles WHERE rolname = ${text(role)}) AND member <> (SELECT oid FROM pg_roles WHERE rolname = CURRENT_USER)`
+}
+
+/**
+ * Prepared transactions (https://www.postgresql.org/docs/current/sql-prepare-transaction.html) that the role left: its own, and those that it
+ * prepared as one of its groups and that hold its row, or what depends on it.
+ */
+function preparedOf(role: string): string {
+  return `WITH RECURSIVE self AS (SELECT oid AS self_id FROM pg_roles WHERE rolname = ${text(role)}),
+      up (up_id) AS (SELECT self_id FROM self UNION SELECT m.roleid FROM pg_auth_members m JOIN up ON m.member = up.up_id)
+    SELECT p.gid, p.owner, p.database FROM pg_prepared_xacts p
+    WHERE p.owner = ${text(role)} OR p.owner IN (SELECT r.rolname FROM up JOIN pg_roles r ON r.oid = up.up_id) AND EXISTS (
+      SELECT 1 FROM pg_locks t JOIN pg_locks l ON l.virtualtransaction = t.virtualtransaction AND l.pid IS NULL
+      WHERE t.pid IS NULL AND t.transactionid = p.transaction
+        AND (l.classid = 'pg_authid'::regclass AND l.objid = (SELECT self_id FROM self)
+          OR l.relation = 'pg_authid'::regclass AND l.mode = 'RowExclusiveLock'))`
+}
+function refusePrepared(role: string): string {
+  // The first look spares the second its planning where there are none at all.
+  return `IF EXISTS (SELECT 1 FROM pg_prepared_xact()) THEN
+      IF EXISTS (${preparedOf(role)}) THEN RAISE EXCEPTION 'prepared' USING ERRCODE = ${text(PREPARED)}; END IF;
+    END IF;`
+}
+/** Only who prepared them can undo them, so the broker becomes a member first. */
+export function findPrepared(role: string): string {
+  return `${block(`IF EXISTS (${roleNamed(role)}) THEN ${joinLogin(role)} END IF;`)}; ${preparedOf(role)}`
+}
+/** To be sent alone: https://www.postgresql.org/docs/current/sql-rollback-prepared.html */
+export function undoPrepared(gid: string): string {
+  return `ROLLBACK PREPARED ${text(gid)}`
+}
+
+/**
+ * What the role made works with the role's rights for others, too (views, SECURITY DEFINER functions), so where nobody inherits it the rights
+ * go first. As far as that can be had without waiting: once it is dropped, they are gone in any case.
+ */
+export function weaken(role: string, heir: string | undefined): string {
+  const take = (from: string, statement: string) => `
+    FOR other IN ${from} LOOP
+      BEGIN
+        EXECUTE format(${text(statement)}, other);
+      EXCEPTION WHEN lock_not_available OR internal_error OR insufficient_privilege OR dependent_objects_still_exist THEN NULL;
+      END;
+    END LOOP;`
+  const groups = `SELECT roleid::regrole FROM pg_auth_members WHERE member = (SELECT oid FROM pg_roles WHERE rolname = ${text(role)})`
+  return block(
+    `
+    PERFORM set_config('lock_timeout', '1s', true);
+    ${heir === undefined ? take(groups, `REVOKE %s FROM ${name(role)}`) : ''}
+    IF ${OWN_ADMIN} THEN ${take(borrowersOf(role), `REVOKE ${name(role)} FROM %s`)} END IF;`,
+    'other regrole;',
   )
 }
 
@@ -102,8 +205,34 @@ export function giveAway(role: string, heir: string | undefined): string {
   return `${heir === undefined ? '' : `REASSIGN OWNED BY ${name(role)} TO ${name(heir)};`} DROP OWNED BY ${name(role)}`
 }
 
+/**
+ * The same for some of what the role made in this database, newest first and one by one, each as far as that goes without waiting: all at once
+ * may need more locks than the server has. What is left is `giveAway`'s. Answers where to go on, or nothing.
+ */
+export function giveAwaySome(role: string, heir: string | undefined, before: string): string {
+  const one = heir === undefined ? 'DROP %s %s' : `ALTER %s %s OWNER TO ${name(heir)}`
+  return `${block(
+    `
+    PERFORM set_config('lock_timeout', '1ms', true);
+    FOR made IN
+      SELECT s.objid, i.type, i.identity FROM pg_shdepend s, LATERAL pg_identify_object(s.classid, s.objid, s.objsubid) i
+      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = ${text(role)}) AND s.deptype = 'o'
+        AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.objid < ${text(before)}::oid
+      ORDER BY s.objid DESC LIMIT ${GIVEN_AWAY_AT_ONCE}
+    LOOP
+      PERFORM set_config('mayfly.before', made.objid::text, true);
+      BEGIN
+        IF made.type = 'large object' AND ${heir === undefined} THEN PERFORM lo_unlink(made.objid);
+        ELSE EXECUTE format(${text(one)}, made.type, made.identity); END IF;
+      EXCEPTION WHEN OTHERS THEN NULL;
+      END;
+    END LOOP;`,
+    'made record;',
+  )}; SELECT current_setting('mayfly.before', true) AS before`
+}
+
 export function extendLogin(role: string, expiresAt: number): string {
-  return block(`${lock(role)}; ALTER ROLE ${name(role)} VALID UNTIL ${timestamp(expiresAt)};`)
+  return block(`ALTER ROLE ${name(role)} VALID UNTIL ${timestamp(expiresAt)};`)
 }
 
 export function lookFor(role: string): string {
@@ -117,7 +246,7 @@ export function page(prefix: string, after: string, size: number): string {
 
 /** What the broker itself may do, and its clock against the server's. */
 export const SELF = `SELECT current_setting('server_version_num')::int AS version, r.rolsuper AS super, r.rolcreaterole AS creates,
-  r.rolinherit AS inherits, extract(epoch FROM clock_timestamp()) * 1000 AS now FROM pg_roles r WHERE r.rolname = CURRENT_USER`
+  r.rolinherit AS inherits, pg_has_role(CURRENT_USER, 'pg_signal_backend', 'USAGE') AS signals, extract(epoch FROM clock_timestamp()) * 1000 AS now FROM pg_roles r WHERE r.rolname = CURRENT_USER`
 
 /** Of these group roles: which don't exist, and which the broker may not grant. */
 export function groupsUnfit(groups: readonly string[]): string {
@@ -127,13 +256,6 @@ export function groupsUnfit(groups: readonly string[]): string {
 
 function roleNamed(role: string): string {
   return `SELECT 1 FROM pg_roles WHERE rolname = ${text(role)}`
-}
-/** A lock per role, held to the end of the transaction: two revokes of one role would trip over each other's catalogue rows. */
-function lock(role: string): string {
-  return `PERFORM ${lockCall(role)}`
-}
-function lockCall(role: string): string {
-  return `pg_advisory_xact_lock(hashtextextended(${text(`mayfly ${role}`)}, 0))`
 }
 function block(body: string, declare = ''): string {
   return `DO LANGUAGE plpgsql ${text(`${declare === '' ? '' : `DECLARE ${declare} `}BEGIN ${body} END`)}`
