@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { deadline } from './deadline.js'
 import { type Exchange, openExchange } from './exchange.js'
-import { accessBoundary, boundaryOf, boundaryProblems } from './gcp/boundary.js'
+import { accessBoundary, boundaryOf, boundaryProblems, lasting } from './gcp/boundary.js'
 import { createGoogle, type Google } from './gcp/google.js'
 import { credentials, openSource, type Source } from './gcp/source.js'
 import { upstreamName } from './name.js'
@@ -54,6 +54,8 @@ const params = z
     access_boundary: accessBoundary.optional(),
     /** Written down: the token may do all that its service account may, within `oauth_scopes`. */
     whole: z.literal(true).optional(),
+    /** True: its tokens may let others into a bucket or an object for longer than they live. */
+    allow_lasting_access: z.boolean().default(false),
     /** The organisation policy lets this service account's tokens live for up to 12 hours. */
     extended_lifetime: z.boolean().default(false),
   })
@@ -61,6 +63,13 @@ const params = z
     ({ access_boundary, whole }) => (access_boundary === undefined) !== (whole === undefined),
     'give access_boundary, or whole: true for all that the service account may do (services other than Cloud Storage know no boundary)',
   )
+  .superRefine(({ access_boundary, allow_lasting_access: isAllowed }, context) => {
+    if (isAllowed) return
+    for (const role of lasting(access_boundary))
+      context.addIssue(
+        `access_boundary: ${role} can let others in for longer than the token lives; take one without setIamPolicy, as roles/storage.objectUser, or set allow_lasting_access if that is meant`,
+      )
+  })
 type Params = z.infer<typeof params>
 const handleShape = z.object({ service_account: z.string(), reason: z.string() })
 

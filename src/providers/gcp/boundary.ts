@@ -39,6 +39,18 @@ export const accessBoundary = z.union([jsonText.pipe(document), document])
 export type AccessBoundary = z.infer<typeof document>
 type Rule = z.infer<typeof rule>
 
+/**
+ * Those of Google's own roles that hold storage.buckets.setIamPolicy or storage.objects.setIamPolicy; what a role of one's own holds is not
+ * to be seen here. https://docs.cloud.google.com/storage/docs/access-control/iam-roles
+ */
+const LET_OTHERS_IN = ['storage.admin', 'storage.objectAdmin', 'storage.folderAdmin', 'storage.legacyBucketOwner', 'storage.legacyObjectOwner']
+
+/** The roles in a boundary by which access can be given that outlives the token. */
+export function lasting(boundary: AccessBoundary | undefined): string[] {
+  const permissions = boundary?.accessBoundary.accessBoundaryRules.flatMap((one) => one.availablePermissions) ?? []
+  return [...new Set(permissions)].map((one) => one.slice('inRole:'.length)).filter((role) => LET_OTHERS_IN.some((one) => role === `roles/${one}`))
+}
+
 /** The boundary of one lease: the role's, with the request's scope in it. Absent: the role has none. */
 export function boundaryOf(boundary: AccessBoundary | undefined, scope: Scope): AccessBoundary | undefined {
   const used = placeholdersOf(boundary)

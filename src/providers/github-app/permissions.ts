@@ -110,9 +110,9 @@ export function isPublished(permission: Permission, level: Level): boolean {
   return (PUBLISHED[permission] as readonly Level[]).includes(level)
 }
 
-/** Those of the permissions by which access can be made that outlives the token. */
+/** Those of the permissions by which access can be made that outlives the token; whoever is admin of a project also says who else may. */
 export function lasting(permissions: Permissions): Permission[] {
-  return PERMISSIONS.filter((name) => ![undefined, 'read'].includes(permissions[name]) && !LEAVES_NO_WAY_IN.has(name))
+  return PERMISSIONS.filter((name) => permissions[name] === 'admin' || (permissions[name] === 'write' && !LEAVES_NO_WAY_IN.has(name)))
 }
 
 /** What is given beyond what may be, as `name: level`. Names and levels as an upstream writes them. */

@@ -54,6 +54,11 @@ export type Options = z.infer<typeof options>
 const PLACEHOLDER = /^\$\{scope\.([A-Za-z][A-Za-z0-9_]{0,63})\}$/
 /** `auth` and `sys` make tokens and policies, `identity` makes tokens that nothing takes back, `cubbyhole` is the token's own: also inside a namespace. */
 const FORBIDDEN = ['auth', 'sys', 'identity', 'cubbyhole']
+export const leadsAstray = (path: string): boolean =>
+  path
+    .split('/')
+    .slice(0, -1)
+    .some((segment) => FORBIDDEN.includes(segment))
 const value = z
   .string()
   .regex(/^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,254}$/, 'must be letters, digits, "_", ".", "@" and "-"')
@@ -70,14 +75,7 @@ export const params = z
         const [first = '', ...rest] = text.split('/')
         return SEGMENT.test(first) && rest.length > 0 && rest.every((segment) => SEGMENT.test(segment) || PLACEHOLDER.test(segment))
       }, 'must be a path as database/creds/readonly, in which a whole segment may be a placeholder')
-      .refine(
-        (text) =>
-          !text
-            .split('/')
-            .slice(0, -1)
-            .some((segment) => FORBIDDEN.includes(segment)),
-        `must not lead into ${FORBIDDEN.join(', ')}`,
-      ),
+      .refine((text) => !leadsAstray(text), `must not lead into ${FORBIDDEN.join(', ')}`),
     method: z.enum(['read', 'write']).default('read'),
     /** Sent with `write`; a whole value may be a placeholder. */
     data: z.record(z.string().regex(/^[A-Za-z0-9_]{1,64}$/), datum).optional(),

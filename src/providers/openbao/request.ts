@@ -1,6 +1,6 @@
 import type { Scope, ScopeKind } from '../../types.js'
 import { ProviderError } from '../provider.js'
-import { type Params, placeholderOf } from './options.js'
+import { leadsAstray, type Params, placeholderOf } from './options.js'
 
 /** What is asked of OpenBao for one lease. */
 export interface SecretRequest {
@@ -28,7 +28,8 @@ export function requestOf({ path, method, data = {}, values }: Params, scope: Sc
 }
 
 /** What is wrong between a role's placeholders, their values and its scope. */
-export function placeholderProblems({ path, data = {}, values }: Params, scope: Readonly<Record<string, ScopeKind>>): string[] {
+export function placeholderProblems(params: Params, scope: Readonly<Record<string, ScopeKind>>): string[] {
+  const { path, data = {}, values } = params
   const used = placeholdersOf(path, data)
   return [
     ...used.filter((key) => scope[key] !== 'equal').map((key) => `params use \${scope.${key}}: the role needs scope {${key}: equal}`),
@@ -39,6 +40,9 @@ export function placeholderProblems({ path, data = {}, values }: Params, scope: 
     ...Object.keys(values)
       .filter((key) => !used.includes(key))
       .map((key) => `params.values.${key}: nothing uses \${scope.${key}}`),
+    ...pathsOf(params)
+      .filter(leadsAstray)
+      .map((one) => `params.values: they make the path ${one}, which leads where nothing is leased`),
     ...[path, ...Object.values(data).flat()]
       .filter((text) => typeof text === 'string' && text.includes('${') && text !== path && placeholderOf(text) === undefined)
       .map(() => 'params.data: a placeholder is a whole value, and none stands inside a text'),
