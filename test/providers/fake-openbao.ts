@@ -234,7 +234,7 @@ export async function startFakeOpenBao({
   }
 
   function auth(id: string, { policies = [], endsAt = 0, renewable = false, batch = false }: Partial<Token> = {}): object {
-    const lease_duration = endsAt === Number.POSITIVE_INFINITY ? 0 : Math.floor((endsAt - now()) / 1000)
+    const lease_duration = endsAt === Number.POSITIVE_INFINITY ? 0 : Math.ceil((endsAt - now()) / 1000)
     const told = { client_token: id, accessor: randomUUID(), policies, token_policies: policies, metadata: null, lease_duration, renewable }
     return envelope({ auth: { ...told, token_type: batch ? 'batch' : 'service', orphan: true }, data: null })
   }
