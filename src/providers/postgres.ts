@@ -42,7 +42,7 @@ const handleShape = z.object({ role: identifier, heir: identifier.optional(), dr
 
 const OLDEST_VERSION = 140000
 /** Up to here a login may lend its own role to others, and is in the broker's way by that. */
-const OWN_ADMIN_BEFORE = 160000
+const OWN_ADMIN_BEFORE = 150000
 const MAX_CLOCK_DIFFERENCE_MS = 2000
 const PAGE = 500
 const PASSWORD_BYTES = 32
@@ -192,7 +192,7 @@ function selfProblems(self: z.infer<typeof selfShape>, { admin_role }: Options):
     ...(self.super || self.inherits ? [] : [`${who} is NOINHERIT and could not end sessions: ALTER ROLE … INHERIT`]),
     ...(self.super || self.signals || self.version >= OWN_ADMIN_BEFORE
       ? []
-      : [`before PostgreSQL 16, ${who} needs pg_signal_backend to end sessions: GRANT pg_signal_backend`]),
+      : [`before PostgreSQL 15, ${who} needs pg_signal_backend to end sessions: GRANT pg_signal_backend`]),
     ...(difference > MAX_CLOCK_DIFFERENCE_MS ? [`the database's clock is ${difference} ms off the broker's: mints would be late or too late`] : []),
   ]
 }

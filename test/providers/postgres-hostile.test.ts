@@ -216,7 +216,47 @@ describe('an agent that holds on to its login', () => {
     expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
   })
 
+  it('by filling the table of locks, in which case the revoke says so and goes on once there is room', async () => {
+    const { handle, role, credential } = await mint()
+    const agent = await login(credential)
+    // What a session locked stays locked when the statement fails.
+    await expect(agent.query('SELECT pg_advisory_lock(n) FROM generate_series(1, 1000000) n')).rejects.toMatchObject({ code: '53200' })
+    await expect(provider.revoke(handle, BLOCKED_MS)).rejects.toMatchObject({ kind: 'throttled' })
+    await agent.end()
+    expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
+    await expectGone(role, credential, [agent])
+  })
+
   describe('by what it made', () => {
+    it('where the first of its groups may have nothing, of which another gets it', async () => {
+      await server.query('CREATE ROLE bystanders NOLOGIN')
+      await server.query('GRANT bystanders TO mayfly_broker WITH ADMIN TRUE, INHERIT FALSE, SET FALSE')
+      const { handle, role, credential } = await mint(params({ member_of: ['bystanders', GROUP] }))
+      const agent = await login(credential)
+      const kinds = [
+        'TABLE k_table (id serial PRIMARY KEY, x text)',
+        'VIEW k_view AS SELECT * FROM k_table',
+        'MATERIALIZED VIEW k_seen AS SELECT 1 AS n',
+        'STATISTICS k_statistics ON id, x FROM k_table',
+        `FUNCTION k_function(integer, text DEFAULT 'x') RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'`,
+        `PROCEDURE "k ""procedure"() LANGUAGE sql AS 'SELECT 1'`,
+        'AGGREGATE k_aggregate(int4) (sfunc = int4pl, stype = int4)',
+        'OPERATOR ## (leftarg = int4, rightarg = int4, procedure = int4pl)',
+        'TYPE k_enum AS ENUM ()',
+        'TYPE k_row AS (a int)',
+        'DOMAIN k_domain AS int',
+        'COLLATION k_collation FROM "C"',
+        'TEXT SEARCH CONFIGURATION k_search (copy = simple)',
+        'TEMP TABLE k_temporary (n int)',
+      ]
+      for (const kind of kinds) await agent.query(`CREATE ${kind}`)
+      await agent.query('SELECT lo_create(0)')
+      expect(await provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
+      expect(await exists(role)).toBe(false)
+      const owners = await server.query(`SELECT DISTINCT proowner::regrole::text AS owner FROM pg_proc WHERE proname LIKE 'k%'`)
+      expect(owners).toContainEqual({ owner: GROUP })
+    })
+
     it('in such a number that no one transaction could give it away', async () => {
       const { handle, role, credential } = await mint()
       const agent = await login(credential)

@@ -9,8 +9,8 @@ const LOOK_AGAIN_SECONDS = 0.002
 const IN_THE_WAY_MS = 10
 /** Few enough for the server's table of locks, which all share. */
 const GIVEN_AWAY_AT_ONCE = 50
-/** Membership in itself is a role's own to give up to PostgreSQL 15. */
-const OWN_ADMIN = `current_setting('server_version_num')::int < 160000`
+/** Membership in itself is a role's own to give up to PostgreSQL 14. */
+const OWN_ADMIN = `current_setting('server_version_num')::int < 150000`
 
 export interface Login {
   readonly role: string
@@ -89,17 +89,20 @@ export function disableLogin(role: string): string {
         ${joinLogin(role)}
       EXCEPTION WHEN lock_not_available OR internal_error OR unique_violation THEN again := true;
       END;
+      shut := false;
       BEGIN
         IF EXISTS (${roleNamed(role)} AND rolcanlogin) THEN ALTER ROLE ${name(role)} NOLOGIN; END IF;
+        shut := true;
       EXCEPTION WHEN lock_not_available OR internal_error THEN again := true;
       END;
       EXIT WHEN NOT again;
       PERFORM pg_stat_clear_snapshot();
       IF pg_has_role(CURRENT_USER, id, 'USAGE') OR pg_has_role(CURRENT_USER, 'pg_signal_backend', 'USAGE') THEN ${endSessions} END IF;
-      ${refusePrepared(role)}
+      -- What is done is committed; the rest is for whoever drops it.
+      IF shut THEN EXIT WHEN EXISTS (${preparedOf(role)}); ELSE ${refusePrepared(role)} END IF;
     END LOOP;
     PERFORM set_config('mayfly.found', 'yes', true);`,
-    'id oid; again boolean;',
+    'id oid; again boolean; shut boolean;',
   )}; SELECT current_setting('mayfly.found', true) = 'yes' AS found`
 }
 
@@ -207,27 +210,38 @@ export function giveAway(role: string, heir: string | undefined): string {
 
 /**
  * The same for some of what the role made in this database, newest first and one by one, each as far as that goes without waiting: all at once
- * may need more locks than the server has. What is left is `giveAway`'s. Answers where to go on, or nothing.
+ * may need more locks than the server has, and the heir may lack CREATE where the thing is; then it is for another of the role's groups. What
+ * is left is `giveAway`'s. Answers where to go on, or nothing.
  */
 export function giveAwaySome(role: string, heir: string | undefined, before: string): string {
-  const one = heir === undefined ? 'DROP %s %s' : `ALTER %s %s OWNER TO ${name(heir)}`
+  const self = `(SELECT oid FROM pg_roles WHERE rolname = ${text(role)})`
+  const groups = `SELECT r.rolname::text FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = ${self}`
+  const heirs = heir === undefined ? `ARRAY['']` : `ARRAY[${text(heir)}] || ARRAY(${groups} AND r.rolname <> ${text(heir)} ORDER BY 1)`
+  const one =
+    heir === undefined ? `format('DROP %s %s', made.kind, made.identity)` : `format('ALTER %s %s OWNER TO %I', made.kind, made.identity, heir)`
   return `${block(
     `
     PERFORM set_config('lock_timeout', '1ms', true);
+    heirs := ${heirs};
     FOR made IN
-      SELECT s.objid, i.type, i.identity FROM pg_shdepend s, LATERAL pg_identify_object(s.classid, s.objid, s.objsubid) i
-      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = ${text(role)}) AND s.deptype = 'o'
+      SELECT s.objid, i.identity, CASE i.type WHEN 'statistics object' THEN 'statistics' WHEN 'composite type' THEN 'type' ELSE i.type END AS kind
+      FROM pg_shdepend s, LATERAL pg_identify_object(s.classid, s.objid, s.objsubid) i
+      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = ${self} AND s.deptype = 'o'
         AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.objid < ${text(before)}::oid
       ORDER BY s.objid DESC LIMIT ${GIVEN_AWAY_AT_ONCE}
     LOOP
       PERFORM set_config('mayfly.before', made.objid::text, true);
-      BEGIN
-        IF made.type = 'large object' AND ${heir === undefined} THEN PERFORM lo_unlink(made.objid);
-        ELSE EXECUTE format(${text(one)}, made.type, made.identity); END IF;
-      EXCEPTION WHEN OTHERS THEN NULL;
-      END;
+      FOREACH heir IN ARRAY heirs LOOP
+        BEGIN
+          IF made.kind = 'large object' AND heir = '' THEN PERFORM lo_unlink(made.objid); ELSE EXECUTE ${one}; END IF;
+          EXIT;
+        EXCEPTION
+          WHEN insufficient_privilege THEN NULL;
+          WHEN OTHERS THEN EXIT;
+        END;
+      END LOOP;
     END LOOP;`,
-    'made record;',
+    'made record; heirs text[]; heir text;',
   )}; SELECT current_setting('mayfly.before', true) AS before`
 }
 
