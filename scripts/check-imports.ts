@@ -53,7 +53,8 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'sealing', 'config'] },
   broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
 
-  serve: { values: ['config', 'broker'] },
+  contain: { types: ['paths'] },
+  serve: { values: ['config', 'broker', 'contain'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
   doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'sealing', 'config'] },
   // Tries a provider of somebody else's against the wire contract, as Mayfly would call it and as it never would.

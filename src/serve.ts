@@ -2,6 +2,7 @@ import { watch } from 'chokidar'
 import { pino } from 'pino'
 import { createBroker } from './broker.js'
 import { loadConfig } from './config.js'
+import { containDrivers } from './contain.js'
 
 export interface ServeOptions {
   readonly config: string
@@ -30,6 +31,7 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
   // killed process is in the events, never in the log.
   const output = pino.destination({ dest: 1, sync: false, minLength: LOG_BUFFER_BYTES, periodicFlush: LOG_FLUSH_MS })
   const log = pino({ level: config.logLevel, base: { instance: config.instance } }, output)
+  const letGo = containDrivers(log)
   const broker = await createBroker(config, { log, initLedger })
   const watcher = watch([...config.files], { usePolling: true, interval: LOOK_EVERY_MS, ignoreInitial: true })
   try {
@@ -53,6 +55,7 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
   } finally {
     await watcher.close()
     await broker.stop()
+    letGo()
     output.flushSync()
   }
 }

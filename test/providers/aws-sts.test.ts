@@ -89,8 +89,14 @@ describe('the session policy of a lease', () => {
     expect(problems({ Effect: 'Allow', Action: '*', NotResource: x })).toEqual([expect.stringContaining('NotResource')])
     expect(problems({ Effect: 'Allow', NotAction: `s3:${x}`, Resource: '*' })).toEqual([expect.stringContaining('NotAction')])
     expect(problems(read('*', { Condition: { StringNotEquals: { 'aws:PrincipalTag/x': x } } }))).toEqual([
-      expect.stringContaining('positive operator'),
+      expect.stringContaining('positive String or Arn operator'),
     ])
+    for (const operator of ['Null', 'Bool', 'NumericGreaterThan', 'DateLessThan', 'ForAllValues:StringEquals'])
+      expect(problems(read('*', { Condition: { [operator]: { 'aws:PrincipalTag/x': x } } }))).toHaveLength(1)
+    expect(problems({ Effect: 'Allow', Action: `s3:${x}`, Resource: '*' })).toEqual([expect.stringContaining('Action')])
+    for (const wildcard of ['*', '?', '*/y'])
+      expect(problems(read(`arn:aws:s3:::b/${x}${wildcard}`))).toEqual([expect.stringContaining('names that begin alike')])
+    expect(problems(read([`arn:aws:s3:::b/${x}`, `arn:aws:s3:::b/${x}/*`]))).toEqual([])
     expect(problems(read('*', { Condition: { StringEquals: { [`aws:PrincipalTag/${x}`]: 'a' } } }))).toHaveLength(1)
     expect(problems(read([`arn:aws:s3:::b/${x}`, 'a'.repeat(MAX_POLICY_LENGTH)]))).toEqual([
       expect.stringContaining(`AWS takes ${MAX_POLICY_LENGTH}`),

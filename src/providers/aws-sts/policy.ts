@@ -131,14 +131,23 @@ function misplaced(policy: PolicyDocument | undefined): string[] {
   return (policy?.Statement ?? []).flatMap((one, index) => {
     const place = `policy.Statement[${index}]`
     if (one.Effect === 'Deny' && uses(one)) return [`${place}: a placeholder in a Deny would allow more where the scope is narrower`]
-    const { NotAction, NotResource, Condition } = one
+    const { NotAction, NotResource, Action, Condition } = one
     if (uses(NotAction) || uses(NotResource))
       return [`${place}: a placeholder in NotAction or NotResource would allow more where the scope is narrower`]
-    const negated = Object.entries(Object(Condition)).some(([operator, value]) => /not/i.test(operator) && uses(value))
+    if (uses(Action)) return [`${place}.Action: a placeholder stands in Resource or in a Condition: what is done is the role's to say`]
+    if (OPEN_END.test(JSON.stringify(one)))
+      return [`${place}: a placeholder right before a wildcard reaches other names that begin alike: write "/" between them`]
+    const elsewhere = Object.entries(Object(Condition)).some(([operator, value]) => !COMPARES_TEXT.test(operator) && uses(value))
     const asKey = Object.values(Object(Condition)).some((value) => uses(Object.keys(Object(value))))
-    return negated || asKey ? [`${place}.Condition: a placeholder stands in a value of a positive operator, or nowhere`] : []
+    return elsewhere || asKey
+      ? [`${place}.Condition: a placeholder stands in a value that a positive String or Arn operator compares, or nowhere`]
+      : []
   })
 }
+/** `…/${scope.prefix}*` would let `reports` reach `reports-of-others`. */
+const OPEN_END = /\$\{scope\.[A-Za-z][A-Za-z0-9_-]*\}[*?]/
+/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html */
+const COMPARES_TEXT = /^(ForAnyValue:)?(StringEquals|StringEqualsIgnoreCase|StringLike|ArnEquals|ArnLike)(IfExists)?$/i
 
 /** AWS takes U+0020 to U+00FF; the escapes of JSON say the rest. */
 function ascii(json: string): string {
