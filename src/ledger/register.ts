@@ -1,13 +1,15 @@
-import type { Lock, Register } from '../types.js'
+import { LRUCache } from 'lru-cache'
+import type { Lock, Register, RegisterEntry } from '../types.js'
 import { messageOf } from './connection.js'
 import { hashed, keys, partitionFor } from './keys.js'
 import type { Ledger } from './ledger.js'
+import { type Answer, createTurns, type Question, type ReadList, readList } from './register-reader.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import type { Store } from './store.js'
 
 const addScript = defineScript('register-add', 'register', ['list', 'hash', 'id', 'valid_until'])
-const readScript = defineScript('register-read', 'register', ['list', 'hash'])
+const readScript = defineScript('register-read', 'register', ['list', 'hash', 'seen', 'token', 'after', 'offset', 'look', 'limit'])
 const lockScript = defineScript('register-lock', 'register', ['list', 'ms'])
 const releaseScript = defineScript('register-release', 'register', ['list', 'token'])
 
@@ -15,26 +17,51 @@ const releaseScript = defineScript('register-release', 'register', ['list', 'tok
 const DRIFT = 0.01
 const LEAST_MARGIN_MS = 2
 
+/** Of one broker, all lists together: about 800,000 entries of the usual length. What was longest not read is read from its beginning. */
+const MOST_KEPT_BYTES = 128 * 1024 * 1024
+
 export function registerCalls(store: Store): Pick<Ledger, 'register'> {
+  const kept = new LRUCache<string, ReadList>({ maxSize: MOST_KEPT_BYTES, sizeCalculation: ({ bytes }) => bytes })
+  const inTurn = createTurns<ReadList>()
   return {
     register: (provider) => {
       const hash = hashed(provider)
-      return registerAt(store, keys.register(partitionFor(hash, store.options.partitions), hash))
+      const key = keys.register(partitionFor(hash, store.options.partitions), hash)
+      return registerAt(store, key, (list) => {
+        const name = `${key}:${hashed(list)}`
+        return inTurn(name, async () => {
+          const now = await readList((question) => ask(store, key, list, question), kept.get(name))
+          kept.set(name, now)
+          return now
+        })
+      })
     },
   }
 }
 
+async function ask(store: Store, key: string, list: string, question: Question): Promise<Answer> {
+  const [now, version, token, offset, reached, told] = listOf(await store.run(readScript, key, { list, hash: hashed(list), ...question }))
+  const isPage = numberOf(offset) >= 0
+  const found = listOf(told)
+  const entries: RegisterEntry[] = []
+  for (let i = 0; i < found.length; i += 2) {
+    // What has gone since it was changed.
+    if (found[i + 1] === null) continue
+    const text = textOf(found[i])
+    entries.push({ id: isPage ? text.slice(1) : text, until: numberOf(found[i + 1]) })
+  }
+  return { now: numberOf(now), version: numberOf(version), token: textOf(token), offset: numberOf(offset), reached: numberOf(reached), entries }
+}
+
 /** All lists of one provider are in one partition; a list's name enters its key hashed. */
-function registerAt(store: Store, key: string): Register {
+function registerAt(store: Store, key: string, read: (list: string) => Promise<ReadList>): Register {
   return {
     add: async (list, { id, until }) => {
       await store.run(addScript, key, { list, hash: hashed(list), id, valid_until: Math.ceil(until) })
     },
     read: async (list) => {
-      const [version, ...rest] = listOf(await store.run(readScript, key, { list, hash: hashed(list) }))
-      const entries = []
-      for (let i = 0; i < rest.length; i += 2) entries.push({ id: textOf(rest[i]), until: numberOf(rest[i + 1]) })
-      return { version: numberOf(version), entries }
+      const { version, entries } = await read(list)
+      return { version, entries }
     },
     lists: () => store.ask((redis) => redis.smembers(`${key}:lists`)),
     lock: async (list, ms) => {

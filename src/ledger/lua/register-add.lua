@@ -7,7 +7,7 @@
 -- event: none
 -- include: register
 if valid_until <= now then return 0 end
-if redis.call('ZADD', entries, 'GT', 'CH', valid_until, id) == 0 then return 0 end
+if redis.call('ZADD', entries, 'GT', 'CH', valid_until, 'e' .. id) == 0 then return 0 end
 redis.call('SADD', KEYS[1] .. ':lists', list)
-changed(list)
+changed(list, '+' .. id, ARGV[4], 0)
 return 1
