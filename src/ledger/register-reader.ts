@@ -46,13 +46,13 @@ const MOST_BEGINNINGS = 3
  * passed ever leaves a list, and pages begin with what passes last. Each call says what the one before it has seen, so that a list of which
  * a part was lost in between is begun anew.
  */
-export async function readList(ask: (question: Question) => Promise<Answer>, known: ReadList | undefined): Promise<ReadList> {
+export async function readList(ask: (question: Question) => Promise<Answer>, known: ReadList | undefined, page: number = PAGE): Promise<ReadList> {
   let from = known
   let found: RegisterEntry[] = []
   let startedAt = 0
   let beginnings = 0
   let now = known?.now ?? 0
-  let question: Question = { ...seenIn(known), after: known?.version ?? 0, offset: -1, look: 1, limit: PAGE }
+  let question: Question = { ...seenIn(known), after: known?.version ?? 0, offset: -1, look: 1, limit: page }
   for (;;) {
     const answer = await ask(question)
     const { offset, version } = answer
@@ -65,7 +65,7 @@ export async function readList(ask: (question: Question) => Promise<Answer>, kno
       startedAt = version
       beginnings++
     }
-    const limit = beginnings > MOST_BEGINNINGS ? EVERYTHING : PAGE
+    const limit = beginnings > MOST_BEGINNINGS ? EVERYTHING : page
     if (isEarlier && offset !== 0) {
       question = { ...seenIn(undefined), after: 0, offset: 0, look: 0, limit }
       continue

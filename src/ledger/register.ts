@@ -30,7 +30,7 @@ export function registerCalls(store: Store): Pick<Ledger, 'register'> {
       return registerAt(store, key, (list) => {
         const name = `${key}:${hashed(list)}`
         return inTurn(name, async () => {
-          const now = await readList((question) => ask(store, key, list, question), kept.get(name))
+          const now = await readList((question) => askList(store, key, list, question), kept.get(name))
           kept.set(name, now)
           return now
         })
@@ -39,7 +39,8 @@ export function registerCalls(store: Store): Pick<Ledger, 'register'> {
   }
 }
 
-async function ask(store: Store, key: string, list: string, question: Question): Promise<Answer> {
+/** One call of a read. */
+export async function askList(store: Pick<Store, 'run'>, key: string, list: string, question: Question): Promise<Answer> {
   const [now, version, token, offset, reached, told] = listOf(await store.run(readScript, key, { list, hash: hashed(list), ...question }))
   const isPage = numberOf(offset) >= 0
   const found = listOf(told)

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
-import { PAGE } from '../../src/ledger/register-reader.js'
+import { askList } from '../../src/ledger/register.js'
+import { PAGE, type ReadList, readList } from '../../src/ledger/register-reader.js'
+import { createAsk } from '../../src/ledger/store.js'
 import type { Register } from '../../src/types.js'
 import { waitFor } from '../support/wait.js'
 import { type Fixture, HOUR, startLedger } from './fixture.js'
@@ -21,8 +23,12 @@ beforeEach(async () => {
 afterEach(() => fixture.stop())
 
 type Entries = Map<string, number>
-const entriesOf = async (register: Register, list = LIST): Promise<Entries> =>
-  new Map((await register.read(list)).entries.map(({ id, until }) => [id, until]))
+const entriesOf = async (from: Pick<Register, 'read'>): Promise<Entries> => {
+  const { entries } = await from.read(LIST)
+  const ids = new Map(entries.map(({ id, until }) => [id, until]))
+  expect(ids.size).toBe(entries.length)
+  return ids
+}
 const addAll = (register: Register, ids: readonly string[], until = later) => Promise.all(ids.map((id) => register.add(LIST, { id, until })))
 const numbered = (count: number, prefix = 'certificate-') => Array.from({ length: count }, (_, i) => `${prefix}${i}`)
 const allKeys = async () => (await fixture.redis.client.keys('*register*')).sort()
@@ -53,7 +59,7 @@ async function plain(read: () => Promise<Entries>): Promise<{ sure: Entries; pos
   return { sure: past(after), possible: past(before), read: answer }
 }
 
-async function expectWhatRedisHolds(register: Register): Promise<void> {
+async function expectWhatRedisHolds(register: Pick<Register, 'read'>): Promise<void> {
   const { sure, possible, read } = await plain(() => entriesOf(register))
   expect({ missing: [...sure].filter(([id, until]) => read.get(id) !== until) }).toEqual({ missing: [] })
   expect({ tooMany: [...read].filter(([id, until]) => possible.get(id) !== until) }).toEqual({ tooMany: [] })
@@ -148,19 +154,66 @@ describe('a list that comes back as it was before', () => {
     expect(read.version).toBeGreaterThan(version)
   })
 
-  it('between two pages is not put together of both', async () => {
-    const [one, other] = brokers
-    await addAll(one, numbered(MANY))
-    const copies = await dumped()
-    await addAll(one, ['lost'], later + 1000)
+  it('between two pages, or moves on there, is in the end what Redis holds then', async () => {
+    const [one] = brokers
+    await addAll(one, ['any'])
+    const list = await keyOfList()
+    const key = list.slice(0, list.lastIndexOf(':'))
     const { client } = fixture.redis
-    // The first page is taken and the rest asked for only after the list has come back.
-    await client.config('RESETSTAT')
-    const reading = entriesOf(other)
-    await waitFor('a first page', async () => /cmdstat_zrevrange:calls=[1-9]/.test(await client.info('commandstats')))
-    await restore(copies)
-    await reading
-    await expectWhatRedisHolds(other)
+    type Between = 'nothing' | 'add' | 'move' | 'copy' | 'restore'
+    const between = fc.constantFrom<Between>('nothing', 'add', 'move', 'copy', 'restore', 'restore')
+    const plan = fc.array(between, { maxLength: 20 })
+    await fc.assert(
+      fc.asyncProperty(plan, fc.array(plan, { maxLength: 3 }), async (first, more) => {
+        await client.del(await allKeys())
+        for (const [index, id] of ['a', 'b', 'c', 'd', 'e'].entries()) await one.add(LIST, { id, until: later + index })
+        let copies = await dumped()
+        let count = 0
+        const doing = async (what: Between) => {
+          count++
+          if (what === 'add') await one.add(LIST, { id: `${count}`, until: later + (count % 7) })
+          else if (what === 'move') await one.add(LIST, { id: 'b', until: later + 10 * count })
+          else if (what === 'copy') copies = await dumped()
+          else if (what === 'restore') await restore(copies)
+        }
+        let known: ReadList | undefined
+        for (const steps of [first, ...more]) {
+          const left = [...steps]
+          const ask: Parameters<typeof readList>[0] = async (question) => {
+            const next = left.shift()
+            if (next !== undefined) await doing(next)
+            return askList(createAsk(client), key, LIST, question)
+          }
+          known = await readList(ask, known, 2)
+          const read = known
+          await expectWhatRedisHolds({ read: async () => read })
+          for (const rest of left) await doing(rest)
+        }
+      }),
+      { numRuns: 100 },
+    )
+  }, 60_000)
+
+  it('is read anew when the changes that it was at are forgotten between two pages of them', async () => {
+    const [one] = brokers
+    await addAll(one, ['any'])
+    const { client } = fixture.redis
+    const list = await keyOfList()
+    const ask: Parameters<typeof readList>[0] = (question) => askList(createAsk(client), list.slice(0, list.lastIndexOf(':')), LIST, question)
+    const known = await readList(ask, undefined, 2)
+    await addAll(one, numbered(7))
+    let calls = 0
+    const read = await readList(
+      async (question) => {
+        // As when there were too many.
+        if (++calls === 2) await client.zremrangebyrank(list, 2, (await client.zcount(list, '-inf', '(0')) - 1)
+        return ask(question)
+      },
+      known,
+      2,
+    )
+    await expectWhatRedisHolds({ read: async () => read })
+    expect(read.entries).toHaveLength(8)
   })
 
   it('never has a version that was of other entries', async () => {
