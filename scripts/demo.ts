@@ -101,7 +101,7 @@ async function crash(stage: Stage): Promise<Facts['crash']> {
   say('\n3. The crash')
   const { call, tokens, database } = stage
   const task = await openTask({ call, tokens }, ['triage'])
-  stage.proxy.holdAfter('CREATE ROLE')
+  stage.proxy.holdAfter('LOGIN PASSWORD')
   const lost = obtain({ call }, tokens.triage, task).then(
     () => 'answered',
     () => 'lost',

@@ -96,14 +96,14 @@ const scenarios: Record<string, Scenario> = {
   },
   async 'an upstream that answers too late'(broker) {
     const id = await task(broker)
-    proxy.holdAfter('CREATE ROLE')
+    proxy.holdAfter('LOGIN PASSWORD')
     await ask(broker, id)
     proxy.release()
     await complete(broker, id)
   },
   async 'a task that ends while the upstream mints'(broker) {
     const id = await task(broker)
-    proxy.holdAfter('CREATE ROLE')
+    proxy.holdAfter('LOGIN PASSWORD')
     const asked = ask(broker, id)
     await proxy.held()
     await complete(broker, id)
@@ -112,7 +112,7 @@ const scenarios: Record<string, Scenario> = {
   },
   async 'a caller that goes away while the upstream mints'(broker) {
     const id = await task(broker)
-    proxy.holdAfter('CREATE ROLE')
+    proxy.holdAfter('LOGIN PASSWORD')
     const gone = new AbortController()
     const headers = { authorization: `Bearer ${await prepared.token('triage')}`, 'content-type': 'application/json' }
     const body = JSON.stringify({ task: id, role: 'warehouse-read' })
@@ -190,7 +190,7 @@ describe('killed at any instruction', () => {
   it('leaves no login behind when the upstream has committed and its reply has not arrived', async () => {
     const broker = await start()
     const id = await task(broker)
-    proxy.holdAfter('CREATE ROLE')
+    proxy.holdAfter('LOGIN PASSWORD')
     const asked = ask(broker, id).catch(() => undefined)
     await proxy.held()
     await waitFor('the login to exist', async () => (await rolesUpstream()) === 1)

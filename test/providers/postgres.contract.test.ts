@@ -103,7 +103,7 @@ async function start(): Promise<Harness> {
       { member_of: ['no such group'] },
     ],
     secretsOf: ({ fields }) => [String(fields.password)],
-    mintSign: 'CREATE ROLE',
+    mintSign: 'LOGIN PASSWORD',
     halfAnswer: HALF_OF_AN_AUTHENTICATION,
     busyAnswer: TOO_MANY_CONNECTIONS,
     log: () => readFileSync(server.logPath, 'utf8'),
