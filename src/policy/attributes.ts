@@ -1,5 +1,5 @@
 import type { Agent, Operator, Orchestrator, Sensitivity } from '../types.js'
-import type { Family, ObtainRequest, TaskRequest } from './actions.js'
+import type { ApprovalRequest, Family, ObtainRequest, TaskRequest } from './actions.js'
 
 /** A value before it is written as Cedar's JSON; what is not known is absent only where the schema says it is optional. */
 export type Raw = string | number | boolean | readonly string[] | undefined
@@ -105,7 +105,12 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'human', codec: entity('Human'), of: (it) => it.human },
   ]
   const taskContext: readonly Attribute<TaskRequest>[] = [{ name: 'own', codec: flag, of: own }]
-  return { agent, caller, role, task, context: { obtain, task: taskContext } }
+  const approval: readonly Attribute<ApprovalRequest>[] = [
+    { name: 'agent', codec: entity('Agent'), of: (it) => it.approval.agent },
+    { name: 'role', codec: entity('Role'), of: (it) => it.approval.role },
+    { name: 'groups', codec: entities('Group'), of: (it) => it.approval.groups },
+  ]
+  return { agent, caller, role, task, approval, context: { obtain, task: taskContext } }
 }
 export type Attributes = ReturnType<typeof attributes>
 
@@ -117,6 +122,7 @@ export function knownPaths(known: Attributes, family: Family): readonly string[]
   const names = (of: string, list: readonly { readonly name: string }[]) => list.map(({ name }) => `${of}.${name}`)
   if (family === 'obtain')
     return [...names('principal', known.agent), ...names('resource', known.role), ...names('context', known.context.obtain), APPROVAL]
+  if (family === 'approval') return [...names('principal', known.caller), ...names('resource', known.approval)]
   if (family === 'operator') return [...names('principal', known.caller), APPROVAL]
   const callers = new Set([...names('principal', known.caller), ...names('principal', known.agent)])
   return [...callers, ...names('resource', known.task), ...names('context', known.context.task)]

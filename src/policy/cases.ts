@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Agent, Decision, Operator, Orchestrator, Task } from '../types.js'
-import { OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
+import { APPROVAL_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
 import type { Policy, PolicyRequest } from './policy.js'
 
 /** Folders of cases: their name is the outcome that each case in them expects. */
@@ -67,9 +67,18 @@ const expected = z
   })
   .prefault({})
 const about = z.string().min(1)
+const SOME_APPROVAL = { id: 'approval_case', agent: 'agent', role: 'role', groups: [] }
 const ask = z.union([
   z.strictObject({ about, action: access, agent, role, task, context, expect: expected }),
   z.strictObject({ about, action: z.enum(TASK_ACTIONS), agent: agent.optional(), orchestrator: orchestrator.optional(), task, expect: expected }),
+  z.strictObject({
+    about,
+    action: z.enum(APPROVAL_ACTIONS),
+    agent: agent.optional(),
+    operator: operator.optional(),
+    approval: z.strictObject({ id: z.string(), agent: z.string(), role: z.string(), groups: z.array(z.string()) }).default(SOME_APPROVAL),
+    expect: expected,
+  }),
   z.strictObject({
     about,
     action: z.enum(OPERATOR_ACTIONS),
@@ -138,6 +147,10 @@ function requestOf(it: Case): PolicyRequest {
       task: taskOf(it.task, { kind: 'orchestrator', id: 'orchestrator', issuer: 'cluster' }),
       context: { ...rest, ttlSeconds: ttl, tool: toolAsked },
     }
+  }
+  if ('approval' in it) {
+    const principal = it.operator ? operatorOf(it.operator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
+    return { action: it.action, principal, approval: it.approval }
   }
   if ('resource' in it) {
     const principal = it.operator ? operatorOf(it.operator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))

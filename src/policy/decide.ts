@@ -35,6 +35,18 @@ function decideOne(ask: Ask, rules: Rules): Decision {
   return decision('step-up', first.policies, rules, { ...limits(consented.policies, rules), stepUp: needs })
 }
 
+/** The second question, after `step-up`: what these groups agreed to is allowed, or it is not. Nobody is asked again. */
+export function decideWith(asks: readonly Ask[], groups: readonly string[], rules: Rules): Decision {
+  return both(
+    asks.map((ask) => {
+      const answer = ask(groups)
+      if ('error' in answer) return refusal(answer.error, rules)
+      return decision(answer.decision, answer.policies, rules, answer.decision === 'allow' ? limits(answer.policies, rules) : {})
+    }),
+    rules,
+  )
+}
+
 function both(decisions: readonly Decision[], rules: Rules): Decision {
   const [only] = decisions
   if (only && decisions.length === 1) return only

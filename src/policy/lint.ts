@@ -82,7 +82,7 @@ function lintLiterals(json: PolicyJson, known: PolicyOptions['known']): string[]
 /** The broker knows the ancestors of who asks and of what is asked for, and of nothing else: there an `in` would just be false. */
 function lintHierarchy(json: PolicyJson, nodes: readonly Node[], actions: ReadonlySet<Action>): string[] {
   const problems = new Set<string>()
-  const operates = [...actions].some((action) => familyOf(action) === 'operator')
+  const operates = [...actions].some((action) => ['operator', 'approval'].includes(familyOf(action)))
   const refuse = 'the resource of an operator action is known by type and id alone: use == or is, or keep the policy to other actions'
   if (operates && (json.resource.op === 'in' || (json.resource.op === 'is' && json.resource.in))) problems.add(refuse)
   for (const { op, args } of nodes) {

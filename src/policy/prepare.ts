@@ -2,7 +2,7 @@ import type { Decision } from '../types.js'
 import { ACTIONS, type Action, familyOf, PRINCIPALS } from './actions.js'
 import { type Attributes, attributes, UNCLASSIFIED, UNKNOWN_ENVIRONMENT } from './attributes.js'
 import { type Cedar, newCedar, told } from './cedar.js'
-import { decide, notTheirs, type Rules, refusal } from './decide.js'
+import { decide, decideWith, notTheirs, type Rules, refusal } from './decide.js'
 import { Engine, type PreparedAction } from './evaluate.js'
 import { ancestorsIn } from './hierarchy.js'
 import { type Loaded, loadPolicies, textsOf } from './load.js'
@@ -51,12 +51,13 @@ export function preparePolicy(options: PolicyOptions): SyncPolicy {
         const { form, rules } = prepared
         if (!PRINCIPALS[familyOf(action)].includes(typeOf(principal))) return notTheirs(`${action} is not for ${principal.kind}s`, rules)
         const question = form.ask(request)
-        const key = keyOf(action, question)
+        const consent = 'consent' in request ? request.consent : undefined
+        const key = consent ? `${consent.join(' ')} ${keyOf(action, question)}` : keyOf(action, question)
         const known = memo.get(key)
         if (known) return known
         const who = question.human ? [question.principal, question.human] : [question.principal]
         const asks = who.map((one) => (groups: readonly string[]) => engine.evaluate(form.write(question, one, groups), action))
-        const decision = decide(asks, rules)
+        const decision = consent ? decideWith(asks, consent, rules) : decide(asks, rules)
         memo.set(key, decision)
         return decision
       } catch (error) {
