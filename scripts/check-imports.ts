@@ -15,7 +15,7 @@ interface Arrows {
   readonly types?: readonly string[]
   readonly only?: Readonly<Record<string, readonly string[]>>
 }
-const DOMAINS = ['identity', 'policy', 'ledger', 'providers', 'audit'] as const
+const DOMAINS = ['identity', 'policy', 'ledger', 'providers', 'audit', 'signals'] as const
 const COMMON = ['types', 'errors'] as const
 const ROOMS: Readonly<Record<string, Arrows>> = {
   types: {},
@@ -28,11 +28,12 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   ledger: { values: COMMON },
   providers: { values: COMMON },
   audit: { values: COMMON },
+  signals: { values: COMMON },
 
   paths: {
     files: [
       ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper'],
-      ...['house', 'event', 'envelope', 'upstream', 'background'],
+      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],
@@ -46,7 +47,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   config: {
     files: ['config', 'config-schema', 'config-references'],
     values: [...COMMON, 'providers', 'signer', 'sealing'],
-    types: ['paths', 'identity', 'policy'],
+    types: ['paths', 'identity', 'policy', 'signals'],
     only: { identity: ['ALGORITHMS'] },
   },
   // One snapshot of what a configuration names; broker starts, reloads and stops with it.

@@ -17,9 +17,11 @@ const word = text(256).min(1)
 export const TASK_ID = /^task_[0-9]{2}[a-z2-7]{26}$/
 export const LEASE_ID = /^lease_[0-9]{2}[a-z2-7]{26}$/
 export const FREEZE_ID = /^freeze_[0-9]{2}[a-z2-7]{26}$/
+export const APPROVAL_ID = /^approval_[0-9]{2}[a-z2-7]{26}$/
 export const REVOCATION_ID = /^revocation_[0-9]{2}[a-z2-7]{26}$/
 const taskId = z.string().regex(TASK_ID, 'must be a task id').meta({ id: 'TaskId' })
 const leaseId = z.string().regex(LEASE_ID, 'must be a lease id').meta({ id: 'LeaseId' })
+const approvalId = z.string().regex(APPROVAL_ID, 'must be an approval id').meta({ id: 'ApprovalId' })
 const seconds = z.int().min(1).max(31_536_000)
 const time = z.iso.datetime()
 const access = z.enum(['read', 'write', 'escalate'])
@@ -36,6 +38,10 @@ export const Labels = z
 
 // --- leases
 
+const consent = {
+  approval: approvalId.optional().describe('a granted approval of this very request'),
+  can_wait: z.boolean().optional().describe('false: where a human would have to agree, refuse instead of asking one'),
+}
 export const LeaseRequest = z
   .strictObject({
     task: taskId,
@@ -45,9 +51,10 @@ export const LeaseRequest = z
     reason: text(1024).optional().describe("the agent's own words; recorded, never decided on"),
     tool: word.optional(),
     destination: text(512).optional(),
+    ...consent,
   })
   .meta({ id: 'LeaseRequest' })
-export const RenewRequest = z.strictObject({ ttl: seconds.optional() }).meta({ id: 'RenewRequest' })
+export const RenewRequest = z.strictObject({ ttl: seconds.optional(), ...consent }).meta({ id: 'RenewRequest' })
 
 export const LeaseState = z.enum(['pending', 'active', 'closing', 'revoked', 'expired'])
 export const Lease = z
@@ -88,6 +95,64 @@ export const Credential = z
 export const LeaseAnswer = z.object({ lease: Lease }).meta({ id: 'LeaseAnswer' })
 export const IssuedAnswer = z.object({ lease: Lease, credential: Credential }).meta({ id: 'IssuedAnswer' })
 export const RenewedAnswer = z.object({ lease: Lease, credential: Credential.optional() }).meta({ id: 'RenewedAnswer' })
+
+// --- approvals
+
+export const Approval = z
+  .object({
+    id: approvalId,
+    state: z.enum(['open', 'granted', 'bound', 'spent', 'denied', 'expired']),
+    next: z
+      .enum(['wait', 'present', 'ask_again', 'ask_differently', 'none'])
+      .describe('what the asker can do: `present` it as `approval` in the same request; `ask_differently` until the context of the task changes'),
+    task: taskId,
+    agent: z.string(),
+    instance: z.string().optional(),
+    role: z.string(),
+    needs: z.array(z.object({ group: z.string(), approvals: z.int(), given: z.int() })),
+    asked_at: time,
+    expires_at: time.describe('of an open one, when it is too late to agree; of a granted one, to use it'),
+    lease: leaseId.optional().describe('that holds it or has spent it'),
+    cause: z.string().optional().describe('why it expired'),
+    request: z
+      .object({
+        owner: z.string(),
+        autonomy: z.string(),
+        provider: z.string(),
+        access,
+        sensitivity,
+        revocation: z.object({ mode: z.enum(['immediate', 'deny-policy', 'at-expiry']), residual_seconds: z.int() }),
+        scope: Scope,
+        ttl: z.int(),
+        renews: leaseId.optional(),
+        human: z.string().optional(),
+        intent: z.string(),
+        classified: z.boolean(),
+        confidence: z.number(),
+        classification: sensitivity,
+        environment: z.string(),
+        opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
+        task_deadline_at: time,
+      })
+      .describe('what is decided on, as the broker knows it'),
+    policies: z.array(z.string()),
+    reasons: z.array(z.string()),
+    claimed: z
+      .object({ reason: z.string().optional(), tool: z.string().optional(), destination: z.string().optional() })
+      .describe("the agent's own words: nobody has checked them"),
+    decisions: z
+      .array(z.object({ decision: z.enum(['approve', 'deny']), by: z.string(), groups: z.array(z.string()), at: time, reason: z.string().optional() }))
+      .optional()
+      .describe('for operators'),
+  })
+  .meta({ id: 'Approval' })
+export const ApprovalAnswer = z.object({ approval: Approval }).meta({ id: 'ApprovalAnswer' })
+export const ApprovalsAnswer = z.object({ approvals: z.array(Approval), next_cursor: z.string().optional() }).meta({ id: 'ApprovalsAnswer' })
+export const ApprovalsQuery = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(500).default(100),
+  cursor: text(512).optional(),
+})
+export const DecideRequest = z.strictObject({ reason: text(1024).optional() }).meta({ id: 'DecideRequest' })
 
 // --- tasks
 
@@ -325,6 +390,10 @@ export type Lease = z.output<typeof Lease>
 export type Credential = z.output<typeof Credential>
 export type IssuedAnswer = z.output<typeof IssuedAnswer>
 export type RenewedAnswer = z.output<typeof RenewedAnswer>
+export type Approval = z.output<typeof Approval>
+export type ApprovalAnswer = z.output<typeof ApprovalAnswer>
+export type ApprovalsAnswer = z.output<typeof ApprovalsAnswer>
+export type ApprovalsQuery = Partial<z.output<typeof ApprovalsQuery>>
 export type TaskRequest = z.output<typeof TaskRequest>
 export type Task = z.output<typeof Task>
 export type TaskDetailAnswer = z.output<typeof TaskDetailAnswer>

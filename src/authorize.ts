@@ -4,6 +4,7 @@ import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease } from './ledger/ledger.js'
 import { refusal } from './refusals.js'
+import { stepUp } from './step-up.js'
 import type { Agent, Decision, Lease, RequestContext, Role, Scope, Task } from './types.js'
 import type { Upstream } from './upstream.js'
 
@@ -19,6 +20,10 @@ export interface LeaseAsk {
   readonly destination?: string
   /** SHA-256 of agent and Idempotency-Key. */
   readonly idempotency?: string
+  /** A human's consent to this very request. */
+  readonly approval?: string
+  /** False: nobody is to be asked. */
+  readonly canWait?: boolean
   /** The lease that this one renews, in place or by taking its place. */
   readonly renews?: Lease
 }
@@ -28,11 +33,14 @@ export interface Authorized {
   readonly upstream: Upstream
   readonly decision: Decision
   readonly narrowed: Narrowed
+  /** What a step-up rests on. */
+  readonly approval?: NewLease['approval']
 }
 
 /**
  * Whether this agent may have this role for this task now: assignment, envelope, policy, in this order.
  * @throws MayflyError what the caller is told, after it was recorded
+ * @throws ApprovalPending where a human has been asked
  */
 export async function authorize(
   house: House,
@@ -51,7 +59,7 @@ export async function authorize(
   if (!role || !entry || !upstream) throw await no(outside(`role "${ask.role}" is not in the task's envelope`))
   const narrowed = narrow(role, entry, { ttl: ask.ttlSeconds, scope: ask.scope })
   if ('outside' in narrowed) throw await no(outside(narrowed.outside))
-  const decision = await house.policy.decide({
+  const request = {
     action: role.access,
     principal: agent,
     role: { ...role, revocation: upstream.provider.revocation },
@@ -65,9 +73,12 @@ export async function authorize(
       // Only an agent's own word says where it writes to, and that makes nothing inside.
       external: true,
     },
-  })
-  if (decision.outcome !== 'allow') throw await no(notAllowed(decision), decision)
-  return { task, role, upstream, decision, narrowed }
+  } as const
+  const decision = await house.policy.decide(request)
+  if (decision.outcome === 'allow') return { task, role, upstream, decision, narrowed }
+  if (decision.outcome === 'deny') throw await no(notAllowed(decision), decision)
+  const consented = await stepUp(house, agent, ask, context, { task, role, upstream, decision, narrowed, request, no, fresh: options.fresh })
+  return consented ?? authorize(house, agent, ask, context, { fresh: true })
 }
 
 /** Where the configuration says so, no credential outlives the token that asked for it, seconds. */
@@ -110,6 +121,6 @@ export function notAllowed(decision: Decision): MayflyError {
   if (decision.error !== undefined)
     return new MayflyError('denied', 'the policy could not be evaluated, so the answer is no', { internal: decision.error })
   if (decision.outcome === 'deny') return new MayflyError('denied', reasons[0] ?? 'no policy allows this', { policies, reasons })
-  const next = 'a human has to agree to this request, and this broker takes no approvals yet: ask for less, or change the policy'
+  const next = 'a human of each group in `step_up` has to agree: ask for less, or change the policy'
   return new MayflyError('approval_required', reasons[0] ?? 'a human has to agree', { policies, reasons, stepUp: decision.stepUp, next })
 }

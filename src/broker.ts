@@ -147,6 +147,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       await audit?.flush().catch(() => log.warn({}, 'events are left in the outbox for the next broker'))
       await audit?.stop()
       await current.identity.close()
+      await current.webhooks.close()
       await Promise.all([...current.house.upstreams.values()].map((upstream) => upstream.close()))
       await ledger.disconnect()
       await embedded?.stop()

@@ -96,6 +96,16 @@ const role = z.strictObject({
   params: z.record(z.string(), z.unknown()).default({}),
 })
 
+/** https://github.com/standard-webhooks/standard-webhooks: 24 to 64 bytes. */
+const WEBHOOK_SECRET = /^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/
+const webhook = z.strictObject({
+  url: z.url({ protocol: /^https?$/ }),
+  secret: z.string().regex(WEBHOOK_SECRET, 'must be "whsec_" and 24 to 64 random bytes in base64'),
+  ca: pem.optional(),
+  allow_http_loopback: z.boolean().optional(),
+  allow_private_addresses: z.boolean().optional(),
+})
+
 const SHORTEST_TIMEOUT_MS = 100
 const LONGEST_TIMEOUT_MS = 20_000
 /** What every provider has besides the options of its type. */
@@ -148,6 +158,14 @@ export const ConfigFile = z.strictObject({
       max_task: seconds.default(86_400),
       max_task_depth: z.int().min(0).max(16).default(4),
       within_token_life: z.boolean().default(false),
+    })
+    .prefault({}),
+  approvals: z
+    .strictObject({
+      ttl: seconds.default(900),
+      granted_ttl: seconds.default(300),
+      open_per_task: z.int().min(1).max(100).default(8),
+      webhooks: z.array(webhook).max(16).default([]),
     })
     .prefault({}),
   audit: z.strictObject({

@@ -10,6 +10,7 @@ import type { PolicyOptions } from './policy/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
 import type { SealingKeys } from './sealing.js'
+import type { WebhookOptions } from './signals/webhooks.js'
 import type { EnvelopeEntry, Role } from './types.js'
 
 /** The configuration as the house uses it: read, checked, resolved and frozen. */
@@ -33,6 +34,12 @@ export interface Config {
   readonly roles: readonly Role[]
   readonly vocabulary: ConfigFile['vocabulary']
   readonly limits: Limits & { readonly requestsPerSecond: number }
+  readonly approvals: {
+    readonly ttlSeconds: number
+    readonly grantedSeconds: number
+    readonly openPerTask: number
+    readonly webhooks: readonly WebhookOptions[]
+  }
   readonly sinks: readonly { readonly name: string; readonly path: string }[]
   readonly logLevel: ConfigFile['log']['level']
   /** Every file that was read: what to watch. */
@@ -105,7 +112,10 @@ async function readYaml(path: string, problems: string[]): Promise<unknown> {
 /** Secrets that stand in the file itself, where everybody who may read it, and its history, would find them. */
 function secretsIn(written: unknown): string[] {
   const parsed = z
-    .looseObject({ providers: z.record(z.string(), z.looseObject({ type: z.string() })) })
+    .looseObject({
+      providers: z.record(z.string(), z.looseObject({ type: z.string() })),
+      approvals: z.looseObject({ webhooks: z.array(z.looseObject({ secret: z.string() })) }),
+    })
     .partial()
     .safeParse(written)
   if (!parsed.success) return []
@@ -115,7 +125,8 @@ function secretsIn(written: unknown): string[] {
   const options = Object.entries(parsed.data.providers ?? {}).flatMap(([name, options]) =>
     (modules.find(({ type }) => type === options.type)?.secrets ?? []).flatMap((field) => secret(options[field], `providers.${name}.${field}`)),
   )
-  return [...keys, ...options]
+  const hooks = (parsed.data.approvals?.webhooks ?? []).flatMap(({ secret: given }, index) => secret(given, `approvals.webhooks.${index}.secret`))
+  return [...keys, ...options, ...hooks]
 }
 
 async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {
@@ -152,6 +163,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
       withinTokenLife: file.limits.within_token_life,
       requestsPerSecond: file.limits.requests_per_second,
     },
+    approvals: approvalsOf(file, problems),
     sinks: Object.entries(file.audit.sinks).map(([name, sink]) => ({ name, path: at(sink.path) })),
     logLevel: file.log.level,
     files: [path, ...refs.files],
@@ -244,6 +256,14 @@ function issuerOf(name: string, issuer: IssuerFile, problems: string[]): [string
   const { url, ca } = issuer
   const outbound = { allowHttpLoopback: issuer.allow_http_loopback, allowPrivateAddresses: issuer.allow_private_addresses }
   return [[name, { kind: 'oidc', url, jwksUri: issuer.jwks_uri, ca, ...outbound, staleLimitSeconds: issuer.stale_limit, ...checks }]]
+}
+
+function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['approvals'] {
+  const webhooks = approvals.webhooks.map(({ url, secret, ca, allow_http_loopback, allow_private_addresses }, index) => {
+    if (!url.startsWith('https:') && !allow_http_loopback) problems.push(`approvals.webhooks.${index}.url: must be https`)
+    return { url, secret, ca, allowHttpLoopback: allow_http_loopback, allowPrivateAddresses: allow_private_addresses }
+  })
+  return { ttlSeconds: approvals.ttl, grantedSeconds: approvals.granted_ttl, openPerTask: approvals.open_per_task, webhooks }
 }
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {

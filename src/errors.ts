@@ -50,8 +50,20 @@ export const ERRORS = {
   approval_required: {
     status: 403,
     title: 'A human has to agree',
-    means: 'Policy allows it only with the consent of the groups in `step_up`.',
-    next: 'Ask for less, or have the policy changed: this version takes no approvals.',
+    means: 'Policy allows it only with the consent of the groups in `step_up`, and the caller said that it cannot wait for it.',
+    next: 'Ask again without `can_wait: false`: the answer is 202 with an approval to poll, and to present once it is granted.',
+  },
+  approval_denied: {
+    status: 403,
+    title: 'A human said no',
+    means: 'This very request was put before a human, who refused it. It is not put before anybody again until the context of its task changes.',
+    next: 'Ask for something else, or go on without.',
+  },
+  approval_invalid: {
+    status: 403,
+    title: 'The approval is not good for this',
+    means: 'It does not exist for this caller, was given for another request or context, is not granted (any more), is spent, or is not enough for what policy asks now.',
+    next: 'Ask again without `approval`.',
   },
   outside_envelope: {
     status: 403,

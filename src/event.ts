@@ -16,6 +16,7 @@ export function event(type: EventType, context: RequestContext | undefined, prin
     lease: facts.lease,
     role: facts.role,
     provider: facts.provider,
+    approval: facts.approval,
     decision: decision && {
       outcome: decision.outcome,
       policies: decision.policies,

@@ -56,7 +56,7 @@ async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: Reque
   }
 }
 
-function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, narrowed }: Authorized): NewLease {
+function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, narrowed, approval }: Authorized): NewLease {
   const { provider } = upstream
   const id = house.ledger.newLeaseId(task.id)
   const { scope, ttlSeconds, maxLeases } = narrowed
@@ -80,6 +80,7 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     limits: { perAgentLive, perTaskLive, maxLive: decision.maxLive, maxLeases },
     idempotency: ask.idempotency,
     supersedes: ask.renews?.id,
+    approval,
     renewableUntil: ask.renews?.renewableUntil,
   }
 }

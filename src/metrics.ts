@@ -38,6 +38,7 @@ export function createMetrics() {
     memo: gauge('mayfly_policy_memo_hit_ratio', 'Decisions answered from the memo, of all.', []),
     tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),
     upstreamState: gauge('mayfly_upstream_circuit_open', '1 while the mint circuit of a provider is open.', ['provider']),
+    webhooks: counter('mayfly_webhooks_total', 'Notifications of approvals, by outcome.', ['outcome']),
     emergency: counter('mayfly_emergency_revocations_total', 'Emergency revocations started.', []),
     frozen: gauge('mayfly_freezes', 'Freezes in force.', []),
   }

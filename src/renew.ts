@@ -17,23 +17,23 @@ export async function renew(
   house: House,
   agent: Agent,
   id: string,
-  asked: { ttlSeconds?: number },
+  asked: { ttlSeconds?: number; approval?: string; canWait?: boolean },
   context: RequestContext,
   callerGone: () => boolean,
 ): Promise<{ lease: LeaseRecord; credential?: Credential }> {
   const lease = await house.ledger.lease(id)
   if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) throw new MayflyError('not_found', 'there is no such lease for you')
   if (lease.state !== 'active') throw refusal('closed')
-  const ask: LeaseAsk = { task: lease.task, role: lease.role, ttlSeconds: asked.ttlSeconds, scope: lease.scope, renews: lease }
+  const ask: LeaseAsk = { task: lease.task, role: lease.role, ttlSeconds: asked.ttlSeconds, scope: lease.scope, approval: asked.approval, canWait: asked.canWait, renews: lease }
   if (!house.upstreams.get(lease.provider)?.provider.renew) return issue(house, agent, ask, context, callerGone)
 
   for (let round = 1; ; round++) {
-    const { task, role, upstream, decision, narrowed } = await authorize(house, agent, ask, context, { fresh: round > 1 })
+    const { task, role, upstream, decision, narrowed, approval } = await authorize(house, agent, ask, context, { fresh: round > 1 })
     const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds, tokenLifeOf(house, agent))
     const counts = decision.readsCounts ? task.counts : undefined
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts }
     const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role }), decision })
-    const renewed = await house.ledger.renew(id, { ttlSeconds, facts }, told)
+    const renewed = await house.ledger.renew(id, { ttlSeconds, facts, approval }, told)
     if (!renewed.ok && renewed.refused === 'stale' && round < MOST_DECISIONS) continue
     if (!renewed.ok) throw await refuse(house, agent, ask, context, refusal(renewed.refused, renewed.detail), decision)
     await upstream.renew(renewed.lease, renewed.lease.expiresAt).catch(async (error: unknown) => {

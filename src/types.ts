@@ -231,6 +231,64 @@ export interface Decision {
   readonly error?: string
 }
 
+/** `open`: waits for humans. `granted`: may be spent by one lease. `bound`: held by a lease that is not active yet. `expired`: nobody agreed, or used it, in time. */
+export type ApprovalState = 'open' | 'granted' | 'bound' | 'spent' | 'denied' | 'expired'
+
+/** A human's consent to one exact request. */
+export interface Approval {
+  readonly id: string
+  readonly state: ApprovalState
+  readonly task: string
+  /** Who asks. */
+  readonly agent: string
+  readonly instance?: string
+  readonly issuer: string
+  readonly role: string
+  /** SHA-256 of the request, canonical JSON. */
+  readonly digest: string
+  readonly needs: readonly { readonly group: string; readonly approvals: number }[]
+  readonly consents: readonly Consent[]
+  readonly denial?: Omit<Consent, 'groups'>
+  readonly request: ApprovalRequest
+  /** Ids of who opened the task and those above it: they agree to nothing that is asked for it. */
+  readonly openers: readonly string[]
+  readonly askedAt: number
+  /** Of an open one, when it is too late to agree; of a granted one, when it is too late to use it. */
+  readonly expiresAt: number
+  /** That holds or has spent it. */
+  readonly lease?: string
+  /** Why it expired. */
+  readonly cause?: Cause
+}
+export interface Consent {
+  readonly id: string
+  readonly issuer: string
+  readonly groups: readonly string[]
+  readonly at: number
+  readonly reason?: string
+}
+/** What a human decides on: all of it as the broker knows it, but for `claimed`. */
+export interface ApprovalRequest {
+  readonly owner: string
+  readonly autonomy: Autonomy
+  readonly provider: string
+  readonly access: Access
+  readonly sensitivity: Sensitivity
+  readonly revocation: Revocation
+  readonly residualSeconds: number
+  readonly scope: Scope
+  readonly ttlSeconds: number
+  /** The lease that is to be renewed. */
+  readonly renews?: string
+  readonly human?: string
+  readonly task: Pick<Task, 'openedBy' | 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'deadlineAt'>
+  /** The policies that ask for a human, and why. */
+  readonly policies: readonly string[]
+  readonly reasons: readonly string[]
+  /** The agent's own words. */
+  readonly claimed: { readonly reason?: string; readonly tool?: string; readonly destination?: string }
+}
+
 /** Which leases or requests a freeze or an emergency covers. Keys are ANDed; a list means any of it. */
 export interface Selector {
   readonly all?: true
@@ -292,6 +350,7 @@ export interface Event {
   readonly lease?: string
   readonly role?: string
   readonly provider?: string
+  readonly approval?: string
   readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion'> & { readonly error?: string }
   readonly cause?: Cause
   readonly code?: string
@@ -317,6 +376,12 @@ export type EventType =
   | 'revocation.finished'
   | 'config.reloaded'
   | 'provider.told'
+  | 'approval.asked'
+  | 'approval.given'
+  | 'approval.denied'
+  | 'approval.expired'
+  | 'approval.spent'
+  | 'approval.freed'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

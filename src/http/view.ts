@@ -1,6 +1,6 @@
 import type * as api from '../api.js'
 import type { Credential } from '../providers/provider.js'
-import type { Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task } from '../types.js'
+import type { Approval, Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task } from '../types.js'
 import { SELECTOR_KEYS } from '../types.js'
 
 /** The inside's nouns as the wire spells them. What is not named here is not told. */
@@ -76,6 +76,50 @@ function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): ap
 
 function scopeView(scope: Scope): api.Lease['scope'] {
   return Object.fromEntries(Object.entries(scope).map(([key, value]) => [key, typeof value === 'string' ? value : [...value]]))
+}
+
+/** What each state leaves to the asker. */
+const NEXT: Record<Approval['state'], api.Approval['next']> = {
+  open: 'wait',
+  granted: 'present',
+  bound: 'none',
+  spent: 'none',
+  denied: 'ask_differently',
+  expired: 'ask_again',
+}
+
+/** Who decided is for operators. */
+export function approvalView(approval: Approval, forOperator: boolean): api.Approval {
+  const { id, state, task, agent, instance, role, needs, consents, denial, request, lease, cause } = approval
+  const { owner, autonomy, provider, access, sensitivity, revocation, residualSeconds, renews, human, policies, reasons, claimed } = request
+  const { openedBy, intent, classified, confidence, classification, environment, deadlineAt } = request.task
+  const given = (group: string) => consents.filter(({ groups }) => groups.includes(group)).length
+  const decisions = [
+    ...consents.map(({ id: by, groups, at, reason }) => ({ decision: 'approve' as const, by, groups: [...groups], at: time(at), reason })),
+    ...(denial ? [{ decision: 'deny' as const, by: denial.id, groups: [], at: time(denial.at), reason: denial.reason }] : []),
+  ]
+  const about = { intent, classified, confidence, classification, environment, opened_by: { kind: openedBy.kind, id: openedBy.id } }
+  const revoking = { mode: revocation, residual_seconds: residualSeconds }
+  const minted = { provider, access, sensitivity, revocation: revoking, scope: scopeView(request.scope), ttl: request.ttlSeconds, renews }
+  return {
+    id,
+    state,
+    next: NEXT[state],
+    task,
+    agent,
+    instance,
+    role,
+    needs: needs.map(({ group, approvals }) => ({ group, approvals, given: given(group) })),
+    asked_at: time(approval.askedAt),
+    expires_at: time(approval.expiresAt),
+    lease,
+    cause,
+    request: { owner, autonomy, ...minted, human, ...about, task_deadline_at: time(deadlineAt) },
+    policies: [...policies],
+    reasons: [...reasons],
+    claimed: { ...claimed },
+    decisions: forOperator ? decisions : undefined,
+  }
 }
 
 export function freezeView({ id, selector, reason, by, at, generation }: Freeze): api.Freeze {

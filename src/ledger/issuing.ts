@@ -50,6 +50,8 @@ const ISSUE = [
   'outbox_limit',
   'skew',
   'visibility',
+  'approval',
+  'approval_digest',
 ] as const
 const reserveScript = defineScript('reserve', 'lease', ISSUE)
 const grantScript = defineScript('grant', 'lease', ISSUE)
@@ -170,6 +172,8 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     outbox_limit: store.outboxLimit,
     skew: store.options.skewMarginMs,
     visibility: store.options.visibilityMs,
+    approval: lease.approval?.id ?? '',
+    approval_digest: lease.approval?.digest ?? '',
   }
 }
 
@@ -214,4 +218,5 @@ const RESERVE_REFUSALS = [
   'outbox_full',
   'conflict',
   'closed',
+  'approval_invalid',
 ] as const satisfies ReserveRefusal[]

@@ -17,6 +17,8 @@ const renewScript = defineScript('renew', 'lease', [
   'event',
   'outbox_limit',
   'skew',
+  'approval',
+  'approval_digest',
 ])
 const reaffirmScript = defineScript('reaffirm', 'lease', ['id', 'context_version', 'skew'])
 const closeScript = defineScript('close', 'lease', ['lease', 'cause', 'event', 'skew', 'visibility'])
@@ -48,7 +50,7 @@ export function leaseCalls(store: Store): LeaseCalls {
     ...issuingCalls(store),
     newLeaseId: (task) => newId('lease', partitionOfTask(store, task) ?? 0),
 
-    renew: async (id, { ttlSeconds, facts }, event) => {
+    renew: async (id, { ttlSeconds, facts, approval }, event) => {
       const partition = partitionOfLease(store, id)
       const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
       if (partition === undefined || fields.s === undefined) return { ok: false, refused: 'not_found' }
@@ -65,6 +67,8 @@ export function leaseCalls(store: Store): LeaseCalls {
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
           skew: skewMarginMs,
+          approval: approval?.id ?? '',
+          approval_digest: approval?.digest ?? '',
         }),
       )
       const word = textOf(reply[0])
@@ -130,5 +134,5 @@ export function leaseCalls(store: Store): LeaseCalls {
   }
 }
 
-const RENEW_REFUSALS = ['not_found', 'closed', 'ended', 'frozen', 'limit', 'stale', 'outbox_full'] as const
+const RENEW_REFUSALS = ['not_found', 'closed', 'ended', 'frozen', 'limit', 'stale', 'outbox_full', 'approval_invalid'] as const
 const REAFFIRM_REFUSALS = ['not_found', 'stale', 'ended'] as const

@@ -2,6 +2,7 @@ import type { Result } from '../errors.js'
 import type {
   Access,
   Agent,
+  Approval,
   Cause,
   Claim,
   EmergencyRevocation,
@@ -64,9 +65,9 @@ export interface Ledger {
   /** Records the later expiry before the upstream is asked to extend. */
   renew(
     lease: string,
-    renewal: { ttlSeconds: number; facts: Facts },
+    renewal: { ttlSeconds: number; facts: Facts; approval?: NewLease['approval'] },
     event: Event,
-  ): Promise<Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | 'stale' | 'outbox_full'>>
+  ): Promise<Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | 'stale' | 'outbox_full' | 'approval_invalid'>>
   /** One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. */
   close(lease: string, cause: Cause, event: Event): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
   /** Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox. */
@@ -76,6 +77,28 @@ export interface Ledger {
   settle(claim: Pick<Claim, 'attempt'> & { lease: string }, outcome: SettleOutcome, event: Event): Promise<{ state: LeaseState; dueAt?: number }>
   lease(id: string): Promise<Lease | undefined>
   leasesOfTask(task: string): Promise<Lease[]>
+
+  // --- approvals
+  newApprovalId(task: string): string
+  /** Puts a request before humans. The same digest, while it is not over, is the same approval: then `created` is false. */
+  askApproval(
+    approval: NewApproval,
+    event: Event,
+  ): Promise<
+    Result<{ approval: Approval; created: boolean }, 'not_found' | 'ended' | 'frozen' | 'stale' | 'quota' | 'outbox_full' | 'approval_denied'>
+  >
+  /** One operator's consent, for these of the groups asked. `detail` of a refusal: the state that it is in, or why it is over. */
+  giveApproval(
+    id: string,
+    by: { id: string; issuer: string; groups: readonly string[]; reason?: string; grantedMs: number },
+    event: Event,
+  ): Promise<Result<{ approval: Approval }, 'not_found' | 'decided' | 'over' | 'twice' | 'outbox_full'>>
+  denyApproval(
+    id: string,
+    by: { id: string; issuer: string; reason?: string },
+    event: Event,
+  ): Promise<Result<{ approval: Approval }, 'not_found' | 'decided' | 'over'>>
+  approval(id: string): Promise<Approval | undefined>
 
   // --- the stop
   freeze(freeze: { selector: Selector; reason: string; by: string }, event: Event): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
@@ -104,6 +127,8 @@ export interface Ledger {
   // --- listings: fan out over partitions, composite cursor
   leases(filter: LeaseFilter, page: Page): Promise<{ leases: Lease[]; cursor?: string }>
   tasks(filter: TaskFilter, page: Page): Promise<{ tasks: Task[]; cursor?: string }>
+  /** Open and granted ones. */
+  approvals(page: Page): Promise<{ approvals: Approval[]; cursor?: string }>
 
   /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
   consume(hash: string, ttlMs: number): Promise<boolean>
@@ -123,7 +148,7 @@ export interface Ledger {
   disconnect(): Promise<void>
 }
 
-export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict' | 'closed'
+export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict' | 'closed' | 'approval_invalid'
 
 export interface NewTask {
   readonly id: string
@@ -187,6 +212,8 @@ export interface NewLease {
   readonly idempotency?: string
   /** A lease that this one takes over from, closed as `superseded` in the same step. */
   readonly supersedes?: string
+  /** A human's consent that it rests on: bound by `reserve`, spent by `activate`, or both by `grant`. */
+  readonly approval?: { readonly id: string; readonly digest: string }
   /** An upper bound inherited from the lease that this one renews. */
   readonly renewableUntil?: number
 }
@@ -197,6 +224,15 @@ export interface Reserved {
   readonly mintUntil: number
   /** Leases that this one took the place of, closing now. */
   readonly superseded: Claim[]
+}
+
+export interface NewApproval extends Pick<Approval, 'id' | 'task' | 'role' | 'digest' | 'needs' | 'request'> {
+  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
+  readonly contextVersion: number
+  /** How long humans have to answer. */
+  readonly ttlSeconds: number
+  /** That this agent may have for this task at once. */
+  readonly most: number
 }
 
 export type SettleOutcome =

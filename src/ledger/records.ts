@@ -1,4 +1,4 @@
-import type { Access, Assignee, Cause, Claim, Handle, Lease, LeaseState, Revocation, Scope, Sensitivity, Task, TaskState } from '../types.js'
+import type { Access, Approval, ApprovalState, Assignee, Cause, Claim, Handle, Lease, LeaseState, Revocation, Scope, Sensitivity, Task, TaskState } from '../types.js'
 import type { NewTask, TaskChange } from './ledger.js'
 import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
 
@@ -47,6 +47,38 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     cause: fields.ca as Cause | undefined,
     closedAt: time('cl'),
     settledAt: time('st'),
+  }
+}
+
+const APPROVAL_STATES: Record<string, ApprovalState> = { o: 'open', g: 'granted', b: 'bound', s: 'spent', d: 'denied', x: 'expired' }
+
+export function approvalStateOf(letter: string): ApprovalState {
+  const state = APPROVAL_STATES[letter]
+  if (!state) throw new Error(`the ledger holds an approval of unknown state "${letter}"`)
+  return state
+}
+
+/** `over`: why it can no longer be used, where that is not written down yet. */
+export function approvalOf(id: string, fields: Record<string, string>, over?: string): Approval {
+  const get = (name: string): string => fields[name] ?? ''
+  return {
+    id,
+    state: over ? 'expired' : approvalStateOf(get('s')),
+    task: get('t'),
+    agent: get('a'),
+    instance: fields.i,
+    issuer: get('is'),
+    role: get('ro'),
+    digest: get('dg'),
+    needs: JSON.parse(get('ne')) as Approval['needs'],
+    consents: JSON.parse(fields.by ?? '[]') as Approval['consents'],
+    denial: fields.no === undefined ? undefined : (JSON.parse(fields.no) as Approval['denial']),
+    request: JSON.parse(get('sh')) as Approval['request'],
+    openers: JSON.parse(get('op')) as string[],
+    askedAt: Number(get('aa')),
+    expiresAt: Number(get('xa')),
+    lease: fields.le,
+    cause: (over || fields.ca) as Cause | undefined,
   }
 }
 

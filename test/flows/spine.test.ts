@@ -184,7 +184,7 @@ describe('an agent’s own word', () => {
     const opened = await test.call('POST', '/v1/tasks', agent, own)
     expect(opened.body.task).toMatchObject({ classified: false, confidence: 0, classification: 'restricted', assignees: [{ agent: 'triage' }] })
     const asked = await test.call('POST', '/v1/leases', agent, { task: opened.body.task.id, role: 'api-token' })
-    expect(asked.body).toMatchObject({ status: 403, code: 'approval_required', policies: ['unclassified-intent'] })
+    expect(asked).toMatchObject({ status: 202, body: { approval: { state: 'open', policies: ['unclassified-intent'] } } })
     const wider = await test.call('POST', '/v1/tasks', agent, { ...own, envelope: [{ role: 'warehouse-read' }] })
     expect(wider.body.code).toBe('outside_envelope')
   })

@@ -60,6 +60,10 @@ export interface TestBrokerOptions {
   readonly providers?: string
   readonly roles?: string
   readonly limits?: string
+  /** More YAML below `operators:`, indented by two. */
+  readonly operators?: string
+  /** One more policy file, as Cedar. */
+  readonly policy?: string
   /** More YAML at the top level. */
   readonly more?: string
   readonly outboxLimit?: number
@@ -85,6 +89,7 @@ export async function prepare(options: TestBrokerOptions): Promise<Prepared> {
     ...options.env,
   }
   const configPath = join(folder, 'mayfly.yaml')
+  if (options.policy !== undefined) await writeFile(join(folder, 'more.cedar'), options.policy)
   await writeFile(configPath, yamlOf(options, folder))
   const token = (sub: string, claims: Record<string, unknown> = {}) =>
     new SignJWT({ ...claims })
@@ -207,6 +212,7 @@ function parsed(text: string): unknown {
 function yamlOf(options: TestBrokerOptions, folder: string): string {
   const warehouse = options.postgresUrl !== undefined
   const policies = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  if (options.policy !== undefined) policies.push(`"${folder}/more.cedar"`)
   const match = (sub: string) => `{issuer: test, sub: "${sub}"}`
   return `
 version: 1
@@ -228,6 +234,7 @@ orchestrators:
 operators:
   - {id: oncall, match: ${match('oncall')}, groups: [sre-oncall]}
   - {id: visitor, match: ${match('visitor')}, groups: [visitors]}
+${options.operators ?? ''}
 gateways:
   - {id: reports-api, match: ${match('reports-api')}, audiences: ["https://reports.example"]}
 providers:

@@ -1,5 +1,6 @@
 import { ANYONE, type Route, type Surface } from '../route.js'
 import { agentRoutes } from './agents.js'
+import { approvalRoutes } from './approvals.js'
 import { documentRoutes } from './documents.js'
 import { emergencyRoutes } from './emergency.js'
 import { freezeRoutes } from './freezes.js'
@@ -13,6 +14,7 @@ import { whoamiRoutes } from './whoami.js'
 /** Every route there is; the app, OpenAPI and the documentation are made of this list. The busiest comes first: it is matched in order. */
 export const ROUTES: readonly Route[] = [
   ...leaseRoutes,
+  ...approvalRoutes,
   ...taskRoutes,
   ...whoamiRoutes,
   ...introspectRoutes,

@@ -2,10 +2,10 @@
 -- Records the later expiry before the upstream is asked to extend. Being decided on current facts, it reaffirms the lease too.
 -- key: lease
 -- args: lease ttl_ms:number context_version obtained counts freezable event
---   outbox_limit:number skew:number
--- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'outbox_full', detail
--- event: lease.renewed
--- include: over event lineage freeze
+--   outbox_limit:number skew:number approval approval_digest
+-- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'outbox_full' 'approval_invalid', detail
+-- event: lease.renewed; approval.spent
+-- include: over event lineage freeze approval
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'a' or now >= tonumber(record.xa) then return { 'closed' } end
@@ -23,10 +23,16 @@ if counts ~= '' and counts ~= (root[3] or '0') .. ',' .. (root[4] or '0') .. ','
 local most = math.min(tonumber(record.ru), tonumber(got[4]))
 if tonumber(record.xa) >= most then return { 'limit' } end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
+local consent, no_consent
+if approval ~= '' then
+  consent, no_consent = usable_approval(approval, approval_digest, record.t, record.a)
+  if not consent then return { 'approval_invalid', no_consent } end
+end
 local expires = math.max(tonumber(record.xa), math.min(now + ttl_ms, most))
 write(KEYS[1], record, 'xa', expires, 'cv', context_version)
 outlive(KEYS[1], record, tonumber(record.uu or 0))
 erase(KEYS[1], record, 'rb')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
 tell('lease.renewed', event, 'expires', expires)
+if consent then spend_approval(approval, consent, lease, event) end
 return { 'ok', flat(record) }

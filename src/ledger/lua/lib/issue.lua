@@ -1,4 +1,4 @@
--- include: clock event freeze close over places
+-- include: clock event freeze close over places approval
 -- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
 local SUPERSEDED = 'superseded'
 
@@ -59,6 +59,12 @@ local function issue(state)
     if counts ~= (got[1] or '0') .. ',' .. (got[2] or '0') .. ',' .. (got[3] or '0') then return { 'stale' } end
   end
 
+  local consent, no_consent
+  if approval ~= '' then
+    consent, no_consent = usable_approval(approval, approval_digest, task, agent)
+    if not consent then return { 'approval_invalid', no_consent } end
+  end
+
   -- What this lease takes the place of does not count against it.
   local replaced, freed = {}, 0
   if supersedes ~= '' then
@@ -110,6 +116,10 @@ local function issue(state)
   if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
   if state == 'a' then fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2 end
   redis.call('HSET', KEYS[1], unpack(fields))
+  if consent then
+    redis.call('HSET', KEYS[1], 'ap', approval)
+    bind_approval(approval, consent, lease)
+  end
   redis.call('SADD', task_key .. ':live', lease)
   redis.call('ZADD', base .. 'due:' .. provider, due_at({ s = state, mu = mint_until, xa = expires, uu = usable, xe = ends_use == '1' }), lease)
   redis.call('SADD', base .. 'providers', provider)
@@ -130,6 +140,7 @@ local function issue(state)
   if bindings then redis.call('HSET', task_key, 'A:' .. agent, bindings) end
 
   tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires, unpack(usable and { 'usable', usable } or {}))
+  if consent and state == 'a' then spend_approval(approval, consent, lease, event) end
   local claims = {}
   for i, old in ipairs(replaced) do
     close_lease(old[1], old[2], SUPERSEDED, event, true)
