@@ -141,7 +141,9 @@ export const Approval = z
       .object({ reason: z.string().optional(), tool: z.string().optional(), destination: z.string().optional() })
       .describe("the agent's own words: nobody has checked them"),
     decisions: z
-      .array(z.object({ decision: z.enum(['approve', 'deny']), by: z.string(), groups: z.array(z.string()), at: time, reason: z.string().optional() }))
+      .array(
+        z.object({ decision: z.enum(['approve', 'deny']), by: z.string(), groups: z.array(z.string()), at: time, reason: z.string().optional() }),
+      )
       .optional()
       .describe('for operators'),
   })

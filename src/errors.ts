@@ -62,7 +62,8 @@ export const ERRORS = {
   approval_invalid: {
     status: 403,
     title: 'The approval is not good for this',
-    means: 'It does not exist for this caller, was given for another request or context, is not granted (any more), is spent, or is not enough for what policy asks now.',
+    means:
+      'It does not exist for this caller, was given for another request or context, is not granted (any more), is spent, or is not enough for what policy asks now.',
     next: 'Ask again without `approval`.',
   },
   outside_envelope: {

@@ -24,7 +24,15 @@ export async function renew(
   const lease = await house.ledger.lease(id)
   if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) throw new MayflyError('not_found', 'there is no such lease for you')
   if (lease.state !== 'active') throw refusal('closed')
-  const ask: LeaseAsk = { task: lease.task, role: lease.role, ttlSeconds: asked.ttlSeconds, scope: lease.scope, approval: asked.approval, canWait: asked.canWait, renews: lease }
+  const ask: LeaseAsk = {
+    task: lease.task,
+    role: lease.role,
+    ttlSeconds: asked.ttlSeconds,
+    scope: lease.scope,
+    approval: asked.approval,
+    canWait: asked.canWait,
+    renews: lease,
+  }
   if (!house.upstreams.get(lease.provider)?.provider.renew) return issue(house, agent, ask, context, callerGone)
 
   for (let round = 1; ; round++) {

@@ -31,7 +31,11 @@ export async function getJson(address: string, rules: OutboundRules): Promise<un
 }
 
 /** POSTs to a configured address under the same rules. Answers the status, whatever it is. */
-export async function post(address: string, request: { headers: Readonly<Record<string, string>>; body: string }, rules: OutboundRules): Promise<number> {
+export async function post(
+  address: string,
+  request: { headers: Readonly<Record<string, string>>; body: string },
+  rules: OutboundRules,
+): Promise<number> {
   return (await exchange(checkUrl(address, rules), { method: 'POST', ...request }, rules)).status
 }
 

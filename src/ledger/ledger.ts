@@ -148,7 +148,17 @@ export interface Ledger {
   disconnect(): Promise<void>
 }
 
-export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict' | 'closed' | 'approval_invalid'
+export type ReserveRefusal =
+  | 'not_found'
+  | 'ended'
+  | 'frozen'
+  | 'quota'
+  | 'stale'
+  | 'not_assigned'
+  | 'outbox_full'
+  | 'conflict'
+  | 'closed'
+  | 'approval_invalid'
 
 export interface NewTask {
   readonly id: string

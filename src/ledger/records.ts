@@ -1,4 +1,19 @@
-import type { Access, Approval, ApprovalState, Assignee, Cause, Claim, Handle, Lease, LeaseState, Revocation, Scope, Sensitivity, Task, TaskState } from '../types.js'
+import type {
+  Access,
+  Approval,
+  ApprovalState,
+  Assignee,
+  Cause,
+  Claim,
+  Handle,
+  Lease,
+  LeaseState,
+  Revocation,
+  Scope,
+  Sensitivity,
+  Task,
+  TaskState,
+} from '../types.js'
 import type { NewTask, TaskChange } from './ledger.js'
 import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
 

@@ -1,5 +1,16 @@
 import { createHash } from 'node:crypto'
-import { ApprovalAnswer, IssuedAnswer, LEASE_ID, LeaseAnswer, LeaseRequest, LeasesAnswer, LeasesQuery, RenewedAnswer, RenewRequest, WaitQuery } from '../../api.js'
+import {
+  ApprovalAnswer,
+  IssuedAnswer,
+  LEASE_ID,
+  LeaseAnswer,
+  LeaseRequest,
+  LeasesAnswer,
+  LeasesQuery,
+  RenewedAnswer,
+  RenewRequest,
+  WaitQuery,
+} from '../../api.js'
 import { MayflyError } from '../../errors.js'
 import { event } from '../../event.js'
 import type { House } from '../../house.js'
