@@ -32,7 +32,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   paths: {
     files: [
-      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper'],
+      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'context', 'delegate', 'review'],
       ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals'],
     ],
     values: [...COMMON, 'metrics'],

@@ -189,6 +189,7 @@ export const Task = z
     id: taskId,
     state: TaskState,
     parent: taskId.optional(),
+    chain: z.array(z.string()).optional().describe('of a task that was handed on: the agents through which it came, the first one first'),
     opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
     intent: z.string(),
     classified: z.boolean(),
@@ -209,8 +210,56 @@ export const Task = z
     obtained: z.array(z.string()).describe('"access:sensitivity" of what the task tree obtained so far'),
   })
   .meta({ id: 'Task' })
+/** What decisions depend on. */
+export const ContextRequest = z
+  .strictObject({
+    intent: word.optional().describe('never of a child task'),
+    confidence: z.number().min(0).max(1).optional(),
+    classification: sensitivity.optional(),
+    environment: word.optional(),
+    labels: Labels.optional().describe('take the place of those that were there'),
+  })
+  .meta({ id: 'ContextRequest' })
+export const ContextAnswer = z
+  .object({
+    task: Task,
+    leases: z.object({
+      kept: z.int().describe('live leases that are allowed still'),
+      closing: z.array(leaseId).describe('those that are not, on their way back'),
+      outcomes: z.array(Lease).optional().describe('with ?wait: what became of these'),
+    }),
+  })
+  .meta({ id: 'ContextAnswer' })
+export const ChildRequest = z
+  .strictObject({
+    assignees: z.array(Assignee).min(1).max(64),
+    envelope: z.array(EnvelopeEntry).min(1).max(64).describe("within the parent's: what that limits must be limited here too"),
+    deadline_at: time.optional().describe("the parent's when absent, and never later"),
+    heartbeat_seconds: z.int().min(1).max(86_400).optional(),
+    labels: Labels.optional(),
+  })
+  .meta({ id: 'ChildRequest' })
+export const TaskNode = z
+  .object({
+    id: taskId,
+    state: TaskState,
+    opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
+    assignees: z.array(Assignee),
+    deadline_at: time,
+    get children() {
+      return z.array(TaskNode)
+    },
+  })
+  .meta({ id: 'TaskNode' })
 export const TaskAnswer = z.object({ task: Task }).meta({ id: 'TaskAnswer' })
-export const TaskDetailAnswer = z.object({ task: Task, leases: z.array(Lease).describe('unsettled') }).meta({ id: 'TaskDetailAnswer' })
+export const TaskDetailAnswer = z
+  .object({
+    task: Task,
+    leases: z.array(Lease).describe('unsettled'),
+    children: z.array(TaskNode).describe('what was handed on of it and is not over, as a tree'),
+    more_children: z.boolean().describe('true: there are more than are told'),
+  })
+  .meta({ id: 'TaskDetailAnswer' })
 export const HeartbeatAnswer = z.object({ state: TaskState, heartbeat_due_at: time.optional() }).meta({ id: 'HeartbeatAnswer' })
 export const EndRequest = z.strictObject({ reason: text(1024).optional() }).meta({ id: 'EndRequest' })
 export const EndAnswer = z
@@ -400,6 +449,10 @@ export type TaskRequest = z.output<typeof TaskRequest>
 export type Task = z.output<typeof Task>
 export type TaskDetailAnswer = z.output<typeof TaskDetailAnswer>
 export type HeartbeatAnswer = z.output<typeof HeartbeatAnswer>
+export type ContextRequest = z.output<typeof ContextRequest>
+export type ContextAnswer = z.output<typeof ContextAnswer>
+export type ChildRequest = z.output<typeof ChildRequest>
+export type TaskNode = z.output<typeof TaskNode>
 export type EndAnswer = z.output<typeof EndAnswer>
 export type EmergencyRequest = z.input<typeof EmergencyRequest>
 export type EmergencyAnswer = z.output<typeof EmergencyAnswer>

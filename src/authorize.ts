@@ -49,8 +49,9 @@ export async function authorize(
   context: RequestContext,
   options: { fresh: boolean },
 ): Promise<Authorized> {
-  const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision)
   const task = await house.ledger.task(ask.task, options)
+  const chain = task && chainTo(task, agent)
+  const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision, chain)
   if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
   if (task.state !== 'active') throw await no(refusal('ended', task.state))
   const role = house.roles.get(ask.role)
@@ -95,19 +96,25 @@ export async function refuse(
   context: RequestContext,
   error: MayflyError,
   decision?: Decision,
+  chain?: readonly string[],
 ): Promise<MayflyError> {
   const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination }
-  const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, detail: words })
+  const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, chain, detail: words })
   await house.ledger.record(told)
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
 }
 
 /** What an event says of the lease that it is about. */
-export function subjectOf(lease: Pick<NewLease, 'id' | 'task' | 'role'>): { task: string; lease: string; role: string; provider: string } {
-  return { task: lease.task, lease: lease.id, role: lease.role.name, provider: lease.role.provider }
+export function subjectOf({ id, task, role, chain }: Pick<NewLease, 'id' | 'task' | 'role' | 'chain'>) {
+  return { task, lease: id, role: role.name, provider: role.provider, chain }
 }
 
-function isAssigned(task: Task, agent: Agent): boolean {
+/** Of a task that was handed on: the agents through which it came to this one, itself last. */
+export function chainTo({ chain }: Task, agent: Agent): readonly string[] | undefined {
+  return chain && [...chain, agent.id]
+}
+
+export function isAssigned(task: Task, agent: Agent): boolean {
   return task.assignees.some((one) => one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance))
 }
 

@@ -25,6 +25,7 @@ export function event(type: EventType, context: RequestContext | undefined, prin
     },
     cause: facts.cause,
     code: facts.code,
+    chain: facts.chain,
     detail: facts.detail,
   }
 }

@@ -4,7 +4,7 @@ import { type Config, ConfigError, type ProviderConfig } from './config.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { Identity } from './identity/identity.js'
-import { createIdentity } from './identity/index.js'
+import { createIdentity, createRoster } from './identity/index.js'
 import { post } from './identity/outbound.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openPolicy } from './policy/index.js'
@@ -44,6 +44,7 @@ export async function furnish(
     ...shared,
     policy,
     roles: new Map(config.roles.map((role) => [role.name, role])),
+    roster: createRoster(config.identity.agents),
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
     limits: config.limits,

@@ -1,3 +1,4 @@
+import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
@@ -13,6 +14,8 @@ export interface House {
   readonly ledger: Ledger
   readonly policy: Policy
   readonly roles: ReadonlyMap<string, Role>
+  /** Agents as they are configured now, for decisions about what they hold. */
+  readonly roster: Roster
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
   readonly limits: Limits

@@ -1,4 +1,4 @@
-import { type Authorized, authorize, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
+import { type Authorized, authorize, chainTo, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -68,7 +68,8 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     role,
     scope,
     human: task.human,
-    handle: provider.plan(planOf({ id, task: task.id, agent, role, scope, human: task.human }), role.params),
+    chain: chainTo(task, agent),
+    handle: provider.plan(planOf({ id, task: task.id, agent, role, scope, human: task.human, chain: chainTo(task, agent) }), role.params),
     revocation: provider.revocation,
     residualSeconds: provider.residualSeconds,
     expiryEndsUse: provider.expiryEndsUse,
@@ -129,9 +130,9 @@ function endedBecause(cause: Cause | undefined): MayflyError {
   return refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
 }
 
-function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human'>): LeasePlan {
-  const { id, task, agent, role, scope, human } = lease
-  return { id, task, agent: agent.id, owner: agent.owner, human, role: role.name, scope }
+function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human' | 'chain'>): LeasePlan {
+  const { id, task, agent, role, scope, human, chain } = lease
+  return { id, task, agent: agent.id, owner: agent.owner, human, chain, role: role.name, scope }
 }
 
 function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number): LeaseRecord {

@@ -21,6 +21,10 @@ export function createMetrics() {
     issued: counter('mayfly_leases_issued_total', 'Credentials issued.', ['provider', 'access']),
     refused: counter('mayfly_refusals_total', 'Requests refused, by error code.', ['code']),
     revoked: counter('mayfly_leases_settled_total', 'Leases settled, by provider, outcome and cause.', ['provider', 'outcome', 'cause']),
+    reviewed: counter('mayfly_leases_reviewed_total', 'Live leases decided anew, by what made it necessary and what became of them.', [
+      'why',
+      'outcome',
+    ]),
     revokeFailures: counter('mayfly_revoke_failures_total', 'Attempts to revoke that failed and will be repeated.', ['provider']),
     issueSeconds: histogram('mayfly_issue_duration_seconds', 'From request to credential.', ['provider']),
     mintSeconds: histogram('mayfly_mint_duration_seconds', 'The call to the upstream alone.', ['provider', 'outcome']),

@@ -1,4 +1,4 @@
-import { authorize, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
+import { authorize, chainTo, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -40,7 +40,7 @@ export async function renew(
     const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds, tokenLifeOf(house, agent))
     const counts = decision.readsCounts ? task.counts : undefined
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts }
-    const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role }), decision })
+    const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role, chain: chainTo(task, agent) }), decision })
     const renewed = await house.ledger.renew(id, { ttlSeconds, facts, approval }, told)
     if (!renewed.ok && renewed.refused === 'stale' && round < MOST_DECISIONS) continue
     if (!renewed.ok) throw await refuse(house, agent, ask, context, refusal(renewed.refused, renewed.detail), decision)

@@ -73,6 +73,10 @@ export interface Task {
   readonly root: string
   readonly parent?: string
   readonly depth: number
+  /** Who opened the root of its tree; absent: an agent did, for itself. */
+  readonly orchestrator?: string
+  /** Of a child: the agents through which it was delegated, the first one first. Whoever works on it comes after them. */
+  readonly chain?: readonly string[]
   readonly state: TaskState
   /** `instance`: the running copy of an agent that opened it for itself; nobody else's to see or end. */
   readonly openedBy: { readonly kind: 'agent' | 'orchestrator'; readonly id: string; readonly issuer: string; readonly instance?: string }
@@ -354,6 +358,8 @@ export interface Event {
   readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion'> & { readonly error?: string }
   readonly cause?: Cause
   readonly code?: string
+  /** Of a task that was handed on: the agents through which it came, the first one first, who acts last. */
+  readonly chain?: readonly string[]
   readonly detail?: Readonly<Record<string, unknown>>
 }
 export type EventType =

@@ -46,7 +46,7 @@ export type Answer<Answers> = {
 }[keyof Answers & number]
 
 interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, Answers extends Readonly<Record<number, z.ZodType>>> {
-  readonly method: 'get' | 'post' | 'delete'
+  readonly method: 'get' | 'post' | 'patch' | 'delete'
   /** As OpenAPI writes it; a parameter is called `{id}` where it is one of our ids, `{+id}` where it may hold slashes (RFC 6570 §3.2.3). */
   readonly path: string
   readonly surfaces: readonly Surface[]

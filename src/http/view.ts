@@ -45,6 +45,7 @@ export function taskView(task: Task): api.Task {
     id: task.id,
     state: task.state,
     parent: task.parent,
+    chain: task.chain && [...task.chain],
     opened_by: { kind: task.openedBy.kind, id: task.openedBy.id },
     intent: task.intent,
     classified: task.classified,
@@ -64,6 +65,18 @@ export function taskView(task: Task): api.Task {
     reason: task.reason,
     obtained: [...task.obtained],
   }
+}
+
+/** What is below a task, as a tree; parents come before their children. */
+export function treeView(root: string, descendants: readonly Task[]): api.TaskNode[] {
+  const nodes = new Map<string, api.TaskNode[]>([[root, []]])
+  for (const { id, parent = root, state, openedBy, assignees, deadlineAt } of descendants) {
+    const children: api.TaskNode[] = []
+    nodes.set(id, children)
+    const by = { kind: openedBy.kind, id: openedBy.id }
+    nodes.get(parent)?.push({ id, state, opened_by: by, assignees: assignees.map(assigneeView), deadline_at: time(deadlineAt), children })
+  }
+  return nodes.get(root) ?? []
 }
 
 function assigneeView({ agent, instance, bindInstance }: Assignee): api.Assignee {

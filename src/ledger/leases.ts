@@ -85,9 +85,9 @@ export function leaseCalls(store: Store): LeaseCalls {
       return word === 'ok' ? { ok: true } : { ok: false, refused: expected(word, REAFFIRM_REFUSALS) }
     },
 
-    close: async (id, cause, event) => {
+    close: async (id, cause, event, { left = false } = {}) => {
       const partition = partitionOfLease(store, id)
-      const args = { lease: id, cause, event: JSON.stringify(event), skew: skewMarginMs, visibility: visibilityMs }
+      const args = { lease: id, cause, event: JSON.stringify(event), skew: skewMarginMs, visibility: left ? 0 : visibilityMs }
       const reply = partition === undefined ? undefined : await store.run(closeScript, keys.lease(partition, id), args)
       if (!reply) return { ok: false, refused: 'not_found' }
       const [record, claim] = listOf(reply)

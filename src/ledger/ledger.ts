@@ -34,13 +34,23 @@ export interface Ledger {
   openTask(
     task: NewTask,
     event: Event,
-  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'quota' | 'outbox_full'>>
+  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'>>
   /** A recently read task may be answered from memory unless `fresh`: `stale` catches what was decided on it. */
   task(id: string, options?: { fresh?: boolean }): Promise<Task | undefined>
+  /** What is below a task and not over, parents before their children, at most so many. Without the facts of the tree. */
+  descendants(id: string, most: number): Promise<{ tasks: Task[]; more: boolean }>
   /** Heartbeat. */
   touchTask(id: string): Promise<Result<{ state: TaskState; heartbeatDueAt?: number }, 'not_found'>>
-  /** New facts; bumps the context version of the tree and sets `review_by` on its live leases. */
-  changeTask(id: string, change: TaskChange, event: Event): Promise<Result<{ task: Task; live: Lease[] }, 'not_found' | 'ended'>>
+  /**
+   * New facts, which all below inherits; bumps the context version of the tree and sets `review_by` on the live leases of the task and below.
+   * `contextVersion`: what the change was decided on. `narrows`: it only makes things stricter, and so never waits for the outbox.
+   */
+  changeTask(
+    id: string,
+    change: TaskChange,
+    event: Event,
+    options?: { contextVersion?: number; narrows?: boolean },
+  ): Promise<Result<{ task: Task; live: Lease[] }, 'not_found' | 'ended' | 'stale' | 'outbox_full'>>
   /** A live lease that is still allowed after a change. */
   reaffirm(lease: string, contextVersion: number): Promise<Result<object, 'not_found' | 'stale' | 'ended'>>
   /** Ends the task and its subtree in one step; claims up to 200 closing leases for the caller, leaves the rest due now. */
@@ -68,8 +78,11 @@ export interface Ledger {
     renewal: { ttlSeconds: number; facts: Facts; approval?: NewLease['approval'] },
     event: Event,
   ): Promise<Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | 'stale' | 'outbox_full' | 'approval_invalid'>>
-  /** One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. */
-  close(lease: string, cause: Cause, event: Event): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
+  /**
+   * One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. `left`: nothing is
+   * claimed, and the lease is due at once for whoever sweeps.
+   */
+  close(lease: string, cause: Cause, event: Event, options?: { left?: boolean }): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
   /** Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox. */
   claim(
     capacity: ReadonlyMap<string, number>,
@@ -177,6 +190,8 @@ export interface NewTask {
   readonly deadlineAt: number
   readonly heartbeatSeconds?: number
   readonly maxDepth: number
+  /** Of a child: the facts that it was decided on. It has its parent's intent, confidence, classification, environment and human, whatever is said here. */
+  readonly contextVersion?: number
   /** Tasks that its opener may have in the ledger at once; they must all be in one partition. Absent: as many as it likes. */
   readonly maxOpened?: number
 }
@@ -197,6 +212,8 @@ export interface NewLease {
   readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
   readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity' | 'params'>
   readonly human?: string
+  /** Of a task that was handed on: the agents through which it came to this one, itself last. Told in events. */
+  readonly chain?: readonly string[]
   readonly scope: Scope
   readonly handle: Lease['handle']
   readonly revocation: Revocation

@@ -113,6 +113,8 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     root: get('rt'),
     parent: fields.pa,
     depth: Number(get('de')),
+    orchestrator: fields.or || undefined,
+    chain: fields.ch === undefined ? undefined : fields.ch.split(' '),
     state: (endedAbove ? textOf(endedAbove) : get('s')) as TaskState,
     openedBy: { kind: get('ok') as Task['openedBy']['kind'], id: get('oi'), issuer: get('os'), instance: fields.on },
     intent: get('in'),

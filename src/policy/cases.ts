@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Agent, Decision, Operator, Orchestrator, Task } from '../types.js'
-import { APPROVAL_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
+import { APPROVAL_ACTIONS, DELEGATE_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
 import type { Policy, PolicyRequest } from './policy.js'
 
 /** Folders of cases: their name is the outcome that each case in them expects. */
@@ -67,10 +67,17 @@ const expected = z
   })
   .prefault({})
 const about = z.string().min(1)
+const delegation = z.strictObject({
+  to: z.string(),
+  depth: z.int().min(1).default(1),
+  ttl: z.int().default(300),
+  chain: z.array(z.string()).optional(),
+})
 const SOME_APPROVAL = { id: 'approval_case', agent: 'agent', role: 'role', groups: [] }
 const ask = z.union([
   z.strictObject({ about, action: access, agent, role, task, context, expect: expected }),
   z.strictObject({ about, action: z.enum(TASK_ACTIONS), agent: agent.optional(), orchestrator: orchestrator.optional(), task, expect: expected }),
+  z.strictObject({ about, action: z.enum(DELEGATE_ACTIONS), agent, task, delegation, expect: expected }),
   z.strictObject({
     about,
     action: z.enum(APPROVAL_ACTIONS),
@@ -146,6 +153,16 @@ function requestOf(it: Case): PolicyRequest {
       role,
       task: taskOf(it.task, { kind: 'orchestrator', id: 'orchestrator', issuer: 'cluster' }),
       context: { ...rest, ttlSeconds: ttl, tool: toolAsked },
+    }
+  }
+  if ('delegation' in it) {
+    const { ttl: ttlSeconds, chain = [it.agent.id], ...rest } = it.delegation
+    const principal = agentOf(it.agent)
+    return {
+      action: it.action,
+      principal,
+      task: taskOf(it.task, { kind: 'agent', id: principal.id, issuer: principal.issuer }),
+      delegation: { ...rest, ttlSeconds, chain },
     }
   }
   if ('approval' in it) {

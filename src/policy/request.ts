@@ -1,5 +1,5 @@
 import type { Principal } from '../types.js'
-import { type Action, familyOf, isApproval, isObtain, isTask } from './actions.js'
+import { type Action, familyOf, isApproval, isDelegate, isObtain, isTask } from './actions.js'
 import type { Attribute, Attributes, CedarValue, Codec, Raw } from './attributes.js'
 import type { StatefulAuthorizationCall } from './cedar.js'
 import type { PolicyRequest } from './policy.js'
@@ -56,14 +56,16 @@ export function formOf(action: Action, projection: Projection, table: Attributes
   const approval = kept('resource', table.approval)
   const obtainContext = kept('context', table.context.obtain)
   const taskContext = kept('context', table.context.task)
-  const context: readonly Named[] = family === 'obtain' ? obtainContext : family === 'task' ? taskContext : []
+  const delegateContext = kept('context', table.context.delegate)
+  const contexts: Readonly<Partial<Record<typeof family, readonly Named[]>>> = { obtain: obtainContext, task: taskContext, delegate: delegateContext }
+  const context = contexts[family] ?? []
   const operates = family === 'operator' || family === 'approval'
   const attributesOf: Readonly<Record<string, readonly Named[]>> = {
     Agent: operates ? [] : agent,
     Orchestrator: operates ? [] : caller,
     Operator: caller,
     Role: family === 'obtain' ? role : [],
-    Task: family === 'task' ? task : [],
+    Task: family === 'task' || family === 'delegate' ? task : [],
     Approval: family === 'approval' ? approval : [],
   }
   // Ids of a type can matter only where a policy names one, or where a value of that type is there to be compared with.
@@ -101,6 +103,10 @@ export function formOf(action: Action, projection: Projection, table: Attributes
           human: request.task.human === undefined ? undefined : { type: 'Human', id: idOf('Human', request.task.human), in: NONE, attributes: NONE },
         }
       }
+      if (isDelegate(request)) {
+        const resource = { type: 'Task', id: idOf('Task', request.task.id), in: NONE, attributes: task.map((it) => it.of(request.task)) }
+        return { principal: asking(request.principal), resource, context: delegateContext.map((it) => it.of(request)) }
+      }
       if (isTask(request)) {
         const attributes = task.map((it) => it.of(request.task))
         const resource = { type: 'Task', id: idOf('Task', request.task.id), in: NONE, attributes }
@@ -126,7 +132,8 @@ export function formOf(action: Action, projection: Projection, table: Attributes
       }
     },
     samples() {
-      const types = family === 'obtain' ? ['Agent', 'Human'] : family === 'task' ? ['Agent', 'Orchestrator'] : ['Operator']
+      const types =
+        family === 'obtain' ? ['Agent', 'Human'] : family === 'task' ? ['Agent', 'Orchestrator'] : family === 'delegate' ? ['Agent'] : ['Operator']
       const subject = (type: string) => ({ type, id: '', in: NONE, attributes: (attributesOf[type] ?? []).map(({ codec }) => codec.sample) })
       const resource = subject(family === 'obtain' ? 'Role' : family === 'approval' ? 'Approval' : 'Task')
       return types.map((type) => ({ principal: subject(type), resource, context: context.map(({ codec }) => codec.sample) }))

@@ -14,6 +14,13 @@ local function split_binding(bindings, instance)
   return true, (string.gsub(bindings, '%?', '=' .. string.gsub(instance, '%%', '%%%%'), 1))
 end
 
+-- How many leases of a role the envelope of a task allows, ever; nil: as many as may be.
+local function most_of(task_key, role)
+  for _, entry in ipairs(cjson.decode(redis.call('HGET', task_key, 'ev'))) do
+    if entry.role == role then return entry.maxLeases end
+  end
+end
+
 local function issue(state)
   -- A lost reply is asked for again: the same id has the same answer.
   local known = redis.call('HMGET', KEYS[1], 't', 'a', 'ia', 'xa', 'ru', 'mu', 'wd')
@@ -34,11 +41,17 @@ local function issue(state)
   local deadline = tonumber(record[4])
   if now >= deadline then return { 'ended', 'expired' } end
   local root_key, cv, ob, count, live = task_key, record[10], record[11], record[12], record[13]
+  local counting = {}
   if record[3] ~= task then
     root_key = base .. 'task:' .. record[3]
     for id in string.gmatch(record[2], '%S+') do
       local above = redis.call('HGET', base .. 'task:' .. id, 's')
       if above ~= 'active' then return { 'ended', above or 'revoked' } end
+      -- Who limits how many leases of a role there are limits it for all below it; and what is below then has a limit too.
+      if max_leases >= 0 then
+        local most = most_of(base .. 'task:' .. id, role)
+        if most then counting[#counting + 1] = { base .. 'task:' .. id, most } end
+      end
     end
     local root = redis.call('HMGET', root_key, 'cv', 'ob', count_field, live_field)
     cv, ob, count, live = root[1], root[2], root[3], root[4]
@@ -89,6 +102,9 @@ local function issue(state)
   end
   if max_live >= 0 and tonumber(live or 0) - freed >= max_live then return { 'quota', 'live leases of this agent in the tree' } end
   if max_leases >= 0 and tonumber(record[9] or 0) >= max_leases then return { 'quota', 'leases of this role in the task' } end
+  for _, one in ipairs(counting) do
+    if tonumber(redis.call('HGET', one[1], role_field) or 0) >= one[2] then return { 'quota', 'leases of this role above the task' } end
+  end
   if outbox_full(outbox_limit) then return { 'outbox_full' } end
   -- `places` is the agent's set where it is in this partition; where it is in another, its own script is asked at the same time.
   if places ~= '' then
@@ -137,6 +153,7 @@ local function issue(state)
   if changed ~= '' then root_fields[5], root_fields[6] = 'ob', changed end
   redis.call('HSET', root_key, unpack(root_fields))
   if max_leases >= 0 then redis.call('HINCRBY', task_key, role_field, 1) end
+  for _, one in ipairs(counting) do redis.call('HINCRBY', one[1], role_field, 1) end
   if bindings then redis.call('HSET', task_key, 'A:' .. agent, bindings) end
 
   tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires, unpack(usable and { 'usable', usable } or {}))
