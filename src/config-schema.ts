@@ -146,7 +146,7 @@ export const ConfigFile = z.strictObject({
   policies: z.strictObject({
     engine: z.literal('cedar').default('cedar'),
     schema: word,
-    files: z.array(word).min(1),
+    files: z.array(z.union([word, z.strictObject({ path: word, mode: z.enum(['enforce', 'observe']).default('enforce') })])).min(1),
     memo: z.int().min(0).optional(),
   }),
   limits: z

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { PolicyPart, policyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile, type IssuerFile } from './config-schema.js'
 import type { Limits } from './house.js'
@@ -83,6 +84,26 @@ export async function loadConfig(path: string, env: Readonly<Record<string, stri
   return deepFreeze(config)
 }
 
+/**
+ * What the file says of policies, and nothing else of it: no secret is needed, and no upstream is looked at.
+ * @throws ConfigError
+ */
+export async function loadPolicyOptions(path: string, env: Readonly<Record<string, string | undefined>>): Promise<PolicyOptions> {
+  const problems: string[] = []
+  const refs = createReferences(dirname(resolve(path)), env, problems)
+  const written = await readYaml(path, problems)
+  if (problems.length > 0) throw new ConfigError(path, problems)
+  const parsed = PolicyPart.safeParse(written, { reportInput: true })
+  if (!parsed.success)
+    throw new ConfigError(
+      path,
+      parsed.error.issues.map((issue) => sentence(issue)),
+    )
+  const policy = await policyOf(parsed.data, refs, problems)
+  if (problems.length > 0) throw new ConfigError(path, problems)
+  return deepFreeze(policy)
+}
+
 /** JSON Schema of the file, for editors. */
 export function configJsonSchema(): object {
   const schema = z.toJSONSchema(ConfigFile, { io: 'input', unrepresentable: 'any' })
@@ -150,7 +171,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     signing: file.signing,
     sealing: file.sealing,
     identity: identityOf(file, problems),
-    policy: await policyOf(file, refs),
+    policy: await policyOf(file, refs, problems),
     providers,
     roles,
     vocabulary: file.vocabulary,
@@ -268,24 +289,6 @@ function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['app
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {
   return envelope.map(({ role, scope, max_ttl, max_leases }) => ({ role, scope, maxTtlSeconds: max_ttl, maxLeases: max_leases }))
-}
-
-async function policyOf(file: ConfigFile, refs: References): Promise<PolicyOptions> {
-  const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways]
-  const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
-  return {
-    schema: (await refs.read(file.policies.schema, 'policies.schema')) ?? '',
-    files: await refs.glob(file.policies.files, 'policies.files'),
-    vocabulary: file.vocabulary,
-    known: {
-      teams: unique(rules.map((rule) => rule.team)),
-      groups: unique(file.operators.flatMap((operator) => operator.groups)),
-      providers: Object.keys(file.providers),
-      roles: Object.keys(file.roles),
-      issuers: Object.keys(file.issuers),
-    },
-    memoSize: file.policies.memo,
-  }
 }
 
 /** `providers.warehouse: unknown field "ur1"`. */

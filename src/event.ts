@@ -22,6 +22,7 @@ export function event(type: EventType, context: RequestContext | undefined, prin
       policies: decision.policies,
       policyVersion: decision.policyVersion,
       error: decision.error,
+      observed: decision.observed,
     },
     cause: facts.cause,
     code: facts.code,

@@ -29,7 +29,7 @@ export async function furnish(
   shared: Pick<House, 'ledger' | 'metrics' | 'log' | 'background'>,
   before?: Furnished,
 ): Promise<Furnished> {
-  const policy = await openPolicy(config.policy)
+  const policy = await openPolicy(config.policy, (difference) => shared.metrics.observed.inc(difference))
   const signer = config.signing && (await openSigner(config.signing))
   const sealer = config.sealing && (await openSealer(config.sealing.keys))
   const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now })

@@ -39,6 +39,11 @@ export function createMetrics() {
     auditWritten: counter('mayfly_audit_events_total', 'Events written by the audit sink.', ['sink', 'outcome']),
     ledgerUp: gauge('mayfly_ledger_reachable', '1 while the ledger answers.', []),
     live: gauge('mayfly_leases_live', 'Unsettled leases.', []),
+    observed: counter('mayfly_policy_observed_differences_total', 'Decisions that would be others if the observed policies were binding.', [
+      'action',
+      'decided',
+      'observed',
+    ]),
     memo: gauge('mayfly_policy_memo_hit_ratio', 'Decisions answered from the memo, of all.', []),
     tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),
     upstreamState: gauge('mayfly_upstream_circuit_open', '1 while the mint circuit of a provider is open.', ['provider']),

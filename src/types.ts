@@ -233,6 +233,8 @@ export interface Decision {
   readonly readsCounts: boolean
   /** Told in the event only: what went wrong when the outcome is a deny because evaluation failed. */
   readonly error?: string
+  /** Told in the event only: what it would be if the policies that are only observed were binding too. There where some are. */
+  readonly observed?: Pick<Decision, 'outcome' | 'policies' | 'error'>
 }
 
 /** `open`: waits for humans. `granted`: may be spent by one lease. `bound`: held by a lease that is not active yet. `expired`: nobody agreed, or used it, in time. */
@@ -355,7 +357,7 @@ export interface Event {
   readonly role?: string
   readonly provider?: string
   readonly approval?: string
-  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion'> & { readonly error?: string }
+  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion' | 'error' | 'observed'>
   readonly cause?: Cause
   readonly code?: string
   /** Of a task that was handed on: the agents through which it came, the first one first, who acts last. */

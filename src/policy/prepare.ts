@@ -7,6 +7,7 @@ import { Engine, type PreparedAction } from './evaluate.js'
 import { ancestorsIn } from './hierarchy.js'
 import { type Loaded, loadPolicies, textsOf } from './load.js'
 import { Memo } from './memo.js'
+import { binding } from './observe.js'
 import { DEFAULT_MEMO_SIZE, type PolicyOptions } from './options.js'
 import type { Policy, PolicyRequest } from './policy.js'
 import { PolicyProblems } from './problems.js'
@@ -25,10 +26,12 @@ interface Prepared extends PreparedAction {
 }
 
 /**
- * Policies as text -> what decides. Parses in this thread: a hostile text must have passed `checkCandidate` before.
+ * Policies as text -> what decides, without what is only observed. Parses in this thread: a hostile text must have passed
+ * `checkCandidate` before.
  * @throws PolicyProblems with all that is wrong
  */
-export function preparePolicy(options: PolicyOptions): SyncPolicy {
+export function preparePolicy(given: PolicyOptions): SyncPolicy {
+  const options = binding(given)
   const cedar = newCedar()
   const loaded = loadPolicies(cedar, options)
   const { intents, environments } = options.vocabulary
