@@ -1,5 +1,5 @@
-export { MayflyApiError, MayflyUnreachableError } from './error.js'
-export type { Leases } from './leases.js'
+export { MayflyApiError, MayflyApprovalPending, MayflyUnreachableError } from './error.js'
+export type { Leases, WaitOptions } from './leases.js'
 export { Mayfly } from './mayfly.js'
 export type { OperatorCalls, Selector } from './operator.js'
 export type { OpenTask } from './task.js'

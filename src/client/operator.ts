@@ -1,5 +1,9 @@
 import type {
   AgentsAnswer,
+  Approval,
+  ApprovalAnswer,
+  ApprovalsAnswer,
+  ApprovalsQuery,
   DryRunAnswer,
   EmergencyAnswer,
   EmergencyRequest,
@@ -23,6 +27,10 @@ export interface OperatorCalls {
   leases(filter?: LeasesQuery, options?: CallOptions): Promise<LeasesAnswer>
   tasks(filter?: TasksQuery, options?: CallOptions): Promise<TasksAnswer>
   agents(options?: CallOptions): Promise<AgentsAnswer['agents']>
+  /** What waits for humans, or for its use. */
+  approvals(filter?: ApprovalsQuery, options?: CallOptions): Promise<ApprovalsAnswer>
+  approve(id: string, ask?: { reason?: string }, options?: CallOptions): Promise<Approval>
+  deny(id: string, ask?: { reason?: string }, options?: CallOptions): Promise<Approval>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
   thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
@@ -42,6 +50,9 @@ export function operator(send: Transport): OperatorCalls {
     leases: (filter = {}, options) => get('v1/leases', filter, options),
     tasks: (filter = {}, options) => get('v1/tasks', filter, options),
     agents: async (options) => (await get<AgentsAnswer>('v1/agents', {}, options)).agents,
+    approvals: (filter = {}, options) => get('v1/approvals', filter, options),
+    approve: async (id, ask = {}, options) => (await post<ApprovalAnswer>(`v1/approvals/${encodeURIComponent(id)}/approve`, ask, options)).approval,
+    deny: async (id, ask = {}, options) => (await post<ApprovalAnswer>(`v1/approvals/${encodeURIComponent(id)}/deny`, ask, options)).approval,
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
     thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,

@@ -94,7 +94,7 @@ function pauseBefore(error: MayflyApiError | MayflyUnreachableError, retries: nu
   return asked <= LONGEST_PAUSE_MS ? asked : undefined
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const abort = () => {
       clearTimeout(timer)

@@ -116,7 +116,6 @@ describe('a request that must not work', () => {
     '/',
     '/v1/leases/x/y/z',
     '/metrics',
-    '/v1/approvals',
     '/oauth2/token',
     '/v1/events',
   ])('by its path %s is not found', async (path) => {
