@@ -74,6 +74,7 @@ export const Lease = z
         'there where the upstream gives no life as short as asked for: the lease is taken back at `expires_at`; what a revoke has not ended works until then',
       ),
     renewable_until: time,
+    renewals: z.int().optional().describe('how often it was renewed so far, with the leases that it took over from'),
     revocation: z.object({
       mode: z.enum(['immediate', 'deny-policy', 'at-expiry']),
       residual_seconds: z.int().describe('worst case between a confirmed revoke and "no longer works"'),

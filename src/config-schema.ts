@@ -91,6 +91,7 @@ const role = z.strictObject({
   sensitivity: sensitivity.default('restricted'),
   max_ttl: seconds,
   max_lifetime: seconds.optional(),
+  max_renewals: z.int().min(0).max(10_000).optional(),
   scope: z.record(z.string().regex(/^[a-z][a-z0-9_]{0,31}$/), z.enum(['equal', 'path', 'set'])).default({}),
   labels: z.array(word).default([]),
   params: z.record(z.string(), z.unknown()).default({}),

@@ -223,7 +223,7 @@ function rolesOf(file: ConfigFile, providers: ReadonlyMap<string, ProviderConfig
     const { access, sensitivity, scope, labels } = role
     const maxLifetimeSeconds = role.max_lifetime ?? role.max_ttl
     if (maxLifetimeSeconds < role.max_ttl) problems.push(`roles.${name}.max_lifetime: is shorter than max_ttl`)
-    const life = { maxTtlSeconds: role.max_ttl, maxLifetimeSeconds }
+    const life = { maxTtlSeconds: role.max_ttl, maxLifetimeSeconds, maxRenewals: role.max_renewals }
     return [{ name, provider: role.provider, access, sensitivity, ...life, scope, labels, params: params.data }]
   })
 }

@@ -41,6 +41,12 @@ export const ERRORS = {
     means: 'Tokens of this issuer serve one request each, on whatever replica.',
     next: 'Fetch a new token for each request.',
   },
+  token_not_fresh: {
+    status: 401,
+    title: 'A newer token is needed',
+    means: 'A renewal takes a workload token that is newer than the one before and was issued since the lease was issued or last renewed.',
+    next: 'Fetch a new token from the issuer and renew with it; one that is kept somewhere will not do.',
+  },
   denied: {
     status: 403,
     title: 'Not allowed',
@@ -112,6 +118,12 @@ export const ERRORS = {
     status: 409,
     title: 'No further renewal',
     means: 'The lease is at the end of the longest life that its role allows.',
+    next: 'Ask for a new lease.',
+  },
+  renewals_used: {
+    status: 409,
+    title: 'Renewed as often as may be',
+    means: 'The lease, with those that it took over from, was renewed as often as `max_renewals` of its role allows.',
     next: 'Ask for a new lease.',
   },
   caller_gone: {

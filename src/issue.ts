@@ -32,7 +32,10 @@ export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: 
     if (!upstream.provider.inProcess) await activate(house, agent, written, minted, expiresAt, context)
     if (callerGone()) throw new MayflyError('caller_gone', 'the caller went away before the credential was sent')
     house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
-    return { lease: recordOf(lease, reserved, expiresAt, minted.usableUntil), credential: minted.credential }
+    return {
+      lease: recordOf(lease, reserved, expiresAt, minted.usableUntil, ask.renews && (ask.renews.renewals ?? 0) + 1),
+      credential: minted.credential,
+    }
   } catch (error) {
     throw await abandon(house, agent, lease, error, context)
   }
@@ -82,6 +85,7 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     idempotency: ask.idempotency,
     supersedes: ask.renews?.id,
     approval,
+    maxRenewals: role.maxRenewals,
     renewableUntil: ask.renews?.renewableUntil,
   }
 }
@@ -135,9 +139,9 @@ function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope'
   return { id, task, agent: agent.id, owner: agent.owner, human, chain, role: role.name, scope }
 }
 
-function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number): LeaseRecord {
+function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number, renewals?: number): LeaseRecord {
   const { id, task, scope, revocation, residualSeconds } = lease
   const { name, provider, access } = lease.role
-  const times = { issuedAt, expiresAt, renewableUntil, usableUntil }
+  const times = { issuedAt, expiresAt, renewableUntil, usableUntil, renewals }
   return { id, task, state: 'active', agent: lease.agent.id, role: name, provider, access, scope, revocation, residualSeconds, ...times }
 }

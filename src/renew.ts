@@ -11,7 +11,8 @@ const MOST_DECISIONS = 3
 
 /**
  * A longer life for one lease, decided anew. Where the upstream cannot extend, a successor takes its place and the answer holds a new
- * credential; the old lease is closed as `superseded` in the same step. Never beyond the first lease's `renewableUntil`.
+ * credential; the old lease is closed as `superseded` in the same step. Never beyond the first lease's `renewableUntil`, nor oftener than its
+ * role allows, nor with a workload token that is not newer than the one before.
  */
 export async function renew(
   house: House,
@@ -41,7 +42,9 @@ export async function renew(
     const counts = decision.readsCounts ? task.counts : undefined
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts }
     const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role, chain: chainTo(task, agent) }), decision })
-    const renewed = await house.ledger.renew(id, { ttlSeconds, facts, approval }, told)
+    const { tokenIssuedAt } = agent
+    const renewal = { ttlSeconds, facts, tokenIssuedAt, maxRenewals: role.maxRenewals, approval }
+    const renewed = await house.ledger.renew(id, renewal, told)
     if (!renewed.ok && renewed.refused === 'stale' && round < MOST_DECISIONS) continue
     if (!renewed.ok) throw await refuse(house, agent, ask, context, refusal(renewed.refused, renewed.detail), decision)
     await upstream.renew(renewed.lease, renewed.lease.expiresAt).catch(async (error: unknown) => {

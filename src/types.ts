@@ -115,6 +115,8 @@ export interface Role {
   readonly maxTtlSeconds: number
   /** Longest life of one lease with all its renewals. */
   readonly maxLifetimeSeconds: number
+  /** How often one lease may be renewed, successors counted together; absent: as often as fits into its longest life. */
+  readonly maxRenewals?: number
   readonly scope: Readonly<Record<string, ScopeKind>>
   readonly labels: readonly string[]
   /** Checked by the provider's own schema when the configuration was read. */
@@ -173,6 +175,10 @@ export interface Lease {
   /** Until then an upstream's "absent" proves nothing, because the mint may still arrive. */
   readonly mintUntil: number
   readonly contextVersion: number
+  /** Of the workload token that it was issued or last renewed with. */
+  readonly tokenIssuedAt?: number
+  /** How often it was renewed, with the leases that it took over from; absent: never. */
+  readonly renewals?: number
   readonly attempts: number
   readonly lastError?: string
   readonly cause?: Cause
@@ -197,7 +203,7 @@ export type LeaseRecord = Pick<
   | 'expiresAt'
   | 'renewableUntil'
 > &
-  Partial<Pick<Lease, 'usableUntil' | 'cause' | 'settledAt' | 'lastError'>>
+  Partial<Pick<Lease, 'usableUntil' | 'renewals' | 'cause' | 'settledAt' | 'lastError'>>
 
 /** A closing lease in the hands of one broker until `until`; after that the sweeper may hand it to another. */
 export interface Claim {

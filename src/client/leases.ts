@@ -19,7 +19,7 @@ export interface Leases {
   approval(id: string, options?: CallOptions): Promise<Approval>
   /** The record, never the secret. */
   get(id: string, options?: CallOptions): Promise<Lease>
-  /** `ttl` in seconds. A `credential` in the answer takes the place of the one before. */
+  /** `ttl` in seconds. A `credential` in the answer takes the place of the one before. Asks the token source for a fresh token. */
   renew(id: string, ask?: { ttl?: number; approval?: string }, options?: WaitOptions): Promise<RenewedAnswer>
   /** Returns it. `wait`: seconds to wait for the upstream's confirmation, at most 60. */
   release(id: string, options?: CallOptions & { wait?: number }): Promise<Lease>
@@ -49,7 +49,7 @@ export function leases(send: Transport): Leases {
     renew: (id, ask = {}, { wait, signal } = {}) => {
       const path = `v1/leases/${encodeURIComponent(id)}/renew`
       const once = (approval = ask.approval) =>
-        send<RenewedAnswer | ApprovalAnswer>({ method: 'POST', path, body: { ...ask, approval }, repeatable: false, signal })
+        send<RenewedAnswer | ApprovalAnswer>({ method: 'POST', path, body: { ...ask, approval }, freshToken: true, repeatable: false, signal })
       return consented(send, once, { wait, signal })
     },
     release: async (id, { wait, signal } = {}) => {

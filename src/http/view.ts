@@ -21,6 +21,7 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     expires_at: time(lease.expiresAt),
     usable_until: maybeTime(lease.usableUntil),
     renewable_until: time(lease.renewableUntil),
+    renewals: lease.renewals,
     revocation: { mode: lease.revocation, residual_seconds: residualOf(lease) },
     scope: scopeView(lease.scope),
     cause: lease.cause,

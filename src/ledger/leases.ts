@@ -1,4 +1,4 @@
-import { freezable, issuingCalls } from './issuing.js'
+import { freezable, issuingCalls, TOKEN_SKEW_MS } from './issuing.js'
 import { keys, newId } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { leaveAgent } from './places.js'
@@ -14,6 +14,9 @@ const renewScript = defineScript('renew', 'lease', [
   'obtained',
   'counts',
   'freezable',
+  'token_issued',
+  'token_skew',
+  'max_renewals',
   'event',
   'outbox_limit',
   'skew',
@@ -50,7 +53,7 @@ export function leaseCalls(store: Store): LeaseCalls {
     ...issuingCalls(store),
     newLeaseId: (task) => newId('lease', partitionOfTask(store, task) ?? 0),
 
-    renew: async (id, { ttlSeconds, facts, approval }, event) => {
+    renew: async (id, { ttlSeconds, facts, tokenIssuedAt, maxRenewals, approval }, event) => {
       const partition = partitionOfLease(store, id)
       const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
       if (partition === undefined || fields.s === undefined) return { ok: false, refused: 'not_found' }
@@ -64,6 +67,9 @@ export function leaseCalls(store: Store): LeaseCalls {
           obtained: obtainedText(facts.obtained),
           counts: countsText(facts.counts),
           freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider),
+          token_issued: tokenIssuedAt,
+          token_skew: TOKEN_SKEW_MS,
+          max_renewals: maxRenewals ?? -1,
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
           skew: skewMarginMs,
@@ -134,5 +140,16 @@ export function leaseCalls(store: Store): LeaseCalls {
   }
 }
 
-const RENEW_REFUSALS = ['not_found', 'closed', 'ended', 'frozen', 'limit', 'stale', 'outbox_full', 'approval_invalid'] as const
+const RENEW_REFUSALS = [
+  'not_found',
+  'closed',
+  'ended',
+  'frozen',
+  'limit',
+  'renewals',
+  'token_not_fresh',
+  'stale',
+  'outbox_full',
+  'approval_invalid',
+] as const
 const REAFFIRM_REFUSALS = ['not_found', 'stale', 'ended'] as const

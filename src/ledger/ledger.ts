@@ -72,12 +72,17 @@ export interface Ledger {
   ): Promise<{ state: 'active' | 'closing'; cause?: Cause; claim?: Claim }>
   /** reserve and activate in one step, for providers that mint in-process. */
   grant(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
-  /** Records the later expiry before the upstream is asked to extend. */
+  /**
+   * Records the later expiry before the upstream is asked to extend. `tokenIssuedAt`: of the workload token that asks, newer than the one
+   * before and issued since. `maxRenewals`: of one lease with its successors; absent, as many as fit into its longest life.
+   */
   renew(
     lease: string,
-    renewal: { ttlSeconds: number; facts: Facts; approval?: NewLease['approval'] },
+    renewal: { ttlSeconds: number; facts: Facts; tokenIssuedAt: number; maxRenewals?: number; approval?: NewLease['approval'] },
     event: Event,
-  ): Promise<Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | 'stale' | 'outbox_full' | 'approval_invalid'>>
+  ): Promise<
+    Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | RenewalRefusal | 'stale' | 'outbox_full' | 'approval_invalid'>
+  >
   /**
    * One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. `left`: nothing is
    * claimed, and the lease is due at once for whoever sweeps.
@@ -161,6 +166,8 @@ export interface Ledger {
   disconnect(): Promise<void>
 }
 
+/** What a renewal may be refused for, in place or by a successor: counted out, or asked for with an old token. */
+export type RenewalRefusal = 'renewals' | 'token_not_fresh'
 export type ReserveRefusal =
   | 'not_found'
   | 'ended'
@@ -172,6 +179,7 @@ export type ReserveRefusal =
   | 'conflict'
   | 'closed'
   | 'approval_invalid'
+  | RenewalRefusal
 
 export interface NewTask {
   readonly id: string
@@ -209,7 +217,8 @@ export interface Ended {
 export interface NewLease {
   readonly id: string
   readonly task: string
-  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
+  /** `tokenIssuedAt`: of the workload token that asks for it: a renewal needs a newer one. */
+  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'> & Partial<Pick<Agent, 'tokenIssuedAt'>>
   readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity' | 'params'>
   readonly human?: string
   /** Of a task that was handed on: the agents through which it came to this one, itself last. Told in events. */
@@ -241,6 +250,8 @@ export interface NewLease {
   readonly supersedes?: string
   /** A human's consent that it rests on: bound by `reserve`, spent by `activate`, or both by `grant`. */
   readonly approval?: { readonly id: string; readonly digest: string }
+  /** Of the lease that it takes over from, with all before that one; absent: as many as fit into its longest life. */
+  readonly maxRenewals?: number
   /** An upper bound inherited from the lease that this one renews. */
   readonly renewableUntil?: number
 }

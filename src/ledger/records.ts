@@ -57,6 +57,8 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     renewableUntil: Number(get('ru')),
     mintUntil: Number(get('mu')),
     contextVersion: Number(get('cv')),
+    tokenIssuedAt: time('ti'),
+    renewals: fields.rn === undefined ? undefined : Number(fields.rn),
     attempts: Number(fields.n ?? 0),
     lastError: fields.le,
     cause: fields.ca as Cause | undefined,

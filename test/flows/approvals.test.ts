@@ -170,7 +170,7 @@ describe('an approval is good for the very request that it was given for', () =>
       const first = await ask(task, role, { ttl: 60 })
       await decide(first, 'approve')
       const { lease } = (await obtain(task, role, { ttl: 60, approval: first })).body
-      const renew = (body: object) => call('POST', `/v1/leases/${lease.id}/renew`, agent, body)
+      const renew = async (body: object) => call('POST', `/v1/leases/${lease.id}/renew`, await test.token('triage'), body)
       expect((await renew({ ttl: 120, approval: first })).body.code).toBe('approval_invalid')
       const asked = await renew({ ttl: 120 })
       expect(asked).toMatchObject({ status: 202, body: { approval: { state: 'open', request: { renews: lease.id } } } })

@@ -112,7 +112,7 @@ describe('leases over HTTP', () => {
 
   it('are renewed by a successor where nothing can be extended', async () => {
     const { body } = await obtain()
-    const renewed = await call('POST', `/v1/leases/${body.lease.id}/renew`, agent, { ttl: 120 })
+    const renewed = await call('POST', `/v1/leases/${body.lease.id}/renew`, await test.token('triage'), { ttl: 120 })
     expect(renewed.status).toBe(200)
     expect(renewed.body.credential.token).toEqual(expect.any(String))
     expect((await stateOf(body.lease.id)).cause).toBe('superseded')

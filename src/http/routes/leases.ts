@@ -67,7 +67,7 @@ const extend = route({
   body: RenewRequest,
   bodyOptional: true,
   answers: { 200: RenewedAnswer, 202: ApprovalAnswer },
-  codes: [...ISSUING, ...MINTING, 'lease_ended', 'renewal_limit'],
+  codes: [...ISSUING, ...MINTING, 'lease_ended', 'renewal_limit', 'renewals_used', 'token_not_fresh'],
 }).handle(async ({ house, principal, id, body, context, callerGone }) => {
   const wanted = { ttlSeconds: body.ttl, approval: body.approval, canWait: body.can_wait }
   const renewed = await renew(house, principal, id, wanted, context, callerGone).catch(pending)

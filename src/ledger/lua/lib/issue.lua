@@ -1,4 +1,4 @@
--- include: clock event freeze close over places approval
+-- include: clock event freeze close over places approval renewal
 -- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
 local SUPERSEDED = 'superseded'
 
@@ -19,6 +19,22 @@ local function most_of(task_key, role)
   for _, entry in ipairs(cjson.decode(redis.call('HGET', task_key, 'ev'))) do
     if entry.role == role then return entry.maxLeases end
   end
+end
+
+-- What makes up the record of a new lease. Apart, because a function of Lua's takes 60 arguments of its script at most.
+local function record_of(state, orchestrator, human, expires, renewable, mint_until, usable, cv, renewals)
+  local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', orchestrator, 'ro', role, 'pr', provider, 'ac', access, 'se',
+    sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', now, 'xa', expires, 'ru', renewable, 'mu', mint_until, 'cv', cv }
+  local n = #fields
+  if instance ~= '' then fields[n + 1], fields[n + 2], n = 'i', instance, n + 2 end
+  if human then fields[n + 1], fields[n + 2], n = 'h', human, n + 2 end
+  if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
+  if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
+  if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
+  if state == 'a' then fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2 end
+  if token_issued > 0 then fields[n + 1], fields[n + 2], n = 'ti', token_issued, n + 2 end
+  if renewals > 0 then fields[n + 1], fields[n + 2], n = 'rn', renewals, n + 2 end
+  return fields
 end
 
 local function issue(state)
@@ -79,11 +95,14 @@ local function issue(state)
   end
 
   -- What this lease takes the place of does not count against it.
-  local replaced, freed = {}, 0
+  local replaced, freed, renewals = {}, 0, 0
   if supersedes ~= '' then
     local old = read(base .. 'lease:' .. supersedes)
     -- A renewal comes before the end of what it renews: what has expired is only not swept yet.
     if not old or old.a ~= agent or old.t ~= task or not is_live(old) or now >= tonumber(old.xa) then return { 'closed' } end
+    local no = no_renewal(old)
+    if no then return { no } end
+    renewals = tonumber(old.rn or 0) + 1
     replaced[1] = { supersedes, old }
     freed = 1
   end
@@ -122,16 +141,7 @@ local function issue(state)
   local usable = shortest_ms > 0 and mint_until + shortest_ms > expires and mint_until + shortest_ms or nil
 
   -- From here on only writes.
-  local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', record[7], 'ro', role, 'pr', provider, 'ac', access, 'se',
-    sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', now, 'xa', expires, 'ru', renewable, 'mu', mint_until, 'cv', cv }
-  local n = #fields
-  if instance ~= '' then fields[n + 1], fields[n + 2], n = 'i', instance, n + 2 end
-  if record[8] then fields[n + 1], fields[n + 2], n = 'h', record[8], n + 2 end
-  if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
-  if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
-  if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
-  if state == 'a' then fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2 end
-  redis.call('HSET', KEYS[1], unpack(fields))
+  redis.call('HSET', KEYS[1], unpack(record_of(state, record[7], record[8], expires, renewable, mint_until, usable, cv, renewals)))
   if consent then
     redis.call('HSET', KEYS[1], 'ap', approval)
     bind_approval(approval, consent, lease)
