@@ -33,7 +33,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   paths: {
     files: [
       ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'context', 'delegate', 'review'],
-      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals'],
+      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],

@@ -3,6 +3,8 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease } from './ledger/ledger.js'
+import type { PolicyRequest } from './policy/policy.js'
+import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
 import { stepUp } from './step-up.js'
 import type { Agent, Decision, Lease, RequestContext, Role, Scope, Task } from './types.js'
@@ -31,6 +33,8 @@ export interface Authorized {
   readonly task: Task
   readonly role: Role
   readonly upstream: Upstream
+  /** What policy was asked. */
+  readonly request: Extract<PolicyRequest, { role: unknown }>
   readonly decision: Decision
   readonly narrowed: Narrowed
   /** What a step-up rests on. */
@@ -76,9 +80,11 @@ export async function authorize(
     },
   } as const
   const decision = await house.policy.decide(request)
-  if (decision.outcome === 'allow') return { task, role, upstream, decision, narrowed }
-  if (decision.outcome === 'deny') throw await no(notAllowed(decision), decision)
-  const consented = await stepUp(house, agent, ask, context, { task, role, upstream, decision, narrowed, request, no, fresh: options.fresh })
+  if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }
+  const denied = (error: MayflyError, by?: Decision) => refuse(house, agent, ask, context, error, by, chain, inputOf(request))
+  if (decision.outcome === 'deny') throw await denied(notAllowed(decision), decision)
+  const waiting = { task, role, upstream, request, decision, narrowed, no: denied, fresh: options.fresh }
+  const consented = await stepUp(house, agent, ask, context, waiting)
   return consented ?? authorize(house, agent, ask, context, { fresh: true })
 }
 
@@ -97,8 +103,9 @@ export async function refuse(
   error: MayflyError,
   decision?: Decision,
   chain?: readonly string[],
+  input?: object,
 ): Promise<MayflyError> {
-  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination }
+  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination, ...input }
   const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, chain, detail: words })
   await house.ledger.record(told)
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id })

@@ -3,6 +3,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease, Reserved } from './ledger/ledger.js'
+import { inputOf } from './policy-input.js'
 import type { Credential, LeasePlan, Minted } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import { closeLease, drive } from './revoke.js'
@@ -49,7 +50,10 @@ async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: Reque
     const authorized = await authorize(house, agent, ask, context, { fresh: round > 1 })
     const lease = leaseOf(house, agent, ask, authorized)
     const { inProcess } = authorized.upstream.provider
-    const told = event(inProcess ? 'lease.issued' : 'lease.reserved', context, agent, { ...subjectOf(lease), decision: authorized.decision })
+    const { decision, request } = authorized
+    const told = inProcess
+      ? event('lease.issued', context, agent, { ...subjectOf(lease), decision, detail: inputOf(request) })
+      : event('lease.reserved', context, agent, { ...subjectOf(lease), decision })
     // A lost reply may have written it.
     const written = inProcess ? house.ledger.grant(lease, told) : house.ledger.reserve(lease, told)
     const reserved = await written.catch(async (error: unknown) => Promise.reject(await abandon(house, agent, lease, error, context)))
@@ -107,8 +111,8 @@ async function mint(house: House, { upstream, lease, reserved }: Written): Promi
 
 /** The lease is active, unless its task ended, a freeze came or the facts changed while the upstream minted. */
 async function activate(house: House, agent: Agent, written: Written, minted: Minted, expiresAt: number, context: RequestContext): Promise<void> {
-  const { lease, decision, upstream } = written
-  const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
+  const { lease, decision, request, upstream } = written
+  const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision, detail: inputOf(request) })
   const write = async () =>
     house.ledger.activate(lease, { ...(await upstream.keep(lease, minted)), expiresAt, usableUntil: minted.usableUntil }, told)
   const { state, cause, claim } = await upstream.orGiveBack(minted, write())

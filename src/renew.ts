@@ -3,6 +3,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { issue } from './issue.js'
+import { inputOf } from './policy-input.js'
 import type { Credential } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import type { Agent, LeaseRecord, RequestContext } from './types.js'
@@ -37,11 +38,15 @@ export async function renew(
   if (!house.upstreams.get(lease.provider)?.provider.renew) return issue(house, agent, ask, context, callerGone)
 
   for (let round = 1; ; round++) {
-    const { task, role, upstream, decision, narrowed, approval } = await authorize(house, agent, ask, context, { fresh: round > 1 })
+    const { task, role, upstream, request, decision, narrowed, approval } = await authorize(house, agent, ask, context, { fresh: round > 1 })
     const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds, tokenLifeOf(house, agent))
     const counts = decision.readsCounts ? task.counts : undefined
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts }
-    const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role, chain: chainTo(task, agent) }), decision })
+    const told = event('lease.renewed', context, agent, {
+      ...subjectOf({ id, task: task.id, role, chain: chainTo(task, agent) }),
+      decision,
+      detail: inputOf(request),
+    })
     const { tokenIssuedAt } = agent
     const renewal = { ttlSeconds, facts, tokenIssuedAt, maxRenewals: role.maxRenewals, approval }
     const renewed = await house.ledger.renew(id, renewal, told)

@@ -3,7 +3,7 @@ import type { Authorized, LeaseAsk } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
-import type { PolicyRequest } from './policy/policy.js'
+import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
 import type { Agent, Approval, ApprovalRequest, Decision, RequestContext } from './types.js'
 
@@ -17,7 +17,6 @@ export class ApprovalPending extends Error {
 
 /** What policy would allow with a human's consent. */
 interface Waiting extends Omit<Authorized, 'approval'> {
-  readonly request: Extract<PolicyRequest, { role: unknown }>
   readonly no: (error: MayflyError, decision?: Decision) => Promise<MayflyError>
   /** The task is as the ledger has it now. */
   readonly fresh: boolean
@@ -58,7 +57,7 @@ async function present(house: House, agent: Agent, id: string, digest: string, w
   const consent = approval.needs.filter(({ group, approvals }) => given(group) >= approvals).map(({ group }) => group)
   const consented = await house.policy.decide({ ...request, consent })
   if (consented.outcome !== 'allow') throw await no(refusal('approval_invalid', 'policy refuses it all the same'), consented)
-  return { task, role, upstream, narrowed, decision: consented, approval: { id, digest } }
+  return { task, role, upstream, request, narrowed, decision: consented, approval: { id, digest } }
 }
 
 async function put(
@@ -67,13 +66,13 @@ async function put(
   digest: string,
   request: ApprovalRequest,
   context: RequestContext,
-  { decision, no, fresh, task, role }: Waiting,
+  { decision, no, fresh, task, role, request: asking }: Waiting,
 ): Promise<undefined> {
   const { ttlSeconds, openPerTask } = house.approvals
   const id = house.ledger.newApprovalId(task.id)
   const needs = decision.stepUp ?? []
   const about = { task: task.id, role: role.name, provider: role.provider }
-  const told = event('approval.asked', context, agent, { ...about, decision, detail: { digest, needs, ...request } })
+  const told = event('approval.asked', context, agent, { ...about, decision, detail: { digest, needs, ...request, ...inputOf(asking) } })
   const asked = await house.ledger.askApproval(
     { id, task: task.id, agent, role: role.name, digest, contextVersion: task.contextVersion, needs, request, ttlSeconds, most: openPerTask },
     told,

@@ -10,6 +10,7 @@ export { binding, observes, unbound } from './observe.js'
 export type { PolicyFile, PolicyOptions } from './options.js'
 export type { SyncPolicy } from './prepare.js'
 export { located, PolicyProblems, type Problem } from './problems.js'
+export { CHANGES, type Change, candidateOf, type Example, type Simulation, type SimulationAsk, simulate, type Verdict } from './simulate.js'
 
 /**
  * Policies as text -> what decides. Read in a thread of their own first, since a hostile text can kill the engine that parses it. Files that
