@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { pino } from 'pino'
 import { type Audit, startAudit } from './audit/audit.js'
 import { createJsonlSink } from './audit/jsonl.js'
@@ -14,6 +15,7 @@ import type { Identity } from './identity/identity.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
 import { openLedger } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
+import { reviewAll } from './review.js'
 import { type Sweeper, startSweeper } from './sweeper.js'
 
 export interface Broker {
@@ -38,6 +40,8 @@ const VISIBILITY_MS = 30_000
 /** Clocks of upstreams may be off the ledger's by this much. */
 const SKEW_MARGIN_MS = 2_000
 const DRAIN_MS = 10_000
+/** No request takes longer. */
+const REVIEW_AGAIN_MS = 30_000
 
 type Listener = Config['listeners']['public']
 const TASK_CACHE = 20_000
@@ -75,6 +79,20 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   let audit: Audit | undefined
   const listening = new Map<'public' | 'operator' | 'metrics', Listening>()
 
+  let reviewing = new AbortController()
+  /** What is live was decided on by what came before; again, once nobody who began with that can have ended with something new. */
+  const review = ({ house }: Furnished, againMs: number): void => {
+    reviewing.abort()
+    reviewing = new AbortController()
+    const over = AbortSignal.any([reviewing.signal, stopping.signal])
+    retiring.run('review', reviewAll(house, over))
+    if (againMs > 0)
+      retiring.run(
+        'review',
+        afterwards(againMs, over, () => reviewAll(house, over)),
+      )
+  }
+
   const house = () => current.house
   const identity = () => current.identity
 
@@ -84,6 +102,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     audit: () => audit,
     async start() {
       await tellWhatIsMissing(current.house)
+      review(current, 0)
       sweeper = startSweeper(house)
       ledger.onDue(() => sweeper?.hint())
       audit = startAudit(ledger.outbox, {
@@ -136,6 +155,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       }
       log.info({ policy: version }, 'configuration reloaded')
       retiring.run('retire', retire(before, after, stopping.signal))
+      review(after, REVIEW_AGAIN_MS)
     },
     async stop() {
       draining = true
@@ -158,6 +178,11 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 function redisOf(config: Config): { url: string } {
   if ('url' in config.ledger.redis) return config.ledger.redis
   throw new Error('an embedded ledger has no URL')
+}
+
+async function afterwards(ms: number, over: AbortSignal, work: () => Promise<void>): Promise<void> {
+  await pause(ms, undefined, { ref: false, signal: over }).catch(() => undefined)
+  if (!over.aborted) await work()
 }
 
 /** A start without a key that leases need is refused: it is a mistake that somebody can mend at once, and what it cannot open it cannot revoke. */

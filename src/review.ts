@@ -4,7 +4,7 @@ import { narrow } from './envelope.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { closeLease } from './revoke.js'
-import type { Decision, Lease, LeaseState, Principal, RequestContext, Task } from './types.js'
+import type { Approval, Decision, Lease, LeaseState, Principal, RequestContext, Task } from './types.js'
 
 /** Why a lease may not go on; a decision where the policy said so. */
 export interface Objection {
@@ -15,10 +15,9 @@ export interface Objection {
 /**
  * Whether a lease that lives may go on: what `authorize` asks of a request, asked of what was issued, on the facts of now. It is one request
  * for what is left of it, of a task that has not obtained it yet. Who asked is what the configuration says of that agent, and an agent that
- * is no longer there has nothing.
+ * is no longer there has nothing. `consent`: what humans agreed to, which holds for as long as the facts do.
  */
-export async function objectionTo(house: House, lease: Lease, task: Task | undefined): Promise<Objection | undefined> {
-  if (task?.state !== 'active') return { because: 'the task has ended' }
+export async function objectionTo(house: House, lease: Lease, task: Task, consent?: Approval): Promise<Objection | undefined> {
   const role = house.roles.get(lease.role)
   const upstream = house.upstreams.get(lease.provider)
   const entry = task.envelope.find((candidate) => candidate.role === lease.role)
@@ -31,17 +30,26 @@ export async function objectionTo(house: House, lease: Lease, task: Task | undef
   if (agents.length === 0) return { because: 'the agent is not configured' }
   for (const agent of agents) {
     if (!isAssigned(task, agent)) return { because: 'the agent is not assigned to the task' }
-    const decision = await house.policy.decide({
+    const request = {
       action: role.access,
       principal: agent,
       role: { ...role, revocation: upstream.provider.revocation },
       task: { ...withoutIt(task, lease), human: lease.human ?? task.human },
       context: { renewal: false, ttlSeconds: left, scope: narrowed.scope, external: true },
-    })
+    } as const
+    const first = await house.policy.decide(request)
+    const given = first.outcome === 'step-up' ? groupsOf(consent, first) : undefined
+    const decision = given ? await house.policy.decide({ ...request, consent: given }) : first
     if (decision.outcome !== 'allow') return { because: 'the policy does not allow it', decision }
     if ((decision.maxTtlSeconds ?? left) < left) return { because: 'it lives longer than the policy allows now', decision }
   }
   return undefined
+}
+
+/** The groups that agreed, where they are all that is asked for now. */
+function groupsOf(approval: Approval | undefined, { stepUp = [] }: Decision): string[] | undefined {
+  const agreed = (group: string) => approval?.consents.filter(({ groups }) => groups.includes(group)).length ?? 0
+  return stepUp.every(({ group, approvals }) => agreed(group) >= approvals) ? stepUp.map(({ group }) => group) : undefined
 }
 
 /** What the tree obtained besides this lease: nothing speaks against a lease only because it is there. */
@@ -65,8 +73,10 @@ export async function reviewTree(house: House, leases: readonly Lease[], by: Pri
   const reviews = await Promise.all(
     leases.map(async (lease) => {
       const task = tasks.get(lease.task)
+      // Whatever ended it takes its leases too.
+      if (task?.state !== 'active') return undefined
       const objection = await objectionTo(house, lease, task)
-      if (!objection && task) {
+      if (!objection) {
         const { ok } = await house.ledger.reaffirm(lease.id, task.contextVersion)
         house.metrics.reviewed.inc({ why: 'context', outcome: ok ? 'kept' : 'left' })
         // Changed again meanwhile, or closed for another reason: not ours to say.
@@ -119,7 +129,10 @@ export async function reviewAll(house: House, over: AbortSignal): Promise<void> 
 }
 
 async function reviewOne(house: House, lease: Lease, task: Task | undefined): Promise<void> {
-  const objection = await objectionTo(house, lease, task)
+  if (task?.state !== 'active') return
+  // Whoever changes the context of a task decides about its leases without it; those that are there still rest on the facts consented to.
+  const consent = lease.approval === undefined ? undefined : await house.ledger.approval(lease.approval)
+  const objection = await objectionTo(house, lease, task, consent)
   house.metrics.reviewed.inc({ why: 'reload', outcome: objection ? 'closed' : 'kept' })
   if (!objection) return
   const told = event('lease.closing', undefined, undefined, toldOf(lease, objection))

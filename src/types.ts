@@ -179,6 +179,8 @@ export interface Lease {
   readonly tokenIssuedAt?: number
   /** How often it was renewed, with the leases that it took over from; absent: never. */
   readonly renewals?: number
+  /** The human consent that it rests on. */
+  readonly approval?: string
   readonly attempts: number
   readonly lastError?: string
   readonly cause?: Cause

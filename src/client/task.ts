@@ -1,4 +1,4 @@
-import type { IssuedAnswer, LeaseRequest, Task, TaskRequest } from '../api.js'
+import type { ChildRequest, ContextAnswer, ContextRequest, IssuedAnswer, LeaseRequest, Task, TaskRequest } from '../api.js'
 import type { Leases, WaitOptions } from './leases.js'
 import type { Tasks } from './tasks.js'
 import type { CallOptions } from './transport.js'
@@ -11,6 +11,10 @@ export interface OpenTask {
   readonly signal: AbortSignal
   /** `wait`: seconds that humans have to agree, where policy asks for one; else `MayflyApprovalPending` is thrown. */
   obtain(role: string, ask?: Omit<LeaseRequest, 'task' | 'role'>, options?: Pick<WaitOptions, 'wait'>): Promise<IssuedAnswer>
+  /** A child task for other agents; it ends with this one at the latest. */
+  delegate(ask: ChildRequest): Promise<Task>
+  /** What decisions depend on; an agent may only make it stricter. */
+  changeContext(change: ContextRequest): Promise<ContextAnswer>
 }
 
 /** A heartbeat may be lost twice before the task is given up. */
@@ -30,10 +34,12 @@ export async function runTask<T>(
   const over = new AbortController()
   const signal = options.signal ? AbortSignal.any([options.signal, over.signal]) : over.signal
   const stopBeating = beat(calls.tasks, task, over)
+  const delegate: OpenTask['delegate'] = (ask) => calls.tasks.delegate(task.id, ask, { signal })
+  const changeContext: OpenTask['changeContext'] = (change) => calls.tasks.changeContext(task.id, change, { signal })
   const obtain: OpenTask['obtain'] = (role, more = {}, { wait } = {}) => calls.leases.obtain({ ...more, task: task.id, role }, { wait, signal })
   let result: T
   try {
-    result = await block({ id: task.id, task, signal, obtain })
+    result = await block({ id: task.id, task, signal, obtain, delegate, changeContext })
   } catch (error) {
     stopBeating()
     // The end that cannot be told comes by itself, with the deadline or the missed heartbeat: the block's own error matters more.

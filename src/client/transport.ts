@@ -20,7 +20,7 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 export interface Call extends CallOptions {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   readonly path: string
   readonly query?: Readonly<Record<string, string | number | undefined>>
   readonly body?: object

@@ -59,6 +59,7 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     contextVersion: Number(get('cv')),
     tokenIssuedAt: time('ti'),
     renewals: fields.rn === undefined ? undefined : Number(fields.rn),
+    approval: fields.ap,
     attempts: Number(fields.n ?? 0),
     lastError: fields.le,
     cause: fields.ca as Cause | undefined,

@@ -59,6 +59,8 @@ export interface TestBrokerOptions {
   /** More YAML below `providers:` and `roles:`, indented by two. */
   readonly providers?: string
   readonly roles?: string
+  /** More YAML of the list `agents:`, each line with its line break. */
+  readonly agents?: string
   readonly limits?: string
   /** More YAML below `operators:`, indented by two. */
   readonly operators?: string
@@ -229,6 +231,7 @@ agents:
   - {id: triage, match: ${match('triage')}, owner: sre@example.com, autonomy: supervised, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
   - {id: reporter, match: ${match('reporter')}, owner: bi@example.com, autonomy: scripted, team: platform}
   - {id: "copy-{sub}", match: ${match('copy-*')}, instance: run, owner: sre@example.com, autonomy: scripted, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
+${options.agents ?? ''}
 orchestrators:
   - {id: flows, match: ${match('flows')}, team: platform}
   - {id: other-flows, match: ${match('other-flows')}, team: analytics}
