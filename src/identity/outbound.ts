@@ -122,6 +122,8 @@ function parse(text: string, url: URL): unknown {
 
 /** `dns.lookup` takes no signal. */
 function until<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  // What nobody waits for any more may fail unheard.
+  work.catch(() => undefined)
   signal.throwIfAborted()
   return new Promise((fulfil, reject) => {
     const abort = () => reject(signal.reason)

@@ -98,6 +98,7 @@ async function deliver(hook: WebhookOptions, index: number, notice: Notice, tool
     if (error === undefined) return tools.onOutcome('sent', about)
     if (attempt === ATTEMPTS || closing.aborted) return tools.onOutcome('failed', { ...about, error })
     await pause(pauseMs * (0.5 + Math.random()), undefined, { signal: closing, ref: false }).catch(() => undefined)
+    if (closing.aborted) return tools.onOutcome('failed', { ...about, error })
     pauseMs *= 2
   }
 }
