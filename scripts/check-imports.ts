@@ -32,7 +32,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   paths: {
     files: [
-      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'context', 'delegate', 'review'],
+      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
       ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input'],
     ],
     values: [...COMMON, 'metrics'],

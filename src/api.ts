@@ -18,6 +18,8 @@ export const TASK_ID = /^task_[0-9]{2}[a-z2-7]{26}$/
 export const LEASE_ID = /^lease_[0-9]{2}[a-z2-7]{26}$/
 export const FREEZE_ID = /^freeze_[0-9]{2}[a-z2-7]{26}$/
 export const APPROVAL_ID = /^approval_[0-9]{2}[a-z2-7]{26}$/
+/** What a selector may name. */
+export const AGENT_ID = /^[^\p{Cc}\p{Zl}\p{Zp}]{1,256}$/u
 export const REVOCATION_ID = /^revocation_[0-9]{2}[a-z2-7]{26}$/
 const taskId = z.string().regex(TASK_ID, 'must be a task id').meta({ id: 'TaskId' })
 const leaseId = z.string().regex(LEASE_ID, 'must be a lease id').meta({ id: 'LeaseId' })
@@ -302,7 +304,15 @@ export const FreezeRequest = z.strictObject({ selector: Selector, reason }).meta
 export const ThawRequest = z.strictObject({ reason }).meta({ id: 'ThawRequest' })
 const selectorAnswer = z.record(z.string(), z.union([z.literal(true), z.array(z.string())]))
 export const Freeze = z
-  .object({ id: z.string(), selector: selectorAnswer, reason: z.string(), by: z.string(), at: time, generation: z.int() })
+  .object({
+    id: z.string(),
+    selector: selectorAnswer,
+    reason: z.string(),
+    by: z.string(),
+    at: time,
+    generation: z.int(),
+    kind: z.enum(['suspension', 'offboarding']).optional().describe('set by suspending or offboarding an agent'),
+  })
   .meta({ id: 'Freeze' })
 const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int() })
 export const FreezeAnswer = z.object({ freeze: Freeze, partitions: holding }).meta({ id: 'FreezeAnswer' })
@@ -323,6 +333,17 @@ export const EmergencyRevocation = z
     pending: z.int(),
     failed: z.int().describe('of the pending: those whose last attempt failed; they are retried until confirmed'),
     residual_until: time.optional(),
+    providers: z.array(
+      z.object({
+        provider: z.string(),
+        matched: z.int(),
+        revoked: z.int(),
+        expired: z.int(),
+        pending: z.int().describe('the failed among them'),
+        failed: z.int(),
+        residual_until: time.optional().describe('when the last of what is pending stops working by itself'),
+      }),
+    ),
   })
   .meta({ id: 'EmergencyRevocation' })
 export const EmergencyAnswer = z
@@ -354,9 +375,77 @@ export const TasksQuery = z.strictObject({
   limit: z.coerce.number().int().min(1).max(500).default(100),
   cursor: text(512).optional(),
 })
-export const AgentsAnswer = z
-  .object({ agents: z.array(z.object({ id: z.string(), owner: z.string(), autonomy: z.string(), team: z.string().optional() })) })
-  .meta({ id: 'AgentsAnswer' })
+const standing = z.enum(['active', 'frozen', 'suspended', 'offboarded'])
+export const Agent = z
+  .object({
+    id: z.string(),
+    rule: z.string().optional().describe("id of the configuration's rule, where that is a template; absent with `owner`: not configured"),
+    owner: z.string().optional(),
+    autonomy: z.string().optional(),
+    team: z.string().optional(),
+    issuer: z.string().optional(),
+    standing,
+    live_leases: z.int(),
+    closing_leases: z.int(),
+    tasks: z.int().describe('active ones that it works on'),
+  })
+  .meta({ id: 'Agent' })
+export const AgentsAnswer = z.object({ agents: z.array(Agent) }).meta({ id: 'AgentsAnswer' })
+export const AgentAnswer = z
+  .object({
+    agent: Agent.extend({ labels: z.array(z.string()), open_tasks: z.array(EnvelopeEntry).optional() }),
+    freezes: z.array(Freeze).describe('that cover it as a whole'),
+  })
+  .meta({ id: 'AgentAnswer' })
+export const AgentStopRequest = z.strictObject({ reason }).meta({ id: 'AgentStopRequest' })
+export const AgentStopAnswer = z
+  .object({ agent: z.string(), configured: z.boolean(), standing, freeze: Freeze.extend({ partitions: holding }), revocation: EmergencyRevocation })
+  .meta({ id: 'AgentStopAnswer' })
+export const AgentResumeAnswer = z
+  .object({ agent: z.string(), standing, thawed: z.array(Freeze), freezes: z.array(Freeze).describe('that cover it still') })
+  .meta({ id: 'AgentResumeAnswer' })
+export const OffboardingAnswer = z
+  .object({
+    agent: z.string(),
+    state: z.enum(['running', 'finished', 'interrupted']).describe('interrupted: frozen, but not revoked; ask for it again'),
+    freeze: Freeze,
+    revocation: EmergencyRevocation.optional().describe('absent once its report is gone: 7 days after it finished'),
+    pending: z.array(Lease).describe('not settled yet; at most 200'),
+  })
+  .meta({ id: 'OffboardingAnswer' })
+const reachedRole = {
+  role: z.string(),
+  provider: z.string().optional().describe('absent: the role is not configured any more, so that nothing is issued'),
+  access: access.optional(),
+  sensitivity: sensitivity.optional(),
+  revocation: z.object({ mode: z.string(), residual_seconds: z.int() }).optional(),
+}
+const Grant = z
+  .object({
+    ...reachedRole,
+    task: taskId,
+    agent: z.string().describe('who works on the task'),
+    through: z.array(z.string()).describe('the agents in between, the first one first'),
+    scope: Scope.optional(),
+    max_ttl: z.int().optional(),
+    holds: z.int().describe('unsettled leases'),
+    until: time.describe('deadline of the task'),
+  })
+  .meta({ id: 'Grant' })
+export const ReachAnswer = z
+  .object({
+    agent: z.string(),
+    at: time,
+    source: z.literal('ledger').describe('what holds now; what held before is in the audit log'),
+    standing,
+    complete: z.boolean().describe('false: it touches more than one answer holds'),
+    roles: z.array(z.object({ ...reachedRole, holds: z.int(), tasks: z.int(), through_others: z.boolean() })),
+    own: z.array(Grant).describe('what its tasks let it obtain at most; policy may allow less'),
+    handed_on: z.array(Grant).describe('the same of those that it handed work on to'),
+    opens: z.array(EnvelopeEntry).describe('what it may open tasks for itself for'),
+    leases: z.array(Lease).describe('unsettled, its own and of what it handed on'),
+  })
+  .meta({ id: 'ReachAnswer' })
 export const WaitQuery = z.strictObject({ wait: z.coerce.number().min(0).max(60).optional().describe('seconds to wait for the upstreams') })
 
 // --- anybody
@@ -468,6 +557,12 @@ export type TasksAnswer = z.output<typeof TasksAnswer>
 export type LeasesQuery = Partial<z.output<typeof LeasesQuery>>
 export type TasksQuery = Partial<z.output<typeof TasksQuery>>
 export type AgentsAnswer = z.output<typeof AgentsAnswer>
+export type AgentAnswer = z.output<typeof AgentAnswer>
+export type AgentStopAnswer = z.output<typeof AgentStopAnswer>
+export type AgentResumeAnswer = z.output<typeof AgentResumeAnswer>
+export type OffboardingAnswer = z.output<typeof OffboardingAnswer>
+export type ReachAnswer = z.output<typeof ReachAnswer>
+export type Grant = z.output<typeof Grant>
 export type ReadyAnswer = z.output<typeof ReadyAnswer>
 export type WhoamiAnswer = z.output<typeof WhoamiAnswer>
 export type Problem = z.output<typeof Problem>

@@ -12,6 +12,7 @@ import { createApp } from './http/app.js'
 import { type Listening, listen } from './http/listen.js'
 import type { Surface } from './http/route.js'
 import type { Identity } from './identity/identity.js'
+import { idsOf } from './identity/index.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
 import { openLedger } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
@@ -119,7 +120,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
           house,
           identity,
           signer: () => current.signer,
-          agents: () => current.config.identity.agents ?? [],
+          agents: () => (current.config.identity.agents ?? []).map((rule) => ({ ...rule, makes: (id) => idsOf(rule).test(id) })),
           log,
           surface,
           trustProxy,

@@ -320,11 +320,25 @@ export const SELECTOR_KEYS = ['agent', 'task', 'role', 'provider', 'issuer', 'ow
 /** A durable block on issuing. */
 export interface Freeze {
   readonly id: string
+  /** Set by suspending an agent, which resuming takes back, or by offboarding it, which is for good. */
+  readonly kind?: 'suspension' | 'offboarding'
   readonly selector: Selector
   readonly generation: number
   readonly reason: string
   readonly by: string
   readonly at: number
+}
+
+/** How far a revocation has come at one provider. */
+export interface ProviderProgress {
+  readonly provider: string
+  readonly matched: number
+  readonly revoked: number
+  readonly expired: number
+  readonly pending: number
+  /** Of the pending: those whose last attempt failed. */
+  readonly failed: number
+  readonly residualUntil?: number
 }
 
 /** Progress of one emergency revocation. */
@@ -342,6 +356,7 @@ export interface EmergencyRevocation {
   readonly expired: number
   readonly pending: number
   readonly failed: number
+  readonly providers: readonly ProviderProgress[]
   /** When the last matched credential stops working by itself, if the upstreams never answered. */
   readonly residualUntil?: number
 }

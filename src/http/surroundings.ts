@@ -6,6 +6,12 @@ import type { TokenSigner } from '../signer.js'
 import type { Description } from './openapi.js'
 import type { Surface } from './route.js'
 
+/** A rule that makes agents. */
+export interface ConfiguredAgent extends Pick<AgentRule, 'id' | 'owner' | 'autonomy' | 'team' | 'labels' | 'openTasks' | 'match'> {
+  /** Whether it could have made this id. */
+  makes(id: string): boolean
+}
+
 /** What the HTTP side is given by whoever starts it. Functions, because a reload replaces what they answer. */
 export interface Surroundings {
   house(): House
@@ -13,7 +19,7 @@ export interface Surroundings {
   /** Absent where no provider signs tokens. */
   signer(): TokenSigner | undefined
   /** The agents of the configuration. */
-  agents(): readonly Pick<AgentRule, 'id' | 'owner' | 'autonomy' | 'team'>[]
+  agents(): readonly ConfiguredAgent[]
   /** True from the moment the broker is told to stop: nothing new is issued. */
   isDraining(): boolean
   /** False while starting, and from a moment before draining, so that a load balancer looks elsewhere first. */

@@ -84,11 +84,11 @@ function assigneeView({ agent, instance, bindInstance }: Assignee): api.Assignee
   return { agent, instance, bind_instance: bindInstance }
 }
 
-function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): api.EnvelopeEntry {
+export function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): api.EnvelopeEntry {
   return { role, scope: scope && scopeView(scope), max_ttl: maxTtlSeconds, max_leases: maxLeases }
 }
 
-function scopeView(scope: Scope): api.Lease['scope'] {
+export function scopeView(scope: Scope): api.Lease['scope'] {
   return Object.fromEntries(Object.entries(scope).map(([key, value]) => [key, typeof value === 'string' ? value : [...value]]))
 }
 
@@ -136,8 +136,8 @@ export function approvalView(approval: Approval, forOperator: boolean): api.Appr
   }
 }
 
-export function freezeView({ id, selector, reason, by, at, generation }: Freeze): api.Freeze {
-  return { id, selector: selectorView(selector), reason, by, at: time(at), generation }
+export function freezeView({ id, selector, reason, by, at, generation, kind }: Freeze): api.Freeze {
+  return { id, selector: selectorView(selector), reason, by, at: time(at), generation, kind }
 }
 
 export function revocationView(revocation: EmergencyRevocation): api.EmergencyRevocation {
@@ -156,6 +156,10 @@ export function revocationView(revocation: EmergencyRevocation): api.EmergencyRe
     pending,
     failed,
     residual_until: maybeTime(revocation.residualUntil),
+    providers: revocation.providers.map(({ provider, residualUntil, ...at }) => {
+      const { matched, revoked, expired, pending, failed } = at
+      return { provider, matched, revoked, expired, pending, failed, residual_until: maybeTime(residualUntil) }
+    }),
   }
 }
 

@@ -12,11 +12,16 @@ const PLACEHOLDER = /\{[^{}]*\}/
 const VALUE = '[^/:*{}"\'`\\\\\\p{C}\\p{Z}]+'
 
 export function createRoster(rules: readonly AgentRule[] = []): Roster {
-  const known = rules.map((rule) => ({ rule, matches: new RegExp(`^${rule.id.split(PLACEHOLDER).map(escaped).join(VALUE)}$`, 'u') }))
+  const known = rules.map((rule) => ({ rule, matches: idsOf(rule) }))
   return ({ id, issuer, instance }) =>
     known
       .filter(({ rule, matches }) => rule.match.issuer === issuer && matches.test(id) && (rule.instance === undefined) === (instance === undefined))
       .map(({ rule }) => agentOf(rule, id, instance))
+}
+
+/** The ids that a rule can make. */
+export function idsOf({ id }: Pick<AgentRule, 'id'>): RegExp {
+  return new RegExp(`^${id.split(PLACEHOLDER).map(escaped).join(VALUE)}$`, 'u')
 }
 
 function agentOf({ match, labels, team, owner, autonomy, openTasks }: AgentRule, id: string, instance: string | undefined): Agent {

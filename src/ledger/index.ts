@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Task } from '../types.js'
+import { agentCalls } from './agents.js'
 import { approvalCalls } from './approvals.js'
 import { asLedgerError, connect, type Log, messageOf, type RedisAddress } from './connection.js'
 import { type FreezeCalls, freezeCalls } from './freezes.js'
@@ -120,6 +121,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...callsOf(freezes),
     ...revocationCalls(store),
     ...listingCalls(store),
+    ...agentCalls(store),
     ...statusCalls(store, options.durability),
     ...registerCalls(store),
     record: events.record,

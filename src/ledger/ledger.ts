@@ -119,13 +119,17 @@ export interface Ledger {
   approval(id: string): Promise<Approval | undefined>
 
   // --- the stop
-  freeze(freeze: { selector: Selector; reason: string; by: string }, event: Event): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
+  freeze(
+    freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] },
+    event: Event,
+  ): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
   thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
   freezes(): Promise<Freeze[]>
   /** Counts what a selector matches now, per provider, changing nothing. */
   match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
   openRevocation(revocation: { selector: Selector; reason: string; by: string; freeze?: string }, event: Event): Promise<EmergencyRevocation>
-  revocation(id: string): Promise<EmergencyRevocation | undefined>
+  /** By its id, or by that of the freeze that it goes with. */
+  revocation(idOrFreeze: string): Promise<EmergencyRevocation | undefined>
   /**
    * Takes one more step of an open revocation: a page of leases per partition -> closing, urgent. Any replica may go on with it.
    * About `most` of them are claimed for the caller, by default 256, none with 0; the rest is due at once.
@@ -147,6 +151,14 @@ export interface Ledger {
   tasks(filter: TaskFilter, page: Page): Promise<{ tasks: Task[]; cursor?: string }>
   /** Open and granted ones. */
   approvals(page: Page): Promise<{ approvals: Approval[]; cursor?: string }>
+
+  /** Who works on what now: all agents that hold a lease or work on a task, or the one. Walks everything. */
+  agents(only?: string): Promise<AgentCounts[]>
+  /**
+   * What an agent can touch now, itself or through whom it handed work on to: active tasks that it works on, that it opened, and all below
+   * those; and their unsettled leases. About `most` of each. Walks everything.
+   */
+  reach(agent: string, most: number): Promise<{ tasks: Task[]; leases: Lease[]; more: boolean }>
 
   /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
   consume(hash: string, ttlMs: number): Promise<boolean>
@@ -290,6 +302,13 @@ export interface TaskFilter {
   readonly state?: TaskState
   readonly agent?: string
   readonly orchestrator?: string
+}
+export interface AgentCounts {
+  readonly agent: string
+  readonly live: number
+  readonly closing: number
+  /** Active ones that it is assigned to. */
+  readonly tasks: number
 }
 export interface Page {
   readonly limit: number

@@ -1,4 +1,5 @@
 import { ANYONE, type Route, type Surface } from '../route.js'
+import { agentStopRoutes } from './agent-stops.js'
 import { agentRoutes } from './agents.js'
 import { approvalRoutes } from './approvals.js'
 import { documentRoutes } from './documents.js'
@@ -20,6 +21,7 @@ export const ROUTES: readonly Route[] = [
   ...introspectRoutes,
   ...emergencyRoutes,
   ...freezeRoutes,
+  ...agentStopRoutes,
   ...agentRoutes,
   ...documentRoutes,
   ...wellKnownRoutes,

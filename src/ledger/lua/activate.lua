@@ -51,7 +51,9 @@ if record.s == 'c' then
   for revocation in string.gmatch(record.em or '', '%S+') do
     local progress = base .. 'progress:' .. revocation
     local over = usable_until(record)
-    if over > tonumber(redis.call('HGET', progress, 'over') or over) then redis.call('HSET', progress, 'over', over) end
+    for _, field in ipairs({ 'over', 'over:' .. record.pr }) do
+      if over > tonumber(redis.call('HGET', progress, field) or over) then redis.call('HSET', progress, field, over) end
+    end
   end
   return { 'closing', record.ca, take(lease, record) }
 end

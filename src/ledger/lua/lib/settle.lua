@@ -27,8 +27,13 @@ local function settle_lease(id, record, state)
   end
   for revocation in string.gmatch(record.em or '', '%S+') do
     local progress = base .. 'progress:' .. revocation
-    redis.call('HINCRBY', progress, state == 'r' and 'revoked' or 'expired', 1)
-    if failed then redis.call('HINCRBY', progress, 'failed', -1) end
+    local how = state == 'r' and 'revoked' or 'expired'
+    redis.call('HINCRBY', progress, how, 1)
+    redis.call('HINCRBY', progress, how .. ':' .. record.pr, 1)
+    if failed then
+      redis.call('HINCRBY', progress, 'failed', -1)
+      redis.call('HINCRBY', progress, 'failed:' .. record.pr, -1)
+    end
   end
   if record.ap then free_approval(record.ap, id, event) end
   retire(record.t)
