@@ -65,7 +65,9 @@ async function mayDecide(house: House, operator: Operator, id: string, context: 
 
 /** The agent's owner, the human that it acts for, and who opened the task or one above it, by whatever name the broker knows the operator. */
 function isOwn({ request, openers }: Approval, operator: Operator): boolean {
-  const names = new Set([operator.id, operator.subject].map(folded))
+  const { id, subject } = operator
+  // `sso/ann`: the issuer's name before the person's is common in ids.
+  const names = new Set([id, subject, id.slice(id.lastIndexOf('/') + 1)].map(folded))
   const interested = [request.owner, request.human, ...openers].filter((one) => one !== undefined)
   return interested.some((one) => names.has(folded(one)))
 }

@@ -31,6 +31,7 @@ beforeAll(async () => {
       '  - {id: second, match: {issuer: test, sub: second}, groups: [sre-oncall]}',
       '  - {id: sre@example.com, match: {issuer: test, sub: owner}, groups: [sre-oncall]}',
       '  - {id: customer, match: {issuer: test, sub: Ann@Example.com}, groups: [sre-oncall]}',
+      '  - {id: sso/sre@example.com, match: {issuer: test, sub: owner-by-sso}, groups: [sre-oncall]}',
       '  - {id: FLOWS, match: {issuer: test, sub: flows-person}, groups: [sre-oncall]}',
     ].join('\n'),
   })
@@ -189,6 +190,7 @@ describe('nobody agrees to what is their own', () => {
     ["the agent's owner", 'owner', {}],
     ['the human that it acts for', 'Ann@Example.com', { human: 'ann@example.com' }],
     ['who opened the task', 'flows-person', {}],
+    ['the owner by a longer name', 'owner-by-sso', {}],
   ])('not %s', async (_, sub, more) => {
     // The human's own authority is asked too, and this one may only read.
     const task = await openTask({ ...more, intent: 'not-in-the-catalogue' })

@@ -37,5 +37,8 @@ outlive(KEYS[1], record, tonumber(record.uu or 0))
 erase(KEYS[1], record, 'rb')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
 tell('lease.renewed', event, 'expires', expires)
-if consent then spend_approval(approval, consent, lease, event) end
+if consent then
+  write(KEYS[1], record, 'ap', approval)
+  spend_approval(approval, consent, lease, event)
+end
 return { 'ok', flat(record) }

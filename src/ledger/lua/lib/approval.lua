@@ -16,12 +16,13 @@ local function approval_over(record)
   return nil
 end
 
--- The end of an approval. A denial is remembered for as long as its task may live: the same request is not put to anybody again.
+-- The end of an approval. A denial is remembered for as long as its task may live, since the same request is not put to anybody again; and
+-- so is what was spent, since the lease may be decided anew.
 local function end_approval(id, record, state)
   local key = base .. 'approval:' .. id
   local of_task = base .. 'task:' .. record.t .. ':approvals'
   local keep = tonumber(record.kp)
-  if state == 'd' then keep = keep + math.max(0, math.ceil((tonumber(record.dl) - now) / 1000)) end
+  if state == 'd' or state == 's' then keep = keep + math.max(0, math.ceil((tonumber(record.dl) - now) / 1000)) end
   write(key, record, 's', state, 'sa', now)
   redis.call('EXPIRE', key, keep)
   redis.call('ZREM', base .. 'approvals', id)
