@@ -52,18 +52,20 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   },
   // One snapshot of what a configuration names; broker starts, reloads and stops with it.
   furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'sealing', 'config'] },
-  broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
+  broker: { files: ['broker', 'simulations'], values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
 
   serve: { values: ['config', 'broker'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
   doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'sealing', 'config'] },
   // Tries a provider of somebody else's against the wire contract, as Mayfly would call it and as it never would.
   conformance: { values: [...COMMON, 'providers', 'signer'] },
+  // Reads policies as a broker would, where no broker runs.
+  'policy-tools': { values: ['policy', 'config', 'cli'] },
   dev: { values: [...COMMON, 'signer', 'sealing', 'config', 'broker'] },
 
   client: { types: ['api'] },
   cli: { values: ['client'], types: ['api'] },
-  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'conformance', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
+  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'policy-tools', 'conformance', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
 }
 /** The only file that may read the environment and the command line. */
 const READS_PROCESS = 'main'

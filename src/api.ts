@@ -448,6 +448,69 @@ export const ReachAnswer = z
   .meta({ id: 'ReachAnswer' })
 export const WaitQuery = z.strictObject({ wait: z.coerce.number().min(0).max(60).optional().describe('seconds to wait for the upstreams') })
 
+// --- policy
+
+export const SimulateRequest = z
+  .strictObject({
+    policies: z
+      .array(z.strictObject({ name: word, text: z.string().max(1_048_576) }))
+      .min(1)
+      .max(500)
+      .optional()
+      .describe('they take the place of every policy file; absent: what is only observed so far, together with the rest'),
+    schema: z.string().max(262_144).optional(),
+    requests: z
+      .array(z.looseObject({ action: word }))
+      .min(1)
+      .max(1_000)
+      .optional()
+      .describe('as the cases of `mayfly policy test` are written; absent: those that this broker recorded'),
+    since: time.optional().describe('of the recorded requests'),
+    limit: z.int().min(1).max(10_000).default(1_000).describe('the last so many of the recorded requests'),
+  })
+  .meta({ id: 'SimulateRequest' })
+const verdict = z.object({
+  outcome: z.enum(['allow', 'deny', 'step-up']),
+  policies: z.array(z.string()),
+  reasons: z.array(z.string()),
+  ttl: z.int().optional().describe('seconds, without the clamps that depend on the clock'),
+  max_live: z.int().optional(),
+  step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
+  error: z.string().optional(),
+})
+export const SimulationAnswer = z
+  .object({
+    versions: z.object({ binding: z.string(), candidate: z.string() }),
+    asked: z.int(),
+    unchanged: z.int(),
+    changes: z.object({
+      allowed: z.int(),
+      denied: z.int(),
+      step_up: z.int(),
+      ttl: z.int().describe('still allowed, for another time'),
+      obligations: z.int().describe('another consent is asked for, or another number of live leases allowed'),
+    }),
+    examples: z
+      .array(
+        z.object({
+          change: z.enum(['allowed', 'denied', 'step_up', 'ttl', 'obligations']),
+          count: z.int().describe('requests of this caller for this role for which the same changes'),
+          binding: verdict,
+          candidate: verdict,
+          request: z.unknown().describe('the last of them, as a case'),
+          event: z.string().optional(),
+          at: z.string().optional(),
+        }),
+      )
+      .describe('the most frequent first'),
+    more_examples: z.int(),
+    unreadable: z.object({ count: z.int(), first: z.string().optional() }),
+    complete: z.boolean().describe('false: time was up before all were asked'),
+    from: z.string().optional(),
+    to: z.string().optional(),
+  })
+  .meta({ id: 'SimulationAnswer' })
+
 // --- anybody
 
 export const WhoamiAnswer = z
@@ -563,6 +626,8 @@ export type AgentResumeAnswer = z.output<typeof AgentResumeAnswer>
 export type OffboardingAnswer = z.output<typeof OffboardingAnswer>
 export type ReachAnswer = z.output<typeof ReachAnswer>
 export type Grant = z.output<typeof Grant>
+export type SimulateRequest = z.input<typeof SimulateRequest>
+export type SimulationAnswer = z.output<typeof SimulationAnswer>
 export type ReadyAnswer = z.output<typeof ReadyAnswer>
 export type WhoamiAnswer = z.output<typeof WhoamiAnswer>
 export type Problem = z.output<typeof Problem>

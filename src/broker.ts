@@ -17,6 +17,7 @@ import { startEmbeddedRedis } from './ledger/embedded.js'
 import { openLedger } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
 import { reviewAll } from './review.js'
+import { createSimulations } from './simulations.js'
 import { type Sweeper, startSweeper } from './sweeper.js'
 
 export interface Broker {
@@ -96,6 +97,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 
   const house = () => current.house
   const identity = () => current.identity
+  const simulate = createSimulations(() => current.config)
 
   return {
     house,
@@ -121,6 +123,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
           identity,
           signer: () => current.signer,
           agents: () => (current.config.identity.agents ?? []).map((rule) => ({ ...rule, makes: (id) => idsOf(rule).test(id) })),
+          simulate,
           log,
           surface,
           trustProxy,

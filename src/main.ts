@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline/promises'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { CommandError, clientCommands, EXIT, type Out, report, type Shell, UsageError } from './cli/index.js'
 import { MayflyError } from './errors.js'
+import { policyCommand } from './policy-tools/command.js'
 
 /**
  * The `mayfly` executable, and the only reader of `process.env` and `process.argv`. What serves is imported when it is asked for: a command
@@ -62,7 +63,17 @@ try {
 }
 
 function brokerCommands(): Command[] {
-  return [serveCommand(), devCommand(), devIssuerCommand(), ledgerCommand(), doctorCommand(), configCommand(), keysCommand(), providerCommand()]
+  return [
+    serveCommand(),
+    devCommand(),
+    devIssuerCommand(),
+    ledgerCommand(),
+    doctorCommand(),
+    configCommand(),
+    policyCommand(shell),
+    keysCommand(),
+    providerCommand(),
+  ]
 }
 
 function serveCommand(): Command {

@@ -18,6 +18,8 @@ import type {
   OffboardingAnswer,
   ReachAnswer,
   RevocationAnswer,
+  SimulateRequest,
+  SimulationAnswer,
   TasksAnswer,
   TasksQuery,
   ThawAnswer,
@@ -45,6 +47,8 @@ export interface OperatorCalls {
   /** For good. `offboarding` tells how far it has come. */
   offboard(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentStopAnswer>
   offboarding(id: string, options?: CallOptions): Promise<OffboardingAnswer>
+  /** What candidate policies would change; changes nothing. */
+  simulate(ask: SimulateRequest, options?: CallOptions): Promise<SimulationAnswer>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
   thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
@@ -73,6 +77,7 @@ export function operator(send: Transport): OperatorCalls {
     resume: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/resume`, ask, options),
     offboard: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/offboard`, ask, options),
     offboarding: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/offboard`, {}, options),
+    simulate: (ask, options) => post('v1/policy/simulate', ask, options),
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
     thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,

@@ -59,6 +59,8 @@ interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, 
   readonly bodyType?: 'json' | 'form'
   /** No body at all is then the same as `{}`. */
   readonly bodyOptional?: boolean
+  /** At most; 64 KiB when absent. */
+  readonly bodyBytes?: number
   readonly query?: Query
   readonly answers: Answers
   /** `application/json` when absent. Of octets, what they are where their answer does not say it. */

@@ -74,7 +74,7 @@ function compareAll(binding: SyncPolicy, candidate: SyncPolicy, given: readonly 
 function verdictOf({ outcome, policies, reasons, maxTtlSeconds, maxLive, stepUp, error }: Decision, request: PolicyRequest): Verdict {
   const asked = 'role' in request ? request.context.ttlSeconds : undefined
   const ttl = outcome === 'deny' || asked === undefined ? undefined : Math.min(asked, maxTtlSeconds ?? asked)
-  return { outcome, policies, reasons, ttl, max_live: maxLive, step_up: stepUp, error }
+  return { outcome, policies: [...policies], reasons: [...reasons], ttl, max_live: maxLive, step_up: stepUp && [...stepUp], error }
 }
 
 function changeOf(before: Verdict, after: Verdict): Change | undefined {

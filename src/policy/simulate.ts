@@ -18,12 +18,12 @@ export type Change = (typeof CHANGES)[number]
 
 export interface Verdict {
   readonly outcome: 'allow' | 'deny' | 'step-up'
-  readonly policies: readonly string[]
-  readonly reasons: readonly string[]
+  readonly policies: string[]
+  readonly reasons: string[]
   /** Seconds that a lease would have: the least of what was asked for and of `@maxTtl`. */
   readonly ttl?: number
   readonly max_live?: number
-  readonly step_up?: readonly { readonly group: string; readonly approvals: number }[]
+  readonly step_up?: { group: string; approvals: number }[]
   readonly error?: string
 }
 /** Requests for which the same changes for the same reasons. */
@@ -44,7 +44,7 @@ export interface Simulation {
   readonly unchanged: number
   readonly changes: Readonly<Record<Change, number>>
   /** The most frequent first. */
-  readonly examples: readonly Example[]
+  readonly examples: Example[]
   /** Groups like those in `examples` that did not find a place there. */
   readonly more_examples: number
   readonly unreadable: { readonly count: number; readonly first?: string }

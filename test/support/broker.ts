@@ -66,6 +66,8 @@ export interface TestBrokerOptions {
   readonly operators?: string
   /** One more policy file, as Cedar. */
   readonly policy?: string
+  /** More entries of `policies.files`. */
+  readonly policies?: readonly string[]
   /** More YAML at the top level. */
   readonly more?: string
   readonly outboxLimit?: number
@@ -214,7 +216,8 @@ function parsed(text: string): unknown {
 
 function yamlOf(options: TestBrokerOptions, folder: string): string {
   const warehouse = options.postgresUrl !== undefined
-  const policies = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const shipped = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const policies = [...shipped, ...(options.policies ?? [])]
   if (options.policy !== undefined) policies.push(`"${folder}/more.cedar"`)
   const match = (sub: string) => `{issuer: test, sub: "${sub}"}`
   return `

@@ -8,6 +8,7 @@ import { freezeRoutes } from './freezes.js'
 import { introspectRoutes } from './introspect.js'
 import { leaseRoutes } from './leases.js'
 import { operationRoutes } from './operations.js'
+import { policyRoutes } from './policy.js'
 import { taskRoutes } from './tasks.js'
 import { wellKnownRoutes } from './well-known.js'
 import { whoamiRoutes } from './whoami.js'
@@ -23,6 +24,7 @@ export const ROUTES: readonly Route[] = [
   ...freezeRoutes,
   ...agentStopRoutes,
   ...agentRoutes,
+  ...policyRoutes,
   ...documentRoutes,
   ...wellKnownRoutes,
   ...operationRoutes,
