@@ -108,14 +108,14 @@ const PAUSE_MS = 50
 const RETRY_MS = 1_000
 
 /**
- * Decides anew about every live lease, as after a change of policy. Page by page; another broker that does the same finds less to do. What
+ * Decides anew about every live lease, as after a change of policy, or about those of one agent. Page by page; another broker that does the same finds less to do. What
  * is closed is left to the sweepers, which are fair to every upstream. Goes on until it is through, or `over`.
  */
-export async function reviewAll(house: House, over: AbortSignal): Promise<void> {
+export async function reviewAll(house: House, over: AbortSignal, which: { readonly agent?: string } = {}): Promise<void> {
   let cursor: string | undefined
   do {
     try {
-      const page = await house.ledger.leases({ state: 'active' }, { limit: PAGE, cursor })
+      const page = await house.ledger.leases({ ...which, state: 'active' }, { limit: PAGE, cursor })
       const tasks = await tasksOf(house, page.leases)
       await Promise.all(page.leases.map((lease) => reviewOne(house, lease, tasks.get(lease.task))))
       cursor = page.cursor

@@ -303,6 +303,17 @@ describe('changing the context', () => {
     expect(await facts(grandchild.id)).toEqual({ ...(await facts(root.id)), environment: 'unknown' })
   })
 
+  it('makes nothing stale where no decision could read it', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const lease = await reserved(ledger, task.id)
+    for (const change of [{ labels: { a: 'b' } }, { classification: task.classification, confidence: task.confidence }]) {
+      const changed = await ledger.changeTask(task.id, change, event('task.changed', { task: task.id }))
+      expect(changed).toMatchObject({ ok: true, task: { contextVersion: 1, labels: { a: 'b' } }, live: [{ id: lease.id }] })
+    }
+    expect(await ledger.activate(lease, { handle: {}, expiresAt: ledger.now() + 1000 }, event())).toMatchObject({ state: 'active' })
+  })
+
   it('is refused when the facts that it was decided on have changed, and waits for the outbox only where it widens', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- New facts of a task: bumps the context version of the tree, and sets a term on the live leases of the task and of all below it. Who is
+-- New facts of a task: where a decision could read them, bumps the context version of the tree, and sets a term on the live leases of the task and of all below it. Who is
 -- not reaffirmed by then is closed by the sweeper, so a broker that dies in between fails closed. What is below inherits in the same step.
 -- What narrows never waits for the outbox (`outbox_limit` -1). `context_version`, unless empty, is what the change was decided on.
 -- key: task
@@ -14,6 +14,7 @@ if record.s ~= 'active' or ended_above(record.an) then return { 'ended' } end
 local root_key = base .. 'task:' .. record.rt
 if context_version ~= '' and redis.call('HGET', root_key, 'cv') ~= context_version then return { 'stale' } end
 if outbox_limit >= 0 and outbox_full(outbox_limit) then return { 'outbox_full' } end
+local before = { record['in'], record.cl, record.co, record.ca, record.en }
 for i = rest, #ARGV, 2 do
   local field = ARGV[i]
   -- The intent of a child is its parent's. What else is said of a child only ever adds to what it inherits.
@@ -24,7 +25,10 @@ for i = rest, #ARGV, 2 do
   end
 end
 if record.pa then write(KEYS[1], record, inherited(read(base .. 'task:' .. record.pa), record)) end
-redis.call('HINCRBY', root_key, 'cv', 1)
+-- What decides nothing makes nothing stale: whoever may only make things stricter cannot do so for ever.
+local changed = false
+for i, field in ipairs({ 'in', 'cl', 'co', 'ca', 'en' }) do changed = changed or record[field] ~= before[i] end
+if changed then redis.call('HINCRBY', root_key, 'cv', 1) end
 
 local live, stack = {}, { { id, record } }
 while #stack > 0 do
@@ -34,15 +38,15 @@ while #stack > 0 do
     local lease_key = base .. 'lease:' .. lease
     local held = read(lease_key)
     if held then
-      write(lease_key, held, 'rb', now + review_ms)
-      if held.s == 'a' then redis.call('ZADD', base .. 'due:' .. held.pr, 'LT', now + review_ms, lease) end
+      if changed then write(lease_key, held, 'rb', now + review_ms) end
+      if changed and held.s == 'a' then redis.call('ZADD', base .. 'due:' .. held.pr, 'LT', now + review_ms, lease) end
       live[#live + 1] = { lease, flat(held) }
     end
   end
   for _, child in ipairs(redis.call('SMEMBERS', key .. ':children')) do
     local below = read(base .. 'task:' .. child)
     if below then
-      write(base .. 'task:' .. child, below, inherited(facts, below))
+      if changed then write(base .. 'task:' .. child, below, inherited(facts, below)) end
       stack[#stack + 1] = { child, below }
     end
   end

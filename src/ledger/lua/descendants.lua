@@ -9,6 +9,7 @@ local answer, level, more = {}, { id }, 0
 while #level > 0 and more == 0 do
   local below = {}
   for _, parent in ipairs(level) do
+    if more == 1 then break end
     local children = redis.call('SMEMBERS', base .. 'task:' .. parent .. ':children')
     table.sort(children)
     for _, child in ipairs(children) do
