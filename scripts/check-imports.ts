@@ -33,7 +33,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   paths: {
     files: [
       ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
-      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input'],
+      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],

@@ -525,12 +525,22 @@ export const WhoamiAnswer = z
       groups: z.array(z.string()).optional(),
       token_expires_at: time,
     }),
+    task: z.object({ id: taskId, state: TaskState }).optional().describe('with ?task='),
     obtainable: z
       .array(
-        z.object({ role: z.string(), decision: z.enum(['allow', 'deny', 'step-up']), policies: z.array(z.string()), reasons: z.array(z.string()) }),
+        z.object({
+          role: z.string(),
+          decision: z.enum(['allow', 'deny', 'step-up']),
+          code: z.string().optional().describe('of the refusal that asking would be answered with now'),
+          policies: z.array(z.string()),
+          reasons: z.array(z.string()),
+          next: z.string().optional().describe('what can be done about it'),
+          step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
+          ttl: z.int().optional().describe('the longest that it would be given for, before deadlines'),
+        }),
       )
       .optional()
-      .describe('with ?task='),
+      .describe('with ?task=: each role of its envelope, for the widest request. Limits of live leases are not foretold'),
   })
   .meta({ id: 'WhoamiAnswer' })
 export const WhoamiQuery = z.strictObject({ task: taskId.optional() })

@@ -64,7 +64,22 @@ export async function authorize(
   if (!role || !entry || !upstream) throw await no(outside(`role "${ask.role}" is not in the task's envelope`))
   const narrowed = narrow(role, entry, { ttl: ask.ttlSeconds, scope: ask.scope })
   if ('outside' in narrowed) throw await no(outside(narrowed.outside))
-  const request = {
+  const request = policyRequest({ agent, task, role, upstream, narrowed }, ask)
+  const decision = await house.policy.decide(request)
+  if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }
+  const denied = (error: MayflyError, by?: Decision) => refuse(house, agent, ask, context, error, by, chain, inputOf(request))
+  if (decision.outcome === 'deny') throw await denied(notAllowed(decision), decision)
+  const waiting = { task, role, upstream, request, decision, narrowed, no: denied, fresh: options.fresh }
+  const consented = await stepUp(house, agent, ask, context, waiting)
+  return consented ?? authorize(house, agent, ask, context, { fresh: true })
+}
+
+/** What policy is asked, here and by whoever wants to know beforehand. */
+export function policyRequest(
+  { agent, task, role, upstream, narrowed }: Pick<Authorized, 'task' | 'role' | 'upstream' | 'narrowed'> & { readonly agent: Agent },
+  ask: Pick<LeaseAsk, 'renews' | 'tool' | 'destination'>,
+): Authorized['request'] {
+  return {
     action: role.access,
     principal: agent,
     role: { ...role, revocation: upstream.provider.revocation },
@@ -78,14 +93,7 @@ export async function authorize(
       // Only an agent's own word says where it writes to, and that makes nothing inside.
       external: true,
     },
-  } as const
-  const decision = await house.policy.decide(request)
-  if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }
-  const denied = (error: MayflyError, by?: Decision) => refuse(house, agent, ask, context, error, by, chain, inputOf(request))
-  if (decision.outcome === 'deny') throw await denied(notAllowed(decision), decision)
-  const waiting = { task, role, upstream, request, decision, narrowed, no: denied, fresh: options.fresh }
-  const consented = await stepUp(house, agent, ask, context, waiting)
-  return consented ?? authorize(house, agent, ask, context, { fresh: true })
+  }
 }
 
 /** Where the configuration says so, no credential outlives the token that asked for it, seconds. */

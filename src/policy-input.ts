@@ -13,7 +13,7 @@ export function inputOf({ action, principal, role, task, context }: ObtainReques
   if (lengthOf(context.scope) > MOST_SCOPE) return {}
   const { id, issuer, owner, autonomy, team } = principal
   const { name, provider, sensitivity, revocation } = role
-  const { openedBy, intent, classified, confidence, classification, environment, human, depth, obtained, counts } = task
+  const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, depth, obtained, counts } = task
   const none = counts.read + counts.write + counts.escalate === 0
   return {
     input: {
@@ -22,6 +22,7 @@ export function inputOf({ action, principal, role, task, context }: ObtainReques
       role: { name, provider, sensitivity, revocation, labels: some(role.labels) },
       task: {
         opened_by: { kind: openedBy.kind, id: openedBy.id, issuer: openedBy.issuer },
+        orchestrator,
         intent,
         classified,
         confidence,

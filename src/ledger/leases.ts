@@ -38,13 +38,17 @@ const settleScript = defineScript('settle', 'lease', [
   'event',
 ])
 const leasesOfTaskScript = defineScript('leases-of-task', 'task', [])
+const frozenAmongScript = defineScript('frozen-among', 'task', [], { rest: 'freezables' })
 
 /** Full jitter between nothing and a bound that doubles from the first to the second. */
 const BACKOFF_BASE_MS = 500
 const BACKOFF_MOST_MS = 60_000
 const LONGEST_ERROR = 300
 
-type LeaseCalls = Pick<Ledger, 'newLeaseId' | 'reserve' | 'grant' | 'activate' | 'renew' | 'reaffirm' | 'close' | 'settle' | 'lease' | 'leasesOfTask'>
+type LeaseCalls = Pick<
+  Ledger,
+  'newLeaseId' | 'reserve' | 'grant' | 'activate' | 'renew' | 'reaffirm' | 'close' | 'settle' | 'lease' | 'leasesOfTask' | 'frozenAmong'
+>
 
 export function leaseCalls(store: Store): LeaseCalls {
   const { visibilityMs, skewMarginMs, settledRetentionSeconds } = store.options
@@ -127,6 +131,13 @@ export function leaseCalls(store: Store): LeaseCalls {
       if (partition === undefined) return undefined
       const fields = await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
       return fields.s === undefined ? undefined : leaseOf(id, fields)
+    },
+
+    frozenAmong: async (task, asks) => {
+      const partition = partitionOfTask(store, task)
+      if (partition === undefined || asks.length === 0) return asks.map(() => false)
+      const tokens = asks.map(({ agent, role, provider }) => freezable(agent, role, provider))
+      return listOf(await store.run(frozenAmongScript, keys.task(partition, task), {}, tokens)).map((one) => one === 1)
     },
 
     leasesOfTask: async (task) => {

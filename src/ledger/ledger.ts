@@ -95,6 +95,11 @@ export interface Ledger {
   settle(claim: Pick<Claim, 'attempt'> & { lease: string }, outcome: SettleOutcome, event: Event): Promise<{ state: LeaseState; dueAt?: number }>
   lease(id: string): Promise<Lease | undefined>
   leasesOfTask(task: string): Promise<Lease[]>
+  /** Whether a freeze covers what an agent might ask for in a task, for each. */
+  frozenAmong(
+    task: string,
+    asks: readonly { readonly agent: Pick<Agent, 'id' | 'issuer' | 'owner'>; readonly role: string; readonly provider: string }[],
+  ): Promise<boolean[]>
 
   // --- approvals
   newApprovalId(task: string): string

@@ -22,6 +22,8 @@ const role = z.strictObject({
 const task = z
   .strictObject({
     opened_by: z.strictObject({ kind: z.enum(['agent', 'orchestrator']), id: z.string(), issuer: z.string().default('cluster') }).optional(),
+    /** Who opened the root of its tree, where that is another task. */
+    orchestrator: z.string().optional(),
     intent: z.string().default('unclassified'),
     classified: z.boolean().default(false),
     confidence: z.number().default(0),

@@ -55,6 +55,7 @@ describe('what an event keeps of a request', () => {
         classification: sensitivity,
         environment: fc.constantFrom('production', 'moon'),
         human: maybe(word),
+        orchestrator: maybe(word),
         depth: fc.nat(3),
         obtained: words,
         counts: fc.record({ read: fc.nat(2), write: fc.nat(2), escalate: fc.nat(2) }),
