@@ -46,7 +46,8 @@ function lintAnnotations(json: PolicyJson, actions: ReadonlySet<Action>, conditi
   const { maxTtl, maxLive, stepUp, approvals } = annotations
   const obtains = [...actions].every((action) => OBTAIN_ACTIONS.some((one) => one === action))
   for (const [name, value] of Object.entries({ maxTtl, maxLive })) {
-    if (value != null && (json.effect !== 'permit' || !obtains)) problems.push(`@${name} belongs on a permit for read, write or escalate alone`)
+    if (value != null && (!obtains || stepUp != null))
+      problems.push(`@${name} belongs on a permit for read, write or escalate alone, or on a forbid that limits those and asks for no consent`)
   }
   if (stepUp != null && json.effect !== 'forbid') problems.push('@stepUp belongs on a forbid')
   if (stepUp && !groups.includes(stepUp)) problems.push(`@stepUp names the group "${stepUp}", which the configuration does not know`)

@@ -18,6 +18,8 @@ export interface LoadedPolicy {
   /** Actions that its scope covers. */
   readonly actions: ReadonlySet<Action>
   readonly obligations: Obligations
+  /** A forbid that refuses nothing: where it applies, its @maxTtl and @maxLive do. */
+  readonly isLimit: boolean
 }
 export interface Loaded {
   readonly version: string
@@ -46,7 +48,9 @@ export function loadPolicies(cedar: Cedar, options: PolicyOptions): Loaded {
       }
       const actions = actionsOf(schema, json)
       problems.push(...lint(json, actions, options).map((message) => ({ path, line, message })))
-      policies.set(id, { id, file: file.name, line, text, json, actions, obligations: quietly(json) })
+      const obligations = quietly(json)
+      const isLimit = json.effect === 'forbid' && (obligations.maxTtlSeconds ?? obligations.maxLive) !== undefined
+      policies.set(id, { id, file: file.name, line, text, json, actions, obligations, isLimit })
     }
   }
   problems.push(...validate(cedar, schema, policies))

@@ -59,7 +59,10 @@ export function preparePolicy(given: PolicyOptions): SyncPolicy {
         const known = memo.get(key)
         if (known) return known
         const who = question.human ? [question.principal, question.human] : [question.principal]
-        const asks = who.map((one) => (groups: readonly string[]) => engine.evaluate(form.write(question, one, groups), action))
+        const asks = who.map((one) => {
+          const ask = (groups: readonly string[]) => engine.evaluate(form.write(question, one, groups), action)
+          return Object.assign(ask, { limits: prepared.limits && (() => engine.evaluate(form.write(question, one, []), action, 'limits')) })
+        })
         const decision = consent ? decideWith(asks, consent, rules) : decide(asks, rules)
         memo.set(key, decision)
         return decision
@@ -79,22 +82,31 @@ function prepareAction(cedar: Cedar, loaded: Loaded, action: Action, table: Attr
   const covering = [...loaded.policies.values()].filter(({ actions }) => actions.has(action))
   const projection = projectionOf(action, covering, table)
   const schema = whole(projectSchema(loaded.schema, action, projection.reads))
-  const policies = textsOf(covering)
   // The proof that they read nothing else: they are valid where there is nothing else.
-  const answer = cedar.validate({ schema, policies: { staticPolicies: policies } })
+  const answer = cedar.validate({ schema, policies: { staticPolicies: textsOf(covering) } })
   const wrong = answer.type === 'failure' ? answer.errors : answer.validationErrors.map(({ error }) => error)
   if (wrong.length > 0) throw new PolicyProblems([{ path: `policies for ${action}`, message: told(wrong) }])
   const rules = { policies: loaded.policies, version: loaded.version, readsCounts: projection.readsCounts }
-  return { schema, policies, rules, form: formOf(action, projection, table, ancestors) }
+  const limits = covering.filter(({ isLimit }) => isLimit)
+  return {
+    schema,
+    policies: textsOf(covering.filter(({ isLimit }) => !isLimit)),
+    limits: limits.length === 0 ? undefined : Object.fromEntries(limits.map(({ id, json }) => [id, { ...json, effect: 'permit' as const }])),
+    rules,
+    form: formOf(action, projection, table, ancestors),
+  }
 }
 
 /** A schema that does not fit what the broker sends would turn each request into an error; better told now. */
 function tryOut(engine: Engine, actions: ReadonlyMap<Action, Prepared>): void {
-  const problems = [...actions].flatMap(([action, { form }]) =>
-    form.samples().flatMap((sample) => {
-      const answer = engine.evaluate(form.write(sample, sample.principal, []), action)
-      return 'error' in answer ? { path: `${action} by ${sample.principal.type}`, message: answer.error } : []
-    }),
+  const problems = [...actions].flatMap(([action, { form, limits }]) =>
+    form.samples().flatMap((sample) =>
+      (['policies', 'limits'] as const).flatMap((of) => {
+        if (of === 'limits' && !limits) return []
+        const answer = engine.evaluate(form.write(sample, sample.principal, []), action, of)
+        return 'error' in answer ? { path: `${action} by ${sample.principal.type}`, message: answer.error } : []
+      }),
+    ),
   )
   if (problems.length > 0) throw new PolicyProblems(problems)
 }

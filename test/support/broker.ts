@@ -216,7 +216,7 @@ function parsed(text: string): unknown {
 
 function yamlOf(options: TestBrokerOptions, folder: string): string {
   const warehouse = options.postgresUrl !== undefined
-  const shipped = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const shipped = ['obtain', 'guardrails', 'autonomy', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
   const policies = [...shipped, ...(options.policies ?? [])]
   if (options.policy !== undefined) policies.push(`"${folder}/more.cedar"`)
   const match = (sub: string) => `{issuer: test, sub: "${sub}"}`
