@@ -46,6 +46,12 @@ export async function objectionTo(house: House, lease: Lease, task: Task, consen
   return undefined
 }
 
+/** What humans agreed to of this lease, for as long as the facts are those that they saw. */
+async function consentTo({ ledger }: House, lease: Lease, task: Task): Promise<Approval | undefined> {
+  const approval = lease.approval === undefined ? undefined : await ledger.approval(lease.approval)
+  return approval?.factsVersion === (task.factsVersion ?? 0) ? approval : undefined
+}
+
 /** The groups that agreed, where they are all that is asked for now. */
 function groupsOf(approval: Approval | undefined, { stepUp = [] }: Decision): string[] | undefined {
   const agreed = (group: string) => approval?.consents.filter(({ groups }) => groups.includes(group)).length ?? 0
@@ -75,7 +81,7 @@ export async function reviewTree(house: House, leases: readonly Lease[], by: Pri
       const task = tasks.get(lease.task)
       // Whatever ended it takes its leases too.
       if (task?.state !== 'active') return undefined
-      const objection = await objectionTo(house, lease, task)
+      const objection = await objectionTo(house, lease, task, await consentTo(house, lease, task))
       if (!objection) {
         const { ok } = await house.ledger.reaffirm(lease.id, task.contextVersion)
         house.metrics.reviewed.inc({ why: 'context', outcome: ok ? 'kept' : 'left' })
@@ -130,9 +136,7 @@ export async function reviewAll(house: House, over: AbortSignal, which: { readon
 
 async function reviewOne(house: House, lease: Lease, task: Task | undefined): Promise<void> {
   if (task?.state !== 'active') return
-  // Whoever changes the context of a task decides about its leases without it; those that are there still rest on the facts consented to.
-  const consent = lease.approval === undefined ? undefined : await house.ledger.approval(lease.approval)
-  const objection = await objectionTo(house, lease, task, consent)
+  const objection = await objectionTo(house, lease, task, await consentTo(house, lease, task))
   house.metrics.reviewed.inc({ why: 'reload', outcome: objection ? 'closed' : 'kept' })
   if (!objection) return
   const told = event('lease.closing', undefined, undefined, toldOf(lease, objection))

@@ -93,7 +93,7 @@ function digestOf(agent: Agent, ask: LeaseAsk, { task, role, narrowed }: Waiting
   const text = canonical({
     agent: [agent.issuer, agent.id, agent.instance ?? null],
     task: task.id,
-    context: task.contextVersion,
+    facts: task.factsVersion ?? 0,
     human: task.human ?? null,
     role: { name, provider, access, sensitivity, params },
     scope: narrowed.scope,

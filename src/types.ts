@@ -101,6 +101,8 @@ export interface Task {
   readonly reason?: string
   /** Facts that decisions read, and that `reserve` compares so that no decision on old facts is carried out. */
   readonly contextVersion: number
+  /** How often its own facts changed, whatever changed elsewhere in the tree. Absent: never. */
+  readonly factsVersion?: number
   /** What the tree obtained so far, sorted: `"access:sensitivity"`. */
   readonly obtained: readonly string[]
   readonly counts: Readonly<Record<Access, number>>
@@ -266,6 +268,8 @@ export interface Approval {
   readonly request: ApprovalRequest
   /** Ids of who opened the task and those above it: they agree to nothing that is asked for it. */
   readonly openers: readonly string[]
+  /** Of the facts of its task that it was asked on. */
+  readonly factsVersion: number
   readonly askedAt: number
   /** Of an open one, when it is too late to agree; of a granted one, when it is too late to use it. */
   readonly expiresAt: number

@@ -93,6 +93,7 @@ export function approvalOf(id: string, fields: Record<string, string>, over?: st
     denial: fields.no === undefined ? undefined : (JSON.parse(fields.no) as Approval['denial']),
     request: JSON.parse(get('sh')) as Approval['request'],
     openers: JSON.parse(get('op')) as string[],
+    factsVersion: Number(get('tv')),
     askedAt: Number(get('aa')),
     expiresAt: Number(get('xa')),
     lease: fields.le,
@@ -137,6 +138,7 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     endedAt: time('ea'),
     reason: fields.re || undefined,
     contextVersion: Number(version),
+    factsVersion: time('tv'),
     obtained: obtained ? obtained.split(',') : [],
     counts: { read: Number(reads || 0), write: Number(writes || 0), escalate: Number(escalations || 0) },
   }

@@ -88,7 +88,7 @@ it('no sequence of calls spends an approval twice, for another request or contex
         const denying: string[] = []
         await Promise.all(
           batch.map(async (one) => {
-            if (one.does === 'change') return changeContext(replicas[0], tasks[one.task] ?? '', { n: String(Math.random()) })
+            if (one.does === 'change') return changeContext(replicas[0], tasks[one.task] ?? '')
             if (one.does === 'ask') {
               const { status, body } = await lease(one.request, {})
               if (status !== 202) return expect(['approval_denied', 'quota_exceeded', 'conflict']).toContain(body.code)

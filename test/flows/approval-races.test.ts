@@ -132,7 +132,7 @@ describe('a change of context', () => {
     await decide(one, ids[2], 'deny', oncall)
     // The other replica remembers the task as it was.
     expect((await obtain(two, task, 'api-one', tables[0])).body.approval.id).toBe(ids[0])
-    await changeContext(one, task, { changed: 'yes' })
+    await changeContext(one, task)
     expect(await read(ids[0])).toMatchObject({ state: 'expired', cause: 'context_changed', next: 'ask_again' })
     expect((await decide(two, ids[0], 'approve', oncall)).body.code).toBe('approval_invalid')
     expect((await obtain(two, task, 'api-one', { ...tables[1], approval: ids[1] })).body.code).toBe('approval_invalid')
@@ -140,6 +140,29 @@ describe('a change of context', () => {
     expect(again.map(({ status }) => status)).toEqual([202, 202, 202])
     expect(again.map(({ body }) => body.approval.id)).not.toContain(ids[0])
     expect((await one.call('GET', '/v1/approvals', oncall)).body.approvals.map((it: { id: string }) => it.id)).not.toContain(ids[1])
+  })
+
+  it('below a task takes away nothing that was given or refused for it', async () => {
+    const task = await openTask(['api-one'])
+    const [given, denied] = [{ scope: { table: 'given' } }, { scope: { table: 'denied' } }]
+    const [id, no] = await Promise.all([given, denied].map(async (more) => (await obtain(one, task, 'api-one', more)).body.approval.id))
+    await approve(id, 'oncall')
+    await decide(one, no, 'deny', oncall)
+    const part = { assignees: [{ agent: 'reporter' }], envelope: [{ role: 'api-one' }] }
+    const child = (await one.call('POST', `/v1/tasks/${task}/children`, agent, part)).body.task.id
+    expect((await one.call('PATCH', `/v1/tasks/${child}/context`, agent, { confidence: 0.7 })).status).toBe(200)
+    expect((await obtain(two, task, 'api-one', denied)).body.code).toBe('approval_denied')
+    expect((await obtain(two, task, 'api-one', { ...given, approval: id })).status).toBe(201)
+  })
+
+  it('that changes no fact leaves what was consented to', async () => {
+    const task = await openTask(['api-one'])
+    const { id } = (await obtain(one, task, 'api-one')).body.approval
+    await approve(id, 'oncall')
+    const lease = (await obtain(one, task, 'api-one', { approval: id })).body.lease.id
+    const change = async (to: object) => (await two.call('PATCH', `/v1/tasks/${task}/context`, await one.token('flows'), to)).body.leases
+    expect(await change({ labels: { step: '2' } })).toEqual({ kept: 1, closing: [] })
+    expect(await change({ confidence: 0.8 })).toEqual({ kept: 0, closing: [lease] })
   })
 })
 

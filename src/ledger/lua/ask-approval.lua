@@ -7,7 +7,7 @@
 -- event: approval.asked; approval.expired for what is over
 -- include: approval freeze
 local task_key = base .. 'task:' .. task
-local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec')
+local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec', 'tv')
 if not got[1] then return { 'not_found' } end
 if got[1] ~= 'active' then return { 'ended', got[1] } end
 local above = ended_above(got[2])
@@ -43,7 +43,7 @@ if outbox_full(outbox_limit) then return { 'outbox_full' } end
 local openers = { redis.call('HGET', task_key, 'oi') }
 for id in string.gmatch(got[2], '%S+') do openers[#openers + 1] = redis.call('HGET', base .. 'task:' .. id, 'oi') or nil end
 record = {}
-write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'cv', context_version, 'ne', needs, 'sh', shown,
+write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'tv', got[7] or 0, 'ne', needs, 'sh', shown,
   'op', cjson.encode(openers), 'aa', now, 'xa', math.min(now + ttl_ms, tonumber(got[4])), 'dl', got[4], 'kp', retention)
 if instance ~= '' then write(KEYS[1], record, 'i', instance) end
 redis.call('ZADD', base .. 'approvals', record.xa, approval)

@@ -34,6 +34,7 @@ local live, stack = {}, { { id, record } }
 while #stack > 0 do
   local one, facts = unpack(table.remove(stack))
   local key = base .. 'task:' .. one
+  if changed then write(key, facts, 'tv', tonumber(facts.tv or 0) + 1) end
   for _, lease in ipairs(redis.call('SMEMBERS', key .. ':live')) do
     local lease_key = base .. 'lease:' .. lease
     local held = read(lease_key)
