@@ -10,7 +10,7 @@ import type { Approval, EventType, Operator, Principal, RequestContext } from '.
 export async function approve(house: House, operator: Operator, id: string, reason: string | undefined, context: RequestContext): Promise<Approval> {
   const approval = await mayDecide(house, operator, id, context)
   const no = (error: MayflyError) => refuseOperation(house, operator, context, error)
-  if (isOwn(approval, operator)) throw await no(own())
+  if (isOwn(house, approval, operator)) throw await no(own())
   const groups = approval.needs.map(({ group }) => group).filter((group) => operator.groups.includes(group))
   if (groups.length === 0) throw await no(notAsked(approval))
   const grantedMs = house.approvals.grantedSeconds * 1000
@@ -63,12 +63,13 @@ async function mayDecide(house: House, operator: Operator, id: string, context: 
   return approval
 }
 
-/** The agent's owner, the human that it acts for, and who opened the task or one above it, by whatever name the broker knows the operator. */
-function isOwn({ request, openers }: Approval, operator: Operator): boolean {
+/** The agent's owner, the human that it acts for, and who opened the task or one above it or owns the agent that did, by whatever name the broker knows the operator. */
+function isOwn({ roster }: House, { request, openers }: Approval, operator: Operator): boolean {
   const { id, subject } = operator
   // `sso/ann`: the issuer's name before the person's is common in ids.
   const names = new Set([id, subject, id.slice(id.lastIndexOf('/') + 1)].map(folded))
-  const interested = [request.owner, request.human, ...openers].filter((one) => one !== undefined)
+  const owners = openers.flatMap((one) => (one.kind === 'agent' ? roster(one).map(({ owner }) => owner) : []))
+  const interested = [request.owner, request.human, ...openers.map(({ id: by }) => by), ...owners].filter((one) => one !== undefined)
   return interested.some((one) => names.has(folded(one)))
 }
 

@@ -266,8 +266,8 @@ export interface Approval {
   readonly consents: readonly Consent[]
   readonly denial?: Omit<Consent, 'groups'>
   readonly request: ApprovalRequest
-  /** Ids of who opened the task and those above it: they agree to nothing that is asked for it. */
-  readonly openers: readonly string[]
+  /** Who opened the task and those above it: they, and the owners of such agents, agree to nothing that is asked for it. */
+  readonly openers: readonly Task['openedBy'][]
   /** Of the facts of its task that it was asked on. */
   readonly factsVersion: number
   readonly askedAt: number

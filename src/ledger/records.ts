@@ -92,7 +92,7 @@ export function approvalOf(id: string, fields: Record<string, string>, over?: st
     consents: JSON.parse(fields.by ?? '[]') as Approval['consents'],
     denial: fields.no === undefined ? undefined : (JSON.parse(fields.no) as Approval['denial']),
     request: JSON.parse(get('sh')) as Approval['request'],
-    openers: JSON.parse(get('op')) as string[],
+    openers: JSON.parse(get('op')) as Approval['openers'],
     factsVersion: Number(get('tv')),
     askedAt: Number(get('aa')),
     expiresAt: Number(get('xa')),

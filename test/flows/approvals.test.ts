@@ -201,6 +201,15 @@ describe('nobody agrees to what is their own', () => {
     expect((await decide(id, 'approve')).body.approval.state).toBe('granted')
   })
 
+  it('nor the owner of an agent that handed the task on', async () => {
+    const part = { assignees: [{ agent: 'reporter' }], envelope: [{ role: 'api-write' }] }
+    const child = (await call('POST', `/v1/tasks/${await openTask()}/children`, agent, part)).body.task.id
+    const id = (await obtain(child, 'api-write', {}, await test.token('reporter'))).body.approval.id
+    for (const sub of ['owner', 'owner-by-sso'])
+      expect((await decide(id, 'approve', await test.token(sub))).body).toMatchObject({ status: 403, code: 'denied' })
+    expect((await decide(id, 'approve')).body.approval.state).toBe('granted')
+  })
+
   it.each(['triage', 'flows', 'reports-api'])('and never a token of an agent, orchestrator or gateway: %s', async (sub) => {
     const id = await ask(await openTask())
     for (const verb of ['approve', 'deny'] as const)

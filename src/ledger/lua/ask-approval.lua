@@ -40,8 +40,11 @@ end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
 
 -- Who opened this task, or one above it, does not agree to what is asked for it.
-local openers = { redis.call('HGET', task_key, 'oi') }
-for id in string.gmatch(got[2], '%S+') do openers[#openers + 1] = redis.call('HGET', base .. 'task:' .. id, 'oi') or nil end
+local openers = {}
+for id in string.gmatch(task .. ' ' .. got[2], '%S+') do
+  local by = redis.call('HMGET', base .. 'task:' .. id, 'ok', 'oi', 'os', 'on')
+  openers[#openers + 1] = { kind = by[1], id = by[2], issuer = by[3], instance = by[4] or nil }
+end
 record = {}
 write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'tv', got[7] or 0, 'ne', needs, 'sh', shown,
   'op', cjson.encode(openers), 'aa', now, 'xa', math.min(now + ttl_ms, tonumber(got[4])), 'dl', got[4], 'kp', retention)
