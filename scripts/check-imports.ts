@@ -55,6 +55,8 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   broker: { files: ['broker', 'simulations'], values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
 
   serve: { values: ['config', 'broker'] },
+  // Mints and takes back through the paths of a broker that serves nobody.
+  rehearse: { values: [...COMMON, 'paths', 'broker'], types: ['config'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
   doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'sealing', 'config'] },
   // Tries a provider of somebody else's against the wire contract, as Mayfly would call it and as it never would.
@@ -65,7 +67,23 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   client: { types: ['api'] },
   cli: { values: ['client'], types: ['api'] },
-  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'policy-tools', 'conformance', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
+  main: {
+    values: [
+      ...COMMON,
+      'cli',
+      'serve',
+      'rehearse',
+      'doctor',
+      'policy-tools',
+      'conformance',
+      'dev',
+      'broker',
+      'config',
+      'ledger',
+      'signer',
+      'sealing',
+    ],
+  },
 }
 /** The only file that may read the environment and the command line. */
 const READS_PROCESS = 'main'

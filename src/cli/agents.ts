@@ -12,19 +12,25 @@ const POLL_MS = 500
 
 /** `mayfly agents …`: who there is, what each can reach, and the stop for one of them. */
 export function agents(shell: Shell): Command {
-  return withConnection(new Command('agents'))
-    .description('list agents, and what each holds (operators)')
+  return new Command('agents')
+    .description('agents: what each holds and could obtain, and the stop for one of them (operators)')
+    .addCommand(list(shell), { isDefault: true })
+    .addCommand(show(shell))
+    .addCommand(reach(shell))
+    .addCommand(suspend(shell))
+    .addCommand(resume(shell))
+    .addCommand(offboard(shell))
+}
+
+function list(shell: Shell): Command {
+  return withConnection(new Command('list'))
+    .description('the configured agents, and those that are seen, with what each holds')
     .action(async (options: ConnectOptions) => {
       const found = await connect(options, shell).operator.agents({ signal: shell.signal })
       if (wantsJson(options, shell)) return json(shell.stdout, { agents: found })
       const rows = found.map((one) => [one.id, one.standing, one.owner ?? 'not configured', one.autonomy, one.team, one.live_leases, one.tasks])
       table(shell.stdout, ['agent', 'standing', 'owner', 'autonomy', 'team', 'leases', 'tasks'], rows)
     })
-    .addCommand(show(shell))
-    .addCommand(reach(shell))
-    .addCommand(suspend(shell))
-    .addCommand(resume(shell))
-    .addCommand(offboard(shell))
 }
 
 function show(shell: Shell): Command {
