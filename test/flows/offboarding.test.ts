@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { event } from '../../src/event.js'
 import { checking } from '../support/answers.js'
 import { startTestBroker, type TestBroker } from '../support/broker.js'
 import { eventsOf } from '../support/events.js'
@@ -164,6 +165,20 @@ describe('offboarding an agent', () => {
     expect((await call('POST', '/v1/tasks', token, own)).body.code).toBe('frozen')
     expect((await call('POST', `/v1/freezes/${freeze.id}/thaw`, oncall, { reason: 'a mistake' })).status).toBe(200)
     expect((await act(agent, 'resume')).body).toMatchObject({ standing: 'active' })
+  })
+
+  it('that its broker did not live to go on with is told as interrupted, and is finished by asking again', async () => {
+    const agent = 'copy-copy-cut'
+    const token = await test.token('copy-cut', { run: '1' })
+    const { lease } = (await call('POST', '/v1/leases', token, { task: await openTask(agent), role: 'api-token' })).body
+    const { ledger } = test.broker.house()
+    const told = event('freeze.set', undefined, undefined, {})
+    await ledger.freeze({ selector: { agent: [agent] }, reason: 'leaves', by: 'oncall', kind: 'offboarding' }, told)
+    const report = async () => (await call('GET', `/v1/agents/${agent}/offboard`, oncall)).body
+    expect(await report()).toMatchObject({ state: 'interrupted', pending: [{ id: lease.id, state: 'active' }] })
+    await act(agent, 'offboard')
+    await waitFor('it to be finished', async () => (await report()).state === 'finished')
+    expect((await stateOf(lease.id)).state).toBe('revoked')
   })
 
   it('is in the trail: the freeze with what it was for, and the revocation with how it ended', async () => {

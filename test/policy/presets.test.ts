@@ -35,7 +35,9 @@ describe.each(NAMES)('the preset %s', (name) => {
   })
 
   it('grants agents nothing but what is for its label, and for roles that are labelled', () => {
-    const grants = fileOf(name).text.split(/^@id/m).filter((text) => /permit \(principal is Agent/.test(text))
+    const grants = fileOf(name)
+      .text.split(/^@id/m)
+      .filter((text) => /permit \(principal is Agent/.test(text))
     expect(grants.length).toBeGreaterThan(0)
     for (const grant of grants) expect(grant).toMatch(new RegExp(`when \\{ principal\\.labels\\.contains\\("${name}"\\) && resource\\.labels`))
   })
