@@ -172,7 +172,7 @@ describe('offboarding an agent', () => {
     const token = await test.token('copy-cut', { run: '1' })
     const { lease } = (await call('POST', '/v1/leases', token, { task: await openTask(agent), role: 'api-token' })).body
     const { ledger } = test.broker.house()
-    const told = event('freeze.set', undefined, undefined, {})
+    const told = event('freeze.set', undefined, undefined, { detail: { selector: { agent: [agent] } } })
     await ledger.freeze({ selector: { agent: [agent] }, reason: 'leaves', by: 'oncall', kind: 'offboarding' }, told)
     const report = async () => (await call('GET', `/v1/agents/${agent}/offboard`, oncall)).body
     expect(await report()).toMatchObject({ state: 'interrupted', pending: [{ id: lease.id, state: 'active' }] })
