@@ -15,7 +15,7 @@ interface Arrows {
   readonly types?: readonly string[]
   readonly only?: Readonly<Record<string, readonly string[]>>
 }
-const DOMAINS = ['identity', 'policy', 'ledger', 'providers', 'audit'] as const
+const DOMAINS = ['identity', 'policy', 'ledger', 'providers', 'audit', 'signals'] as const
 const COMMON = ['types', 'errors'] as const
 const ROOMS: Readonly<Record<string, Arrows>> = {
   types: {},
@@ -28,11 +28,12 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   ledger: { values: COMMON },
   providers: { values: COMMON },
   audit: { values: COMMON },
+  signals: { values: COMMON },
 
   paths: {
     files: [
-      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper'],
-      ...['house', 'event', 'envelope', 'upstream', 'background'],
+      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
+      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],
@@ -44,26 +45,46 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {
-    files: ['config', 'config-schema', 'config-references'],
+    files: ['config', 'config-schema', 'config-references', 'config-policy'],
     values: [...COMMON, 'providers', 'signer', 'sealing'],
-    types: ['paths', 'identity', 'policy'],
+    types: ['paths', 'identity', 'policy', 'signals'],
     only: { identity: ['ALGORITHMS'] },
   },
   // One snapshot of what a configuration names; broker starts, reloads and stops with it.
   furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'sealing', 'config'] },
-  broker: { values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
+  broker: { files: ['broker', 'simulations'], values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
 
   contain: { types: ['paths'] },
   serve: { values: ['config', 'broker', 'contain'] },
+  // Mints and takes back through the paths of a broker that serves nobody.
+  rehearse: { values: [...COMMON, 'paths', 'broker'], types: ['config'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.
   doctor: { values: [...DOMAINS, ...COMMON, 'signer', 'sealing', 'config'] },
   // Tries a provider of somebody else's against the wire contract, as Mayfly would call it and as it never would.
   conformance: { values: [...COMMON, 'providers', 'signer'] },
+  // Reads policies as a broker would, where no broker runs.
+  'policy-tools': { values: ['policy', 'config', 'cli'] },
   dev: { values: [...COMMON, 'signer', 'sealing', 'config', 'broker'] },
 
   client: { types: ['api'] },
   cli: { values: ['client'], types: ['api'] },
-  main: { values: [...COMMON, 'cli', 'serve', 'doctor', 'conformance', 'dev', 'broker', 'config', 'ledger', 'signer', 'sealing'] },
+  main: {
+    values: [
+      ...COMMON,
+      'cli',
+      'serve',
+      'rehearse',
+      'doctor',
+      'policy-tools',
+      'conformance',
+      'dev',
+      'broker',
+      'config',
+      'ledger',
+      'signer',
+      'sealing',
+    ],
+  },
 }
 /** The only file that may read the environment and the command line. */
 const READS_PROCESS = 'main'

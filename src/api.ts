@@ -17,9 +17,13 @@ const word = text(256).min(1)
 export const TASK_ID = /^task_[0-9]{2}[a-z2-7]{26}$/
 export const LEASE_ID = /^lease_[0-9]{2}[a-z2-7]{26}$/
 export const FREEZE_ID = /^freeze_[0-9]{2}[a-z2-7]{26}$/
+export const APPROVAL_ID = /^approval_[0-9]{2}[a-z2-7]{26}$/
+/** What a selector may name. */
+export const AGENT_ID = /^[^\p{Cc}\p{Zl}\p{Zp}]{1,256}$/u
 export const REVOCATION_ID = /^revocation_[0-9]{2}[a-z2-7]{26}$/
 const taskId = z.string().regex(TASK_ID, 'must be a task id').meta({ id: 'TaskId' })
 const leaseId = z.string().regex(LEASE_ID, 'must be a lease id').meta({ id: 'LeaseId' })
+const approvalId = z.string().regex(APPROVAL_ID, 'must be an approval id').meta({ id: 'ApprovalId' })
 const seconds = z.int().min(1).max(31_536_000)
 const time = z.iso.datetime()
 const access = z.enum(['read', 'write', 'escalate'])
@@ -36,6 +40,10 @@ export const Labels = z
 
 // --- leases
 
+const consent = {
+  approval: approvalId.optional().describe('a granted approval of this very request'),
+  can_wait: z.boolean().optional().describe('false: where a human would have to agree, refuse instead of asking one'),
+}
 export const LeaseRequest = z
   .strictObject({
     task: taskId,
@@ -45,9 +53,10 @@ export const LeaseRequest = z
     reason: text(1024).optional().describe("the agent's own words; recorded, never decided on"),
     tool: word.optional(),
     destination: text(512).optional(),
+    ...consent,
   })
   .meta({ id: 'LeaseRequest' })
-export const RenewRequest = z.strictObject({ ttl: seconds.optional() }).meta({ id: 'RenewRequest' })
+export const RenewRequest = z.strictObject({ ttl: seconds.optional(), ...consent }).meta({ id: 'RenewRequest' })
 
 export const LeaseState = z.enum(['pending', 'active', 'closing', 'revoked', 'expired'])
 export const Lease = z
@@ -67,6 +76,7 @@ export const Lease = z
         'there where the upstream gives no life as short as asked for: the lease is taken back at `expires_at`; what a revoke has not ended works until then',
       ),
     renewable_until: time,
+    renewals: z.int().optional().describe('how often it was renewed so far, with the leases that it took over from'),
     revocation: z.object({
       mode: z.enum(['immediate', 'deny-policy', 'at-expiry']),
       residual_seconds: z.int().describe('worst case between a confirmed revoke and "no longer works"'),
@@ -88,6 +98,66 @@ export const Credential = z
 export const LeaseAnswer = z.object({ lease: Lease }).meta({ id: 'LeaseAnswer' })
 export const IssuedAnswer = z.object({ lease: Lease, credential: Credential }).meta({ id: 'IssuedAnswer' })
 export const RenewedAnswer = z.object({ lease: Lease, credential: Credential.optional() }).meta({ id: 'RenewedAnswer' })
+
+// --- approvals
+
+export const Approval = z
+  .object({
+    id: approvalId,
+    state: z.enum(['open', 'granted', 'bound', 'spent', 'denied', 'expired']),
+    next: z
+      .enum(['wait', 'present', 'ask_again', 'ask_differently', 'none'])
+      .describe('what the asker can do: `present` it as `approval` in the same request; `ask_differently` until the context of the task changes'),
+    task: taskId,
+    agent: z.string(),
+    instance: z.string().optional(),
+    role: z.string(),
+    needs: z.array(z.object({ group: z.string(), approvals: z.int(), given: z.int() })),
+    asked_at: time,
+    expires_at: time.describe('of an open one, when it is too late to agree; of a granted one, to use it'),
+    lease: leaseId.optional().describe('that holds it or has spent it'),
+    cause: z.string().optional().describe('why it expired'),
+    request: z
+      .object({
+        owner: z.string(),
+        autonomy: z.string(),
+        provider: z.string(),
+        access,
+        sensitivity,
+        revocation: z.object({ mode: z.enum(['immediate', 'deny-policy', 'at-expiry']), residual_seconds: z.int() }),
+        scope: Scope,
+        ttl: z.int(),
+        renews: leaseId.optional(),
+        human: z.string().optional(),
+        intent: z.string(),
+        classified: z.boolean(),
+        confidence: z.number(),
+        classification: sensitivity,
+        environment: z.string(),
+        opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
+        task_deadline_at: time,
+      })
+      .describe('what is decided on, as the broker knows it'),
+    policies: z.array(z.string()),
+    reasons: z.array(z.string()),
+    claimed: z
+      .object({ reason: z.string().optional(), tool: z.string().optional(), destination: z.string().optional() })
+      .describe("the agent's own words: nobody has checked them"),
+    decisions: z
+      .array(
+        z.object({ decision: z.enum(['approve', 'deny']), by: z.string(), groups: z.array(z.string()), at: time, reason: z.string().optional() }),
+      )
+      .optional()
+      .describe('for operators'),
+  })
+  .meta({ id: 'Approval' })
+export const ApprovalAnswer = z.object({ approval: Approval }).meta({ id: 'ApprovalAnswer' })
+export const ApprovalsAnswer = z.object({ approvals: z.array(Approval), next_cursor: z.string().optional() }).meta({ id: 'ApprovalsAnswer' })
+export const ApprovalsQuery = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(500).default(100),
+  cursor: text(512).optional(),
+})
+export const DecideRequest = z.strictObject({ reason: text(1024).optional() }).meta({ id: 'DecideRequest' })
 
 // --- tasks
 
@@ -122,6 +192,7 @@ export const Task = z
     id: taskId,
     state: TaskState,
     parent: taskId.optional(),
+    chain: z.array(z.string()).optional().describe('of a task that was handed on: the agents through which it came, the first one first'),
     opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
     intent: z.string(),
     classified: z.boolean(),
@@ -142,8 +213,56 @@ export const Task = z
     obtained: z.array(z.string()).describe('"access:sensitivity" of what the task tree obtained so far'),
   })
   .meta({ id: 'Task' })
+/** What decisions depend on. */
+export const ContextRequest = z
+  .strictObject({
+    intent: word.optional().describe('never of a child task'),
+    confidence: z.number().min(0).max(1).optional(),
+    classification: sensitivity.optional(),
+    environment: word.optional(),
+    labels: Labels.optional().describe('take the place of those that were there'),
+  })
+  .meta({ id: 'ContextRequest' })
+export const ContextAnswer = z
+  .object({
+    task: Task,
+    leases: z.object({
+      kept: z.int().describe('live leases that are allowed still'),
+      closing: z.array(leaseId).describe('those that are not, on their way back'),
+      outcomes: z.array(Lease).optional().describe('with ?wait: what became of these'),
+    }),
+  })
+  .meta({ id: 'ContextAnswer' })
+export const ChildRequest = z
+  .strictObject({
+    assignees: z.array(Assignee).min(1).max(64),
+    envelope: z.array(EnvelopeEntry).min(1).max(64).describe("within the parent's: what that limits must be limited here too"),
+    deadline_at: time.optional().describe("the parent's when absent, and never later"),
+    heartbeat_seconds: z.int().min(1).max(86_400).optional(),
+    labels: Labels.optional(),
+  })
+  .meta({ id: 'ChildRequest' })
+export const TaskNode = z
+  .object({
+    id: taskId,
+    state: TaskState,
+    opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
+    assignees: z.array(Assignee),
+    deadline_at: time,
+    get children() {
+      return z.array(TaskNode)
+    },
+  })
+  .meta({ id: 'TaskNode' })
 export const TaskAnswer = z.object({ task: Task }).meta({ id: 'TaskAnswer' })
-export const TaskDetailAnswer = z.object({ task: Task, leases: z.array(Lease).describe('unsettled') }).meta({ id: 'TaskDetailAnswer' })
+export const TaskDetailAnswer = z
+  .object({
+    task: Task,
+    leases: z.array(Lease).describe('unsettled'),
+    children: z.array(TaskNode).describe('what was handed on of it and is not over, as a tree'),
+    more_children: z.boolean().describe('true: there are more than are told'),
+  })
+  .meta({ id: 'TaskDetailAnswer' })
 export const HeartbeatAnswer = z.object({ state: TaskState, heartbeat_due_at: time.optional() }).meta({ id: 'HeartbeatAnswer' })
 export const EndRequest = z.strictObject({ reason: text(1024).optional() }).meta({ id: 'EndRequest' })
 export const EndAnswer = z
@@ -185,7 +304,15 @@ export const FreezeRequest = z.strictObject({ selector: Selector, reason }).meta
 export const ThawRequest = z.strictObject({ reason }).meta({ id: 'ThawRequest' })
 const selectorAnswer = z.record(z.string(), z.union([z.literal(true), z.array(z.string())]))
 export const Freeze = z
-  .object({ id: z.string(), selector: selectorAnswer, reason: z.string(), by: z.string(), at: time, generation: z.int() })
+  .object({
+    id: z.string(),
+    selector: selectorAnswer,
+    reason: z.string(),
+    by: z.string(),
+    at: time,
+    generation: z.int(),
+    kind: z.enum(['suspension', 'offboarding']).optional().describe('set by suspending or offboarding an agent'),
+  })
   .meta({ id: 'Freeze' })
 const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int() })
 export const FreezeAnswer = z.object({ freeze: Freeze, partitions: holding }).meta({ id: 'FreezeAnswer' })
@@ -206,6 +333,17 @@ export const EmergencyRevocation = z
     pending: z.int(),
     failed: z.int().describe('of the pending: those whose last attempt failed; they are retried until confirmed'),
     residual_until: time.optional(),
+    providers: z.array(
+      z.object({
+        provider: z.string(),
+        matched: z.int(),
+        revoked: z.int(),
+        expired: z.int(),
+        pending: z.int().describe('the failed among them'),
+        failed: z.int(),
+        residual_until: time.optional().describe('when the last of what is pending stops working by itself'),
+      }),
+    ),
   })
   .meta({ id: 'EmergencyRevocation' })
 export const EmergencyAnswer = z
@@ -237,10 +375,141 @@ export const TasksQuery = z.strictObject({
   limit: z.coerce.number().int().min(1).max(500).default(100),
   cursor: text(512).optional(),
 })
-export const AgentsAnswer = z
-  .object({ agents: z.array(z.object({ id: z.string(), owner: z.string(), autonomy: z.string(), team: z.string().optional() })) })
-  .meta({ id: 'AgentsAnswer' })
+const standing = z.enum(['active', 'frozen', 'suspended', 'offboarded'])
+export const Agent = z
+  .object({
+    id: z.string(),
+    rule: z.string().optional().describe("id of the configuration's rule, where that is a template; absent with `owner`: not configured"),
+    owner: z.string().optional(),
+    autonomy: z.string().optional(),
+    team: z.string().optional(),
+    issuer: z.string().optional(),
+    standing,
+    live_leases: z.int(),
+    closing_leases: z.int(),
+    tasks: z.int().describe('active ones that it works on'),
+  })
+  .meta({ id: 'Agent' })
+export const AgentsAnswer = z.object({ agents: z.array(Agent) }).meta({ id: 'AgentsAnswer' })
+export const AgentAnswer = z
+  .object({
+    agent: Agent.extend({ labels: z.array(z.string()), open_tasks: z.array(EnvelopeEntry).optional() }),
+    freezes: z.array(Freeze).describe('that cover it as a whole'),
+  })
+  .meta({ id: 'AgentAnswer' })
+export const AgentStopRequest = z.strictObject({ reason }).meta({ id: 'AgentStopRequest' })
+export const AgentStopAnswer = z
+  .object({ agent: z.string(), configured: z.boolean(), standing, freeze: Freeze.extend({ partitions: holding }), revocation: EmergencyRevocation })
+  .meta({ id: 'AgentStopAnswer' })
+export const AgentResumeAnswer = z
+  .object({ agent: z.string(), standing, thawed: z.array(Freeze), freezes: z.array(Freeze).describe('that cover it still') })
+  .meta({ id: 'AgentResumeAnswer' })
+export const OffboardingAnswer = z
+  .object({
+    agent: z.string(),
+    state: z.enum(['running', 'finished', 'interrupted']).describe('interrupted: frozen, but not revoked; ask for it again'),
+    freeze: Freeze,
+    revocation: EmergencyRevocation.optional().describe('absent once its report is gone: 7 days after it finished'),
+    pending: z.array(Lease).describe('not settled yet; at most 200'),
+  })
+  .meta({ id: 'OffboardingAnswer' })
+const reachedRole = {
+  role: z.string(),
+  provider: z.string().optional().describe('absent: the role is not configured any more, so that nothing is issued'),
+  access: access.optional(),
+  sensitivity: sensitivity.optional(),
+  revocation: z.object({ mode: z.string(), residual_seconds: z.int() }).optional(),
+}
+const Grant = z
+  .object({
+    ...reachedRole,
+    task: taskId,
+    agent: z.string().describe('who works on the task'),
+    through: z.array(z.string()).describe('the agents in between, the first one first'),
+    scope: Scope.optional(),
+    max_ttl: z.int().optional(),
+    holds: z.int().describe('unsettled leases'),
+    until: time.describe('deadline of the task'),
+  })
+  .meta({ id: 'Grant' })
+export const ReachAnswer = z
+  .object({
+    agent: z.string(),
+    at: time,
+    source: z.literal('ledger').describe('what holds now; what held before is in the audit log'),
+    standing,
+    complete: z.boolean().describe('false: it touches more than one answer holds'),
+    roles: z.array(z.object({ ...reachedRole, holds: z.int(), tasks: z.int(), through_others: z.boolean() })),
+    own: z.array(Grant).describe('what its tasks let it obtain at most; policy may allow less'),
+    handed_on: z.array(Grant).describe('the same of those that it handed work on to'),
+    opens: z.array(EnvelopeEntry).describe('what it may open tasks for itself for'),
+    leases: z.array(Lease).describe('unsettled, its own and of what it handed on'),
+  })
+  .meta({ id: 'ReachAnswer' })
 export const WaitQuery = z.strictObject({ wait: z.coerce.number().min(0).max(60).optional().describe('seconds to wait for the upstreams') })
+
+// --- policy
+
+export const SimulateRequest = z
+  .strictObject({
+    policies: z
+      .array(z.strictObject({ name: word, text: z.string().max(1_048_576) }))
+      .min(1)
+      .max(500)
+      .optional()
+      .describe('they take the place of every policy file; absent: what is only observed so far, together with the rest'),
+    schema: z.string().max(262_144).optional(),
+    requests: z
+      .array(z.looseObject({ action: word }))
+      .min(1)
+      .max(1_000)
+      .optional()
+      .describe('as the cases of `mayfly policy test` are written; absent: those that this broker recorded'),
+    since: time.optional().describe('of the recorded requests'),
+    limit: z.int().min(1).max(10_000).default(1_000).describe('the last so many of the recorded requests'),
+  })
+  .meta({ id: 'SimulateRequest' })
+const verdict = z.object({
+  outcome: z.enum(['allow', 'deny', 'step-up']),
+  policies: z.array(z.string()),
+  reasons: z.array(z.string()),
+  ttl: z.int().optional().describe('seconds, without the clamps that depend on the clock'),
+  max_live: z.int().optional(),
+  step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
+  error: z.string().optional(),
+})
+export const SimulationAnswer = z
+  .object({
+    versions: z.object({ binding: z.string(), candidate: z.string() }),
+    asked: z.int(),
+    unchanged: z.int(),
+    changes: z.object({
+      allowed: z.int(),
+      denied: z.int(),
+      step_up: z.int(),
+      ttl: z.int().describe('still allowed, for another time'),
+      obligations: z.int().describe('another consent is asked for, or another number of live leases allowed'),
+    }),
+    examples: z
+      .array(
+        z.object({
+          change: z.enum(['allowed', 'denied', 'step_up', 'ttl', 'obligations']),
+          count: z.int().describe('requests of this caller for this role for which the same changes'),
+          binding: verdict,
+          candidate: verdict,
+          request: z.unknown().describe('the last of them, as a case'),
+          event: z.string().optional(),
+          at: z.string().optional(),
+        }),
+      )
+      .describe('the most frequent first'),
+    more_examples: z.int(),
+    unreadable: z.object({ count: z.int(), first: z.string().optional() }),
+    complete: z.boolean().describe('false: time was up before all were asked'),
+    from: z.string().optional(),
+    to: z.string().optional(),
+  })
+  .meta({ id: 'SimulationAnswer' })
 
 // --- anybody
 
@@ -256,12 +525,22 @@ export const WhoamiAnswer = z
       groups: z.array(z.string()).optional(),
       token_expires_at: time,
     }),
+    task: z.object({ id: taskId, state: TaskState }).optional().describe('with ?task='),
     obtainable: z
       .array(
-        z.object({ role: z.string(), decision: z.enum(['allow', 'deny', 'step-up']), policies: z.array(z.string()), reasons: z.array(z.string()) }),
+        z.object({
+          role: z.string(),
+          decision: z.enum(['allow', 'deny', 'step-up']),
+          code: z.string().optional().describe('of the refusal that asking would be answered with now'),
+          policies: z.array(z.string()),
+          reasons: z.array(z.string()),
+          next: z.string().optional().describe('what can be done about it'),
+          step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
+          ttl: z.int().optional().describe('the longest that it would be given for, before deadlines'),
+        }),
       )
       .optional()
-      .describe('with ?task='),
+      .describe('with ?task=: each role of its envelope, for the widest request. Limits of live leases are not foretold'),
   })
   .meta({ id: 'WhoamiAnswer' })
 export const WhoamiQuery = z.strictObject({ task: taskId.optional() })
@@ -325,10 +604,18 @@ export type Lease = z.output<typeof Lease>
 export type Credential = z.output<typeof Credential>
 export type IssuedAnswer = z.output<typeof IssuedAnswer>
 export type RenewedAnswer = z.output<typeof RenewedAnswer>
+export type Approval = z.output<typeof Approval>
+export type ApprovalAnswer = z.output<typeof ApprovalAnswer>
+export type ApprovalsAnswer = z.output<typeof ApprovalsAnswer>
+export type ApprovalsQuery = Partial<z.output<typeof ApprovalsQuery>>
 export type TaskRequest = z.output<typeof TaskRequest>
 export type Task = z.output<typeof Task>
 export type TaskDetailAnswer = z.output<typeof TaskDetailAnswer>
 export type HeartbeatAnswer = z.output<typeof HeartbeatAnswer>
+export type ContextRequest = z.output<typeof ContextRequest>
+export type ContextAnswer = z.output<typeof ContextAnswer>
+export type ChildRequest = z.output<typeof ChildRequest>
+export type TaskNode = z.output<typeof TaskNode>
 export type EndAnswer = z.output<typeof EndAnswer>
 export type EmergencyRequest = z.input<typeof EmergencyRequest>
 export type EmergencyAnswer = z.output<typeof EmergencyAnswer>
@@ -343,6 +630,14 @@ export type TasksAnswer = z.output<typeof TasksAnswer>
 export type LeasesQuery = Partial<z.output<typeof LeasesQuery>>
 export type TasksQuery = Partial<z.output<typeof TasksQuery>>
 export type AgentsAnswer = z.output<typeof AgentsAnswer>
+export type AgentAnswer = z.output<typeof AgentAnswer>
+export type AgentStopAnswer = z.output<typeof AgentStopAnswer>
+export type AgentResumeAnswer = z.output<typeof AgentResumeAnswer>
+export type OffboardingAnswer = z.output<typeof OffboardingAnswer>
+export type ReachAnswer = z.output<typeof ReachAnswer>
+export type Grant = z.output<typeof Grant>
+export type SimulateRequest = z.input<typeof SimulateRequest>
+export type SimulationAnswer = z.output<typeof SimulationAnswer>
 export type ReadyAnswer = z.output<typeof ReadyAnswer>
 export type WhoamiAnswer = z.output<typeof WhoamiAnswer>
 export type Problem = z.output<typeof Problem>

@@ -3,7 +3,10 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease } from './ledger/ledger.js'
+import type { PolicyRequest } from './policy/policy.js'
+import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
+import { stepUp } from './step-up.js'
 import type { Agent, Decision, Lease, RequestContext, Role, Scope, Task } from './types.js'
 import type { Upstream } from './upstream.js'
 
@@ -19,6 +22,10 @@ export interface LeaseAsk {
   readonly destination?: string
   /** SHA-256 of agent and Idempotency-Key. */
   readonly idempotency?: string
+  /** A human's consent to this very request. */
+  readonly approval?: string
+  /** False: nobody is to be asked. */
+  readonly canWait?: boolean
   /** The lease that this one renews, in place or by taking its place. */
   readonly renews?: Lease
 }
@@ -26,13 +33,18 @@ export interface Authorized {
   readonly task: Task
   readonly role: Role
   readonly upstream: Upstream
+  /** What policy was asked. */
+  readonly request: Extract<PolicyRequest, { role: unknown }>
   readonly decision: Decision
   readonly narrowed: Narrowed
+  /** What a step-up rests on. */
+  readonly approval?: NewLease['approval']
 }
 
 /**
  * Whether this agent may have this role for this task now: assignment, envelope, policy, in this order.
  * @throws MayflyError what the caller is told, after it was recorded
+ * @throws ApprovalPending where a human has been asked
  */
 export async function authorize(
   house: House,
@@ -41,8 +53,9 @@ export async function authorize(
   context: RequestContext,
   options: { fresh: boolean },
 ): Promise<Authorized> {
-  const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision)
   const task = await house.ledger.task(ask.task, options)
+  const chain = task && chainTo(task, agent)
+  const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision, chain)
   if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
   if (task.state !== 'active') throw await no(refusal('ended', task.state))
   const role = house.roles.get(ask.role)
@@ -51,7 +64,22 @@ export async function authorize(
   if (!role || !entry || !upstream) throw await no(outside(`role "${ask.role}" is not in the task's envelope`))
   const narrowed = narrow(role, entry, { ttl: ask.ttlSeconds, scope: ask.scope })
   if ('outside' in narrowed) throw await no(outside(narrowed.outside))
-  const decision = await house.policy.decide({
+  const request = policyRequest({ agent, task, role, upstream, narrowed }, ask)
+  const decision = await house.policy.decide(request)
+  if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }
+  const denied = (error: MayflyError, by?: Decision) => refuse(house, agent, ask, context, error, by, chain, inputOf(request))
+  if (decision.outcome === 'deny') throw await denied(notAllowed(decision), decision)
+  const waiting = { task, role, upstream, request, decision, narrowed, no: denied, fresh: options.fresh }
+  const consented = await stepUp(house, agent, ask, context, waiting)
+  return consented ?? authorize(house, agent, ask, context, { fresh: true })
+}
+
+/** What policy is asked, here and by whoever wants to know beforehand. */
+export function policyRequest(
+  { agent, task, role, upstream, narrowed }: Pick<Authorized, 'task' | 'role' | 'upstream' | 'narrowed'> & { readonly agent: Agent },
+  ask: Pick<LeaseAsk, 'renews' | 'tool' | 'destination'>,
+): Authorized['request'] {
+  return {
     action: role.access,
     principal: agent,
     role: { ...role, revocation: upstream.provider.revocation },
@@ -65,9 +93,7 @@ export async function authorize(
       // Only an agent's own word says where it writes to, and that makes nothing inside.
       external: true,
     },
-  })
-  if (decision.outcome !== 'allow') throw await no(notAllowed(decision), decision)
-  return { task, role, upstream, decision, narrowed }
+  }
 }
 
 /** Where the configuration says so, no credential outlives the token that asked for it, seconds. */
@@ -84,19 +110,26 @@ export async function refuse(
   context: RequestContext,
   error: MayflyError,
   decision?: Decision,
+  chain?: readonly string[],
+  input?: object,
 ): Promise<MayflyError> {
-  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination }
-  const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, detail: words })
+  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination, ...input }
+  const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, chain, detail: words })
   await house.ledger.record(told)
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
 }
 
 /** What an event says of the lease that it is about. */
-export function subjectOf(lease: Pick<NewLease, 'id' | 'task' | 'role'>): { task: string; lease: string; role: string; provider: string } {
-  return { task: lease.task, lease: lease.id, role: lease.role.name, provider: lease.role.provider }
+export function subjectOf({ id, task, role, chain }: Pick<NewLease, 'id' | 'task' | 'role' | 'chain'>) {
+  return { task, lease: id, role: role.name, provider: role.provider, chain }
 }
 
-function isAssigned(task: Task, agent: Agent): boolean {
+/** Of a task that was handed on: the agents through which it came to this one, itself last. */
+export function chainTo({ chain }: Task, agent: Agent): readonly string[] | undefined {
+  return chain && [...chain, agent.id]
+}
+
+export function isAssigned(task: Task, agent: Agent): boolean {
   return task.assignees.some((one) => one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance))
 }
 
@@ -110,6 +143,6 @@ export function notAllowed(decision: Decision): MayflyError {
   if (decision.error !== undefined)
     return new MayflyError('denied', 'the policy could not be evaluated, so the answer is no', { internal: decision.error })
   if (decision.outcome === 'deny') return new MayflyError('denied', reasons[0] ?? 'no policy allows this', { policies, reasons })
-  const next = 'a human has to agree to this request, and this broker takes no approvals yet: ask for less, or change the policy'
+  const next = 'a human of each group in `step_up` has to agree: ask for less, or change the policy'
   return new MayflyError('approval_required', reasons[0] ?? 'a human has to agree', { policies, reasons, stepUp: decision.stepUp, next })
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { pino } from 'pino'
 import { type Audit, startAudit } from './audit/audit.js'
 import { createJsonlSink } from './audit/jsonl.js'
@@ -11,9 +12,12 @@ import { createApp } from './http/app.js'
 import { type Listening, listen } from './http/listen.js'
 import type { Surface } from './http/route.js'
 import type { Identity } from './identity/identity.js'
+import { idsOf } from './identity/index.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
 import { openLedger } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
+import { reviewAll } from './review.js'
+import { createSimulations } from './simulations.js'
 import { type Sweeper, startSweeper } from './sweeper.js'
 
 export interface Broker {
@@ -38,6 +42,8 @@ const VISIBILITY_MS = 30_000
 /** Clocks of upstreams may be off the ledger's by this much. */
 const SKEW_MARGIN_MS = 2_000
 const DRAIN_MS = 10_000
+/** No request takes longer. */
+const REVIEW_AGAIN_MS = 30_000
 
 type Listener = Config['listeners']['public']
 const TASK_CACHE = 20_000
@@ -75,8 +81,23 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   let audit: Audit | undefined
   const listening = new Map<'public' | 'operator' | 'metrics', Listening>()
 
+  let reviewing = new AbortController()
+  /** What is live was decided on by what came before; again, once nobody who began with that can have ended with something new. */
+  const review = ({ house }: Furnished, againMs: number): void => {
+    reviewing.abort()
+    reviewing = new AbortController()
+    const over = AbortSignal.any([reviewing.signal, stopping.signal])
+    retiring.run('review', reviewAll(house, over))
+    if (againMs > 0)
+      retiring.run(
+        'review',
+        afterwards(againMs, over, () => reviewAll(house, over)),
+      )
+  }
+
   const house = () => current.house
   const identity = () => current.identity
+  const simulate = createSimulations(() => current.config)
 
   return {
     house,
@@ -84,6 +105,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     audit: () => audit,
     async start() {
       await tellWhatIsMissing(current.house)
+      review(current, 0)
       sweeper = startSweeper(house)
       ledger.onDue(() => sweeper?.hint())
       audit = startAudit(ledger.outbox, {
@@ -100,7 +122,8 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
           house,
           identity,
           signer: () => current.signer,
-          agents: () => current.config.identity.agents ?? [],
+          agents: () => (current.config.identity.agents ?? []).map((rule) => ({ ...rule, makes: (id) => idsOf(rule).test(id) })),
+          simulate,
           log,
           surface,
           trustProxy,
@@ -136,6 +159,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       }
       log.info({ policy: version }, 'configuration reloaded')
       retiring.run('retire', retire(before, after, stopping.signal))
+      review(after, REVIEW_AGAIN_MS)
     },
     async stop() {
       draining = true
@@ -147,6 +171,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       await audit?.flush().catch(() => log.warn({}, 'events are left in the outbox for the next broker'))
       await audit?.stop()
       await current.identity.close()
+      await current.webhooks.close()
       await Promise.all([...current.house.upstreams.values()].map((upstream) => upstream.close()))
       await ledger.disconnect()
       await embedded?.stop()
@@ -157,6 +182,11 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 function redisOf(config: Config): { url: string } {
   if ('url' in config.ledger.redis) return config.ledger.redis
   throw new Error('an embedded ledger has no URL')
+}
+
+async function afterwards(ms: number, over: AbortSignal, work: () => Promise<void>): Promise<void> {
+  await pause(ms, undefined, { ref: false, signal: over }).catch(() => undefined)
+  if (!over.aborted) await work()
 }
 
 /** A start without a key that leases need is refused: it is a mistake that somebody can mend at once, and what it cannot open it cannot revoke. */

@@ -91,9 +91,20 @@ const role = z.strictObject({
   sensitivity: sensitivity.default('restricted'),
   max_ttl: seconds,
   max_lifetime: seconds.optional(),
+  max_renewals: z.int().min(0).max(10_000).optional(),
   scope: z.record(z.string().regex(/^[a-z][a-z0-9_]{0,31}$/), z.enum(['equal', 'path', 'set'])).default({}),
   labels: z.array(word).default([]),
   params: z.record(z.string(), z.unknown()).default({}),
+})
+
+/** https://github.com/standard-webhooks/standard-webhooks: 24 to 64 bytes. */
+const WEBHOOK_SECRET = /^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/
+const webhook = z.strictObject({
+  url: z.url({ protocol: /^https?$/ }),
+  secret: z.string().regex(WEBHOOK_SECRET, 'must be "whsec_" and 24 to 64 random bytes in base64'),
+  ca: pem.optional(),
+  allow_http_loopback: z.boolean().optional(),
+  allow_private_addresses: z.boolean().optional(),
 })
 
 const SHORTEST_TIMEOUT_MS = 100
@@ -136,7 +147,7 @@ export const ConfigFile = z.strictObject({
   policies: z.strictObject({
     engine: z.literal('cedar').default('cedar'),
     schema: word,
-    files: z.array(word).min(1),
+    files: z.array(z.union([word, z.strictObject({ path: word, mode: z.enum(['enforce', 'observe']).default('enforce') })])).min(1),
     memo: z.int().min(0).optional(),
   }),
   limits: z
@@ -148,6 +159,14 @@ export const ConfigFile = z.strictObject({
       max_task: seconds.default(86_400),
       max_task_depth: z.int().min(0).max(16).default(4),
       within_token_life: z.boolean().default(false),
+    })
+    .prefault({}),
+  approvals: z
+    .strictObject({
+      ttl: seconds.default(900),
+      granted_ttl: seconds.default(300),
+      open_per_task: z.int().min(1).max(100).default(8),
+      webhooks: z.array(webhook).max(16).default([]),
     })
     .prefault({}),
   audit: z.strictObject({

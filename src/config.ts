@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { PolicyPart, policyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile, type IssuerFile } from './config-schema.js'
 import type { Limits } from './house.js'
@@ -10,6 +11,7 @@ import type { PolicyOptions } from './policy/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
 import type { SealingKeys } from './sealing.js'
+import type { WebhookOptions } from './signals/webhooks.js'
 import type { EnvelopeEntry, Role } from './types.js'
 
 /** The configuration as the house uses it: read, checked, resolved and frozen. */
@@ -33,6 +35,12 @@ export interface Config {
   readonly roles: readonly Role[]
   readonly vocabulary: ConfigFile['vocabulary']
   readonly limits: Limits & { readonly requestsPerSecond: number }
+  readonly approvals: {
+    readonly ttlSeconds: number
+    readonly grantedSeconds: number
+    readonly openPerTask: number
+    readonly webhooks: readonly WebhookOptions[]
+  }
   readonly sinks: readonly { readonly name: string; readonly path: string }[]
   readonly logLevel: ConfigFile['log']['level']
   /** Every file that was read: what to watch. */
@@ -76,6 +84,26 @@ export async function loadConfig(path: string, env: Readonly<Record<string, stri
   return deepFreeze(config)
 }
 
+/**
+ * What the file says of policies, and nothing else of it: no secret is needed, and no upstream is looked at.
+ * @throws ConfigError
+ */
+export async function loadPolicyOptions(path: string, env: Readonly<Record<string, string | undefined>>): Promise<PolicyOptions> {
+  const problems: string[] = []
+  const refs = createReferences(dirname(resolve(path)), env, problems)
+  const written = await readYaml(path, problems)
+  if (problems.length > 0) throw new ConfigError(path, problems)
+  const parsed = PolicyPart.safeParse(written, { reportInput: true })
+  if (!parsed.success)
+    throw new ConfigError(
+      path,
+      parsed.error.issues.map((issue) => sentence(issue)),
+    )
+  const policy = await policyOf(parsed.data, refs, problems)
+  if (problems.length > 0) throw new ConfigError(path, problems)
+  return deepFreeze(policy)
+}
+
 /** JSON Schema of the file, for editors. */
 export function configJsonSchema(): object {
   const schema = z.toJSONSchema(ConfigFile, { io: 'input', unrepresentable: 'any' })
@@ -105,7 +133,10 @@ async function readYaml(path: string, problems: string[]): Promise<unknown> {
 /** Secrets that stand in the file itself, where everybody who may read it, and its history, would find them. */
 function secretsIn(written: unknown): string[] {
   const parsed = z
-    .looseObject({ providers: z.record(z.string(), z.looseObject({ type: z.string() })) })
+    .looseObject({
+      providers: z.record(z.string(), z.looseObject({ type: z.string() })),
+      approvals: z.looseObject({ webhooks: z.array(z.looseObject({ secret: z.string() })) }),
+    })
     .partial()
     .safeParse(written)
   if (!parsed.success) return []
@@ -115,7 +146,8 @@ function secretsIn(written: unknown): string[] {
   const options = Object.entries(parsed.data.providers ?? {}).flatMap(([name, options]) =>
     (modules.find(({ type }) => type === options.type)?.secrets ?? []).flatMap((field) => secret(options[field], `providers.${name}.${field}`)),
   )
-  return [...keys, ...options]
+  const hooks = (parsed.data.approvals?.webhooks ?? []).flatMap(({ secret: given }, index) => secret(given, `approvals.webhooks.${index}.secret`))
+  return [...keys, ...options, ...hooks]
 }
 
 async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {
@@ -139,7 +171,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     signing: file.signing,
     sealing: file.sealing,
     identity: identityOf(file, problems),
-    policy: await policyOf(file, refs),
+    policy: await policyOf(file, refs, problems),
     providers,
     roles,
     vocabulary: file.vocabulary,
@@ -152,6 +184,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
       withinTokenLife: file.limits.within_token_life,
       requestsPerSecond: file.limits.requests_per_second,
     },
+    approvals: approvalsOf(file, problems),
     sinks: Object.entries(file.audit.sinks).map(([name, sink]) => ({ name, path: at(sink.path) })),
     logLevel: file.log.level,
     files: [path, ...refs.files],
@@ -190,7 +223,7 @@ function rolesOf(file: ConfigFile, providers: ReadonlyMap<string, ProviderConfig
     const { access, sensitivity, scope, labels } = role
     const maxLifetimeSeconds = role.max_lifetime ?? role.max_ttl
     if (maxLifetimeSeconds < role.max_ttl) problems.push(`roles.${name}.max_lifetime: is shorter than max_ttl`)
-    const life = { maxTtlSeconds: role.max_ttl, maxLifetimeSeconds }
+    const life = { maxTtlSeconds: role.max_ttl, maxLifetimeSeconds, maxRenewals: role.max_renewals }
     return [{ name, provider: role.provider, access, sensitivity, ...life, scope, labels, params: params.data }]
   })
 }
@@ -246,26 +279,16 @@ function issuerOf(name: string, issuer: IssuerFile, problems: string[]): [string
   return [[name, { kind: 'oidc', url, jwksUri: issuer.jwks_uri, ca, ...outbound, staleLimitSeconds: issuer.stale_limit, ...checks }]]
 }
 
-function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {
-  return envelope.map(({ role, scope, max_ttl, max_leases }) => ({ role, scope, maxTtlSeconds: max_ttl, maxLeases: max_leases }))
+function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['approvals'] {
+  const webhooks = approvals.webhooks.map(({ url, secret, ca, allow_http_loopback, allow_private_addresses }, index) => {
+    if (!url.startsWith('https:') && !allow_http_loopback) problems.push(`approvals.webhooks.${index}.url: must be https`)
+    return { url, secret, ca, allowHttpLoopback: allow_http_loopback, allowPrivateAddresses: allow_private_addresses }
+  })
+  return { ttlSeconds: approvals.ttl, grantedSeconds: approvals.granted_ttl, openPerTask: approvals.open_per_task, webhooks }
 }
 
-async function policyOf(file: ConfigFile, refs: References): Promise<PolicyOptions> {
-  const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways]
-  const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
-  return {
-    schema: (await refs.read(file.policies.schema, 'policies.schema')) ?? '',
-    files: await refs.glob(file.policies.files, 'policies.files'),
-    vocabulary: file.vocabulary,
-    known: {
-      teams: unique(rules.map((rule) => rule.team)),
-      groups: unique(file.operators.flatMap((operator) => operator.groups)),
-      providers: Object.keys(file.providers),
-      roles: Object.keys(file.roles),
-      issuers: Object.keys(file.issuers),
-    },
-    memoSize: file.policies.memo,
-  }
+function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {
+  return envelope.map(({ role, scope, max_ttl, max_leases }) => ({ role, scope, maxTtlSeconds: max_ttl, maxLeases: max_leases }))
 }
 
 /** `providers.warehouse: unknown field "ur1"`. */

@@ -19,15 +19,15 @@ export interface Emergency {
 export async function emergencyRevoke(
   house: House,
   operator: Operator,
-  ask: { selector: Selector; reason: string; freeze: boolean },
+  ask: { selector: Selector; reason: string; freeze: boolean; kind?: Freeze['kind'] },
   context: RequestContext,
 ): Promise<Emergency> {
-  const { selector, reason } = ask
+  const { selector, reason, kind } = ask
   const by = operator.id
   const about = { detail: { selector, reason } }
   // Should this broker die before the next step, the trail still says what was meant: a stop that was never started.
-  const setting = event('freeze.set', context, operator, { detail: { ...about.detail, emergency: true } })
-  const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by }, setting) : undefined
+  const setting = event('freeze.set', context, operator, { detail: { ...about.detail, emergency: true, kind } })
+  const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by, kind }, setting) : undefined
   const told = event('revocation.started', context, operator, about)
   const revocation = await house.ledger.openRevocation({ selector, reason, by, freeze: frozen?.freeze.id }, told).catch((error: unknown) => {
     throw frozen ? onlyFrozen(frozen.freeze.id, error) : error

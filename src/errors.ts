@@ -41,6 +41,12 @@ export const ERRORS = {
     means: 'Tokens of this issuer serve one request each, on whatever replica.',
     next: 'Fetch a new token for each request.',
   },
+  token_not_fresh: {
+    status: 401,
+    title: 'A newer token is needed',
+    means: 'A renewal takes a workload token that is newer than the one before and was issued since the lease was issued or last renewed.',
+    next: 'Fetch a new token from the issuer and renew with it; one that is kept somewhere will not do.',
+  },
   denied: {
     status: 403,
     title: 'Not allowed',
@@ -50,8 +56,21 @@ export const ERRORS = {
   approval_required: {
     status: 403,
     title: 'A human has to agree',
-    means: 'Policy allows it only with the consent of the groups in `step_up`.',
-    next: 'Ask for less, or have the policy changed: this version takes no approvals.',
+    means: 'Policy allows it only with the consent of the groups in `step_up`, and the caller said that it cannot wait for it.',
+    next: 'Ask again without `can_wait: false`: the answer is 202 with an approval to poll, and to present once it is granted.',
+  },
+  approval_denied: {
+    status: 403,
+    title: 'A human said no',
+    means: 'This very request was put before a human, who refused it. It is not put before anybody again until the context of its task changes.',
+    next: 'Ask for something else, or go on without.',
+  },
+  approval_invalid: {
+    status: 403,
+    title: 'The approval is not good for this',
+    means:
+      'It does not exist for this caller, was given for another request or context, is not granted (any more), is spent, or is not enough for what policy asks now.',
+    next: 'Ask again without `approval`.',
   },
   outside_envelope: {
     status: 403,
@@ -99,6 +118,12 @@ export const ERRORS = {
     status: 409,
     title: 'No further renewal',
     means: 'The lease is at the end of the longest life that its role allows.',
+    next: 'Ask for a new lease.',
+  },
+  renewals_used: {
+    status: 409,
+    title: 'Renewed as often as may be',
+    means: 'The lease, with those that it took over from, was renewed as often as `max_renewals` of its role allows.',
     next: 'Ask for a new lease.',
   },
   caller_gone: {

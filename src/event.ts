@@ -16,14 +16,17 @@ export function event(type: EventType, context: RequestContext | undefined, prin
     lease: facts.lease,
     role: facts.role,
     provider: facts.provider,
+    approval: facts.approval,
     decision: decision && {
       outcome: decision.outcome,
       policies: decision.policies,
       policyVersion: decision.policyVersion,
       error: decision.error,
+      observed: decision.observed,
     },
     cause: facts.cause,
     code: facts.code,
+    chain: facts.chain,
     detail: facts.detail,
   }
 }

@@ -4,10 +4,12 @@ import { type Config, ConfigError, type ProviderConfig } from './config.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { Identity } from './identity/identity.js'
-import { createIdentity } from './identity/index.js'
+import { createIdentity, createRoster } from './identity/index.js'
+import { post } from './identity/outbound.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openPolicy } from './policy/index.js'
 import { openSealer, type Sealer } from './sealing.js'
+import { approvalNotice, openWebhooks, type Webhooks } from './signals/index.js'
 import { openSigner, type TokenSigner } from './signer.js'
 import { createUpstream, type Upstream } from './upstream.js'
 
@@ -18,6 +20,7 @@ export interface Furnished {
   readonly identity: Identity
   readonly signer: TokenSigner | undefined
   readonly sealer: Sealer | undefined
+  readonly webhooks: Webhooks
 }
 
 /** Opens everything that a configuration names; what did not change is taken over from `before`. */
@@ -26,7 +29,7 @@ export async function furnish(
   shared: Pick<House, 'ledger' | 'metrics' | 'log' | 'background'>,
   before?: Furnished,
 ): Promise<Furnished> {
-  const policy = await openPolicy(config.policy)
+  const policy = await openPolicy(config.policy, (difference) => shared.metrics.observed.inc(difference))
   const signer = config.signing && (await openSigner(config.signing))
   const sealer = config.sealing && (await openSealer(config.sealing.keys))
   const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now })
@@ -35,16 +38,30 @@ export async function furnish(
     policy.close()
     throw error
   })
+  const webhooks = webhooksOf(config, shared)
   const house: House = {
     instance: config.instance,
     ...shared,
     policy,
     roles: new Map(config.roles.map((role) => [role.name, role])),
+    roster: createRoster(config.identity.agents),
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
     limits: config.limits,
+    approvals: { ...config.approvals, notify: (what, approval) => webhooks.send(approvalNotice(what, approval)) },
   }
-  return { config, house, identity, signer, sealer }
+  return { config, house, identity, signer, sealer, webhooks }
+}
+
+function webhooksOf({ approvals }: Config, { ledger, log, metrics }: Pick<House, 'ledger' | 'log' | 'metrics'>): Webhooks {
+  return openWebhooks(approvals.webhooks, {
+    post: (hook, { headers, body, timeoutMs, signal }) => post(hook.url, { headers, body }, { ...hook, timeoutMs, signal }),
+    now: ledger.now,
+    onOutcome: (outcome, about) => {
+      metrics.webhooks.inc({ outcome })
+      if (outcome !== 'sent') log.warn(about, `a webhook was ${outcome}`)
+    },
+  })
 }
 
 /** What providers may need of the rest of the house. */
@@ -112,6 +129,7 @@ export async function retire(before: Furnished, after: Furnished, drained: Abort
   const kept = new Set(after.house.upstreams.values())
   await pause(RETIRE_MS, undefined, { ref: false, signal: drained }).catch(() => undefined)
   await before.identity.close()
+  await before.webhooks.close()
   before.house.policy.close()
   await Promise.all([...before.house.upstreams.values()].filter((upstream) => !kept.has(upstream)).map((upstream) => upstream.close()))
 }

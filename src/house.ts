@@ -1,7 +1,8 @@
+import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
-import type { Role } from './types.js'
+import type { Approval, Role } from './types.js'
 import type { Upstream } from './upstream.js'
 
 /**
@@ -13,9 +14,12 @@ export interface House {
   readonly ledger: Ledger
   readonly policy: Policy
   readonly roles: ReadonlyMap<string, Role>
+  /** Agents as they are configured now, for decisions about what they hold. */
+  readonly roster: Roster
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
   readonly limits: Limits
+  readonly approvals: Approvals
   readonly metrics: Metrics
   readonly log: Log
   /** Work that an answer does not wait for (revokes under way); a drain waits for it. */
@@ -32,6 +36,17 @@ export interface Limits {
   readonly maxTaskDepth: number
   /** True: no credential outlives the workload token that asked for it. */
   readonly withinTokenLife: boolean
+}
+
+export interface Approvals {
+  /** How long humans have to answer, seconds. */
+  readonly ttlSeconds: number
+  /** How long a granted one may wait to be used. */
+  readonly grantedSeconds: number
+  /** Not over yet, of one agent in one task. */
+  readonly openPerTask: number
+  /** Tells whoever wants to know. Answers at once, and never throws. */
+  notify(what: 'asked' | 'granted' | 'denied', approval: Approval): void
 }
 
 export interface Log {

@@ -1,8 +1,9 @@
-import { type Authorized, authorize, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
+import { type Authorized, authorize, chainTo, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease, Reserved } from './ledger/ledger.js'
+import { inputOf } from './policy-input.js'
 import type { Credential, LeasePlan, Minted } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import { closeLease, drive } from './revoke.js'
@@ -32,7 +33,10 @@ export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: 
     if (!upstream.provider.inProcess) await activate(house, agent, written, minted, expiresAt, context)
     if (callerGone()) throw new MayflyError('caller_gone', 'the caller went away before the credential was sent')
     house.metrics.issued.inc({ provider: upstream.name, access: lease.role.access })
-    return { lease: recordOf(lease, reserved, expiresAt, minted.usableUntil), credential: minted.credential }
+    return {
+      lease: recordOf(lease, reserved, expiresAt, minted.usableUntil, ask.renews && (ask.renews.renewals ?? 0) + 1),
+      credential: minted.credential,
+    }
   } catch (error) {
     throw await abandon(house, agent, lease, error, context)
   }
@@ -46,7 +50,10 @@ async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: Reque
     const authorized = await authorize(house, agent, ask, context, { fresh: round > 1 })
     const lease = leaseOf(house, agent, ask, authorized)
     const { inProcess } = authorized.upstream.provider
-    const told = event(inProcess ? 'lease.issued' : 'lease.reserved', context, agent, { ...subjectOf(lease), decision: authorized.decision })
+    const { decision, request } = authorized
+    const told = inProcess
+      ? event('lease.issued', context, agent, { ...subjectOf(lease), decision, detail: inputOf(request) })
+      : event('lease.reserved', context, agent, { ...subjectOf(lease), decision })
     // A lost reply may have written it.
     const written = inProcess ? house.ledger.grant(lease, told) : house.ledger.reserve(lease, told)
     const reserved = await written.catch(async (error: unknown) => Promise.reject(await abandon(house, agent, lease, error, context)))
@@ -56,7 +63,7 @@ async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: Reque
   }
 }
 
-function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, narrowed }: Authorized): NewLease {
+function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, narrowed, approval }: Authorized): NewLease {
   const { provider } = upstream
   const id = house.ledger.newLeaseId(task.id)
   const { scope, ttlSeconds, maxLeases } = narrowed
@@ -68,7 +75,8 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     role,
     scope,
     human: task.human,
-    handle: provider.plan(planOf({ id, task: task.id, agent, role, scope, human: task.human }), role.params),
+    chain: chainTo(task, agent),
+    handle: provider.plan(planOf({ id, task: task.id, agent, role, scope, human: task.human, chain: chainTo(task, agent) }), role.params),
     revocation: provider.revocation,
     residualSeconds: provider.residualSeconds,
     expiryEndsUse: provider.expiryEndsUse,
@@ -80,6 +88,8 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     limits: { perAgentLive, perTaskLive, maxLive: decision.maxLive, maxLeases },
     idempotency: ask.idempotency,
     supersedes: ask.renews?.id,
+    approval,
+    maxRenewals: role.maxRenewals,
     renewableUntil: ask.renews?.renewableUntil,
   }
 }
@@ -101,8 +111,8 @@ async function mint(house: House, { upstream, lease, reserved }: Written): Promi
 
 /** The lease is active, unless its task ended, a freeze came or the facts changed while the upstream minted. */
 async function activate(house: House, agent: Agent, written: Written, minted: Minted, expiresAt: number, context: RequestContext): Promise<void> {
-  const { lease, decision, upstream } = written
-  const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision })
+  const { lease, decision, request, upstream } = written
+  const told = event('lease.issued', context, agent, { ...subjectOf(lease), decision, detail: inputOf(request) })
   const write = async () =>
     house.ledger.activate(lease, { ...(await upstream.keep(lease, minted)), expiresAt, usableUntil: minted.usableUntil }, told)
   const { state, cause, claim } = await upstream.orGiveBack(minted, write())
@@ -128,14 +138,14 @@ function endedBecause(cause: Cause | undefined): MayflyError {
   return refusal(cause === 'frozen' || cause === 'emergency' ? 'frozen' : 'ended')
 }
 
-function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human'>): LeasePlan {
-  const { id, task, agent, role, scope, human } = lease
-  return { id, task, agent: agent.id, owner: agent.owner, human, role: role.name, scope }
+function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope' | 'human' | 'chain'>): LeasePlan {
+  const { id, task, agent, role, scope, human, chain } = lease
+  return { id, task, agent: agent.id, owner: agent.owner, human, chain, role: role.name, scope }
 }
 
-function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number): LeaseRecord {
+function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number, renewals?: number): LeaseRecord {
   const { id, task, scope, revocation, residualSeconds } = lease
   const { name, provider, access } = lease.role
-  const times = { issuedAt, expiresAt, renewableUntil, usableUntil }
+  const times = { issuedAt, expiresAt, renewableUntil, usableUntil, renewals }
   return { id, task, state: 'active', agent: lease.agent.id, role: name, provider, access, scope, revocation, residualSeconds, ...times }
 }

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline/promises'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { CommandError, clientCommands, EXIT, type Out, report, type Shell, UsageError } from './cli/index.js'
 import { MayflyError } from './errors.js'
+import { policyCommand } from './policy-tools/command.js'
 
 /**
  * The `mayfly` executable, and the only reader of `process.env` and `process.argv`. What serves is imported when it is asked for: a command
@@ -51,7 +52,9 @@ const program = new Command('mayfly')
   .version(versionOf(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8')))
   .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 approval pending, 5 unreachable.')
   .helpCommand(false)
-for (const command of [...clientCommands(shell), ...brokerCommands()]) program.addCommand(command, { hidden: command.name() === 'dev-issuer' })
+const clients = clientCommands(shell)
+clients.find((command) => command.name() === 'agents')?.addCommand(readyCommand())
+for (const command of [...clients, ...brokerCommands()]) program.addCommand(command, { hidden: command.name() === 'dev-issuer' })
 throwing(program)
 
 try {
@@ -62,7 +65,17 @@ try {
 }
 
 function brokerCommands(): Command[] {
-  return [serveCommand(), devCommand(), devIssuerCommand(), ledgerCommand(), doctorCommand(), configCommand(), keysCommand(), providerCommand()]
+  return [
+    serveCommand(),
+    devCommand(),
+    devIssuerCommand(),
+    ledgerCommand(),
+    doctorCommand(),
+    configCommand(),
+    policyCommand(shell),
+    keysCommand(),
+    providerCommand(),
+  ]
 }
 
 function serveCommand(): Command {
@@ -132,6 +145,32 @@ function doctorCommand(): Command {
       const findings = await doctor(options.config, env, { tokenFile: options.tokenFile })
       const failed = findings.some((finding) => finding.level === 'fail')
       const text = options.json ? JSON.stringify({ ok: !failed, findings }, null, 2) : findings.map(lineOf).join('\n')
+      shell.stdout.write(`${text}\n`)
+      if (failed) shell.exitWith(EXIT.failed)
+    })
+}
+
+function readyCommand(): Command {
+  return new Command('ready')
+    .description('before an agent goes to work: owner, autonomy, what it could obtain and whether that can be taken back; exit 1 with what to mend')
+    .argument('<agent>')
+    .requiredOption('--config <file>', 'mayfly.yaml')
+    .option('--rehearse', 'mint a real credential of each role that policy allows it without a human, in a task of its own, and revoke it')
+    .option('--role <name>', 'rehearse this one alone')
+    .option('--json', 'print JSON')
+    .action(async (id: string, options: { config: string; rehearse?: boolean; role?: string; json?: boolean }) => {
+      const { lineOf, ready } = await import('./doctor/index.js')
+      const { findings, found } = await ready(options.config, env, id)
+      if (options.role !== undefined && !options.rehearse) throw new UsageError('--role goes with --rehearse')
+      if (options.rehearse && found) {
+        const asked = found.obtainable.filter(({ role }) => options.role === undefined || role.name === options.role)
+        if (asked.length === 0) findings.push({ area: 'rehearsal', level: 'fail', what: 'there is no role that it may obtain without a human' })
+        else shell.stderr.write(`minting and revoking a real credential of ${asked.map(({ role }) => role.name).join(', ')}\n`)
+        const { rehearse } = await import('./rehearse.js')
+        findings.push(...(await rehearse(found.config, found.agent, asked)).map((one) => ({ area: 'rehearsal' as const, ...one })))
+      }
+      const failed = findings.some((finding) => finding.level === 'fail')
+      const text = options.json ? JSON.stringify({ agent: id, ready: !failed, findings }, null, 2) : findings.map(lineOf).join('\n')
       shell.stdout.write(`${text}\n`)
       if (failed) shell.exitWith(EXIT.failed)
     })

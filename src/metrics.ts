@@ -21,6 +21,10 @@ export function createMetrics() {
     issued: counter('mayfly_leases_issued_total', 'Credentials issued.', ['provider', 'access']),
     refused: counter('mayfly_refusals_total', 'Requests refused, by error code.', ['code']),
     revoked: counter('mayfly_leases_settled_total', 'Leases settled, by provider, outcome and cause.', ['provider', 'outcome', 'cause']),
+    reviewed: counter('mayfly_leases_reviewed_total', 'Live leases decided anew, by what made it necessary and what became of them.', [
+      'why',
+      'outcome',
+    ]),
     revokeFailures: counter('mayfly_revoke_failures_total', 'Attempts to revoke that failed and will be repeated.', ['provider']),
     issueSeconds: histogram('mayfly_issue_duration_seconds', 'From request to credential.', ['provider']),
     mintSeconds: histogram('mayfly_mint_duration_seconds', 'The call to the upstream alone.', ['provider', 'outcome']),
@@ -35,9 +39,15 @@ export function createMetrics() {
     auditWritten: counter('mayfly_audit_events_total', 'Events written by the audit sink.', ['sink', 'outcome']),
     ledgerUp: gauge('mayfly_ledger_reachable', '1 while the ledger answers.', []),
     live: gauge('mayfly_leases_live', 'Unsettled leases.', []),
+    observed: counter('mayfly_policy_observed_differences_total', 'Decisions that would be others if the observed policies were binding.', [
+      'action',
+      'decided',
+      'observed',
+    ]),
     memo: gauge('mayfly_policy_memo_hit_ratio', 'Decisions answered from the memo, of all.', []),
     tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),
     upstreamState: gauge('mayfly_upstream_circuit_open', '1 while the mint circuit of a provider is open.', ['provider']),
+    webhooks: counter('mayfly_webhooks_total', 'Notifications of approvals, by outcome.', ['outcome']),
     emergency: counter('mayfly_emergency_revocations_total', 'Emergency revocations started.', []),
     frozen: gauge('mayfly_freezes', 'Freezes in force.', []),
   }

@@ -18,6 +18,9 @@ const refusals: Record<ReserveRefusal | 'limit', (detail?: string) => MayflyErro
   outbox_full: () => new MayflyError('audit_unavailable', 'events cannot be recorded, so nothing is issued', { retryAfterSeconds: 5 }),
   conflict: () => new MayflyError('conflict', 'this lease exists already'),
   closed: () => new MayflyError('lease_ended', 'the lease is closed or has expired', { next: 'ask for a new one' }),
+  approval_invalid: (why) => new MayflyError('approval_invalid', `the approval is not good for this request${why ? ` (${why})` : ''}`),
+  renewals: () => new MayflyError('renewals_used', 'the lease was renewed as often as its role allows', { next: 'ask for a new one' }),
+  token_not_fresh: () => new MayflyError('token_not_fresh', 'the workload token was not issued since this lease was issued or last renewed'),
   limit: () => new MayflyError('renewal_limit', 'the lease is at the end of its longest life', { next: 'ask for a new one' }),
 }
 

@@ -1,8 +1,9 @@
-import { authorize, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
+import { authorize, chainTo, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { issue } from './issue.js'
+import { inputOf } from './policy-input.js'
 import type { Credential } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import type { Agent, LeaseRecord, RequestContext } from './types.js'
@@ -11,29 +12,44 @@ const MOST_DECISIONS = 3
 
 /**
  * A longer life for one lease, decided anew. Where the upstream cannot extend, a successor takes its place and the answer holds a new
- * credential; the old lease is closed as `superseded` in the same step. Never beyond the first lease's `renewableUntil`.
+ * credential; the old lease is closed as `superseded` in the same step. Never beyond the first lease's `renewableUntil`, nor oftener than its
+ * role allows, nor with a workload token that is not newer than the one before.
  */
 export async function renew(
   house: House,
   agent: Agent,
   id: string,
-  asked: { ttlSeconds?: number },
+  asked: { ttlSeconds?: number; approval?: string; canWait?: boolean },
   context: RequestContext,
   callerGone: () => boolean,
 ): Promise<{ lease: LeaseRecord; credential?: Credential }> {
   const lease = await house.ledger.lease(id)
   if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) throw new MayflyError('not_found', 'there is no such lease for you')
   if (lease.state !== 'active') throw refusal('closed')
-  const ask: LeaseAsk = { task: lease.task, role: lease.role, ttlSeconds: asked.ttlSeconds, scope: lease.scope, renews: lease }
+  const ask: LeaseAsk = {
+    task: lease.task,
+    role: lease.role,
+    ttlSeconds: asked.ttlSeconds,
+    scope: lease.scope,
+    approval: asked.approval,
+    canWait: asked.canWait,
+    renews: lease,
+  }
   if (!house.upstreams.get(lease.provider)?.provider.renew) return issue(house, agent, ask, context, callerGone)
 
   for (let round = 1; ; round++) {
-    const { task, role, upstream, decision, narrowed } = await authorize(house, agent, ask, context, { fresh: round > 1 })
+    const { task, role, upstream, request, decision, narrowed, approval } = await authorize(house, agent, ask, context, { fresh: round > 1 })
     const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds, tokenLifeOf(house, agent))
     const counts = decision.readsCounts ? task.counts : undefined
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts }
-    const told = event('lease.renewed', context, agent, { ...subjectOf({ id, task: task.id, role }), decision })
-    const renewed = await house.ledger.renew(id, { ttlSeconds, facts }, told)
+    const told = event('lease.renewed', context, agent, {
+      ...subjectOf({ id, task: task.id, role, chain: chainTo(task, agent) }),
+      decision,
+      detail: inputOf(request),
+    })
+    const { tokenIssuedAt } = agent
+    const renewal = { ttlSeconds, facts, tokenIssuedAt, maxRenewals: role.maxRenewals, approval }
+    const renewed = await house.ledger.renew(id, renewal, told)
     if (!renewed.ok && renewed.refused === 'stale' && round < MOST_DECISIONS) continue
     if (!renewed.ok) throw await refuse(house, agent, ask, context, refusal(renewed.refused, renewed.detail), decision)
     await upstream.renew(renewed.lease, renewed.lease.expiresAt).catch(async (error: unknown) => {

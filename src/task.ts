@@ -49,7 +49,7 @@ export async function openTask(
   const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, decision }))
   if (opened.ok) return opened
   if (opened.refused === 'conflict') throw new MayflyError('conflict', 'this external_id is taken by a task with another body')
-  if (opened.refused === 'frozen' || opened.refused === 'outbox_full') throw refusal(opened.refused)
+  if (opened.refused === 'frozen' || opened.refused === 'outbox_full' || opened.refused === 'stale') throw refusal(opened.refused)
   if (opened.refused === 'quota') throw tooManyTasks()
   throw new MayflyError('task_ended', 'the parent task takes no children any more')
 }
@@ -78,18 +78,10 @@ function taskOf(
   ask: TaskAsk,
   assignees: readonly Assignee[],
 ): Omit<NewTask, 'classified' | 'confidence'> {
-  const { ledger, limits, roles, vocabulary } = house
+  const { ledger, limits, vocabulary } = house
   if (ask.deadlineAt <= ledger.now()) throw invalid('deadline_at', 'is in the past')
   if (ask.deadlineAt > ledger.now() + limits.maxTaskSeconds * 1000) throw invalid('deadline_at', `is more than ${limits.maxTaskSeconds} s away`)
-  const seen = new Set<string>()
-  for (const [index, entry] of ask.envelope.entries()) {
-    const role = roles.get(entry.role)
-    if (!role) throw invalid(`envelope.${index}.role`, `there is no role "${entry.role}"`)
-    if (seen.has(entry.role)) throw invalid(`envelope.${index}.role`, `role "${entry.role}" is named twice`)
-    seen.add(entry.role)
-    const outside = scopeOutside(role.scope, {}, entry.scope ?? {})
-    if (outside) throw invalid(`envelope.${index}.scope`, outside)
-  }
+  checkEnvelope(house, ask.envelope)
   return {
     id: newTaskId(house, opener, ask, assignees),
     assignees,
@@ -107,6 +99,19 @@ function taskOf(
   }
 }
 
+/** Each role once, of those that there are, limited in ways that it knows. */
+export function checkEnvelope({ roles }: House, envelope: readonly EnvelopeEntry[]): void {
+  const seen = new Set<string>()
+  for (const [index, entry] of envelope.entries()) {
+    const role = roles.get(entry.role)
+    if (!role) throw invalid(`envelope.${index}.role`, `there is no role "${entry.role}"`)
+    if (seen.has(entry.role)) throw invalid(`envelope.${index}.role`, `role "${entry.role}" is named twice`)
+    seen.add(entry.role)
+    const outside = scopeOutside(role.scope, {}, entry.scope ?? {})
+    if (outside) throw invalid(`envelope.${index}.scope`, outside)
+  }
+}
+
 /**
  * An agent's own tasks, and a task for one agent, live where that agent is counted; an orchestrator's external id decides where its task
  * lives, so that it is found again.
@@ -117,10 +122,17 @@ function newTaskId({ ledger }: House, opener: Orchestrator | Agent, { externalId
   return ledger.newTaskId(first && others.length === 0 ? { agent: first.agent } : undefined)
 }
 
-/** A task that this principal opened or, with `assignee`, works on; anybody else's looks like none. */
-export async function taskOfCaller(house: House, principal: Principal, id: string, who: 'opener' | 'assignee'): Promise<Task> {
+/** A task, and who opened the root of its tree where that is another. */
+export type TaskInTree = Task & { readonly rootOpenedBy?: Task['openedBy'] }
+
+/**
+ * A task that this principal opened, or whose tree it opened, or, with `assignee`, works on; anybody else's looks like none.
+ */
+export async function taskOfCaller(house: House, principal: Principal, id: string, who: 'opener' | 'assignee'): Promise<TaskInTree> {
   const task = await house.ledger.task(id, { fresh: true })
   if (task && isOpener(task, principal)) return task
+  const root = task?.parent === undefined ? undefined : await house.ledger.task(task.root)
+  if (task && root && isOpener(root, principal)) return { ...task, rootOpenedBy: root.openedBy }
   if (task && who === 'assignee' && principal.kind === 'agent' && task.assignees.some((one) => isSelf(one, principal))) return task
   throw refusal('not_found')
 }
@@ -190,7 +202,7 @@ function isSelf(one: Assignee, agent: Agent): boolean {
   return one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance)
 }
 
-function tooManyTasks(): MayflyError {
+export function tooManyTasks(): MayflyError {
   const next = 'end tasks that are done; an ended task counts until its record is gone'
   return new MayflyError('quota_exceeded', 'this agent has opened too many tasks', { next, retryAfterSeconds: 60 })
 }

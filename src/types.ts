@@ -73,6 +73,10 @@ export interface Task {
   readonly root: string
   readonly parent?: string
   readonly depth: number
+  /** Who opened the root of its tree; absent: an agent did, for itself. */
+  readonly orchestrator?: string
+  /** Of a child: the agents through which it was delegated, the first one first. Whoever works on it comes after them. */
+  readonly chain?: readonly string[]
   readonly state: TaskState
   /** `instance`: the running copy of an agent that opened it for itself; nobody else's to see or end. */
   readonly openedBy: { readonly kind: 'agent' | 'orchestrator'; readonly id: string; readonly issuer: string; readonly instance?: string }
@@ -97,6 +101,8 @@ export interface Task {
   readonly reason?: string
   /** Facts that decisions read, and that `reserve` compares so that no decision on old facts is carried out. */
   readonly contextVersion: number
+  /** How often its own facts changed, whatever changed elsewhere in the tree. Absent: never. */
+  readonly factsVersion?: number
   /** What the tree obtained so far, sorted: `"access:sensitivity"`. */
   readonly obtained: readonly string[]
   readonly counts: Readonly<Record<Access, number>>
@@ -111,6 +117,8 @@ export interface Role {
   readonly maxTtlSeconds: number
   /** Longest life of one lease with all its renewals. */
   readonly maxLifetimeSeconds: number
+  /** How often one lease may be renewed, successors counted together; absent: as often as fits into its longest life. */
+  readonly maxRenewals?: number
   readonly scope: Readonly<Record<string, ScopeKind>>
   readonly labels: readonly string[]
   /** Checked by the provider's own schema when the configuration was read. */
@@ -169,6 +177,12 @@ export interface Lease {
   /** Until then an upstream's "absent" proves nothing, because the mint may still arrive. */
   readonly mintUntil: number
   readonly contextVersion: number
+  /** Of the workload token that it was issued or last renewed with. */
+  readonly tokenIssuedAt?: number
+  /** How often it was renewed, with the leases that it took over from; absent: never. */
+  readonly renewals?: number
+  /** The human consent that it rests on. */
+  readonly approval?: string
   readonly attempts: number
   readonly lastError?: string
   readonly cause?: Cause
@@ -193,7 +207,7 @@ export type LeaseRecord = Pick<
   | 'expiresAt'
   | 'renewableUntil'
 > &
-  Partial<Pick<Lease, 'usableUntil' | 'cause' | 'settledAt' | 'lastError'>>
+  Partial<Pick<Lease, 'usableUntil' | 'renewals' | 'cause' | 'settledAt' | 'lastError'>>
 
 /** A closing lease in the hands of one broker until `until`; after that the sweeper may hand it to another. */
 export interface Claim {
@@ -229,6 +243,68 @@ export interface Decision {
   readonly readsCounts: boolean
   /** Told in the event only: what went wrong when the outcome is a deny because evaluation failed. */
   readonly error?: string
+  /** Told in the event only: what it would be if the policies that are only observed were binding too. There where some are. */
+  readonly observed?: Pick<Decision, 'outcome' | 'policies' | 'error'>
+}
+
+/** `open`: waits for humans. `granted`: may be spent by one lease. `bound`: held by a lease that is not active yet. `expired`: nobody agreed, or used it, in time. */
+export type ApprovalState = 'open' | 'granted' | 'bound' | 'spent' | 'denied' | 'expired'
+
+/** A human's consent to one exact request. */
+export interface Approval {
+  readonly id: string
+  readonly state: ApprovalState
+  readonly task: string
+  /** Who asks. */
+  readonly agent: string
+  readonly instance?: string
+  readonly issuer: string
+  readonly role: string
+  /** SHA-256 of the request, canonical JSON. */
+  readonly digest: string
+  readonly needs: readonly { readonly group: string; readonly approvals: number }[]
+  readonly consents: readonly Consent[]
+  readonly denial?: Omit<Consent, 'groups'>
+  readonly request: ApprovalRequest
+  /** Who opened the task and those above it: they, and the owners of such agents, agree to nothing that is asked for it. */
+  readonly openers: readonly Task['openedBy'][]
+  /** Of the facts of its task that it was asked on. */
+  readonly factsVersion: number
+  readonly askedAt: number
+  /** Of an open one, when it is too late to agree; of a granted one, when it is too late to use it. */
+  readonly expiresAt: number
+  /** That holds or has spent it. */
+  readonly lease?: string
+  /** Why it expired. */
+  readonly cause?: Cause
+}
+export interface Consent {
+  readonly id: string
+  readonly issuer: string
+  readonly groups: readonly string[]
+  readonly at: number
+  readonly reason?: string
+}
+/** What a human decides on: all of it as the broker knows it, but for `claimed`. */
+export interface ApprovalRequest {
+  readonly owner: string
+  readonly autonomy: Autonomy
+  readonly provider: string
+  readonly access: Access
+  readonly sensitivity: Sensitivity
+  readonly revocation: Revocation
+  readonly residualSeconds: number
+  readonly scope: Scope
+  readonly ttlSeconds: number
+  /** The lease that is to be renewed. */
+  readonly renews?: string
+  readonly human?: string
+  readonly task: Pick<Task, 'openedBy' | 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'deadlineAt'>
+  /** The policies that ask for a human, and why. */
+  readonly policies: readonly string[]
+  readonly reasons: readonly string[]
+  /** The agent's own words. */
+  readonly claimed: { readonly reason?: string; readonly tool?: string; readonly destination?: string }
 }
 
 /** Which leases or requests a freeze or an emergency covers. Keys are ANDed; a list means any of it. */
@@ -248,11 +324,25 @@ export const SELECTOR_KEYS = ['agent', 'task', 'role', 'provider', 'issuer', 'ow
 /** A durable block on issuing. */
 export interface Freeze {
   readonly id: string
+  /** Set by suspending an agent, which resuming takes back, or by offboarding it, which is for good. */
+  readonly kind?: 'suspension' | 'offboarding'
   readonly selector: Selector
   readonly generation: number
   readonly reason: string
   readonly by: string
   readonly at: number
+}
+
+/** How far a revocation has come at one provider. */
+export interface ProviderProgress {
+  readonly provider: string
+  readonly matched: number
+  readonly revoked: number
+  readonly expired: number
+  readonly pending: number
+  /** Of the pending: those whose last attempt failed. */
+  readonly failed: number
+  readonly residualUntil?: number
 }
 
 /** Progress of one emergency revocation. */
@@ -270,6 +360,7 @@ export interface EmergencyRevocation {
   readonly expired: number
   readonly pending: number
   readonly failed: number
+  readonly providers: readonly ProviderProgress[]
   /** When the last matched credential stops working by itself, if the upstreams never answered. */
   readonly residualUntil?: number
 }
@@ -292,9 +383,12 @@ export interface Event {
   readonly lease?: string
   readonly role?: string
   readonly provider?: string
-  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion'> & { readonly error?: string }
+  readonly approval?: string
+  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion' | 'error' | 'observed'>
   readonly cause?: Cause
   readonly code?: string
+  /** Of a task that was handed on: the agents through which it came, the first one first, who acts last. */
+  readonly chain?: readonly string[]
   readonly detail?: Readonly<Record<string, unknown>>
 }
 export type EventType =
@@ -317,6 +411,12 @@ export type EventType =
   | 'revocation.finished'
   | 'config.reloaded'
   | 'provider.told'
+  | 'approval.asked'
+  | 'approval.given'
+  | 'approval.denied'
+  | 'approval.expired'
+  | 'approval.spent'
+  | 'approval.freed'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

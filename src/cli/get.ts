@@ -10,6 +10,8 @@ interface GetOptions extends ConnectOptions {
   readonly ttl?: number
   readonly scope?: Record<string, string | string[]>
   readonly reason?: string
+  readonly approval?: string
+  readonly wait?: number
   readonly format: Format
 }
 
@@ -21,12 +23,14 @@ export function get(shell: Shell): Command {
     .requiredOption('--role <name>', 'what is needed')
     .option('--ttl <duration>', 'how long (seconds, or 15m); the broker may give less', seconds)
     .option('--scope <key=value>', "narrows the role's scope; may be repeated", pairs)
-    .option('--reason <text>', 'for the record')
+    .option('--reason <text>', 'for the record, and for the human who has to agree')
+    .option('--approval <id>', 'a granted approval of this very request')
+    .option('--wait <duration>', 'how long humans have to agree, where policy asks for one', seconds)
     .addOption(new Option('--format <format>', 'json, env (for eval), aws (credential_process) or pgpass').choices(FORMATS).default('json'))
     .action(async (options: GetOptions) => {
-      const { task, role, ttl, scope, reason, format } = options
+      const { task, role, ttl, scope, reason, approval, wait, format } = options
       const mayfly = connect(options, shell)
-      const answer = await mayfly.leases.obtain({ task, role, ttl, scope, reason }, { signal: shell.signal })
+      const answer = await mayfly.leases.obtain({ task, role, ttl, scope, reason, approval }, { wait, signal: shell.signal })
       const text = await releaseOnThrow(
         () => formatted(format, answer),
         () => mayfly.leases.release(answer.lease.id),

@@ -1,4 +1,4 @@
-import { MayflyApiError, MayflyUnreachableError } from '../client/index.js'
+import { MayflyApiError, MayflyApprovalPending, MayflyUnreachableError } from '../client/index.js'
 import { CommandError, EXIT, type ExitCode, type Shell, UsageError } from './shell.js'
 import { plain } from './text.js'
 
@@ -20,6 +20,16 @@ interface Meaning {
 
 function meaningOf(error: unknown): Meaning {
   if (error instanceof MayflyApiError) return apiMeaning(error)
+  if (error instanceof MayflyApprovalPending) {
+    const { id, needs } = error.approval
+    const needed = needs.map(({ group, approvals, given }) => `  ${group}: ${given} of ${approvals}`)
+    return {
+      code: error.code,
+      exit: EXIT.approvalPending,
+      next: `the same again with --approval ${id} once it is granted, or with --wait`,
+      more: needed,
+    }
+  }
   if (error instanceof MayflyUnreachableError)
     return { code: error.code, exit: EXIT.unreachable, next: 'check the URL (--url, MAYFLY_URL) and that the broker is up', more: [] }
   if (error instanceof UsageError) return { code: 'usage', exit: EXIT.usage, more: [] }

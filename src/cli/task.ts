@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
-import type { EndAnswer, TaskRequest } from '../api.js'
+import type { EndAnswer, Task, TaskNode, TaskRequest } from '../api.js'
 import { type ConnectOptions, connect, wantsJson, withConnection } from './connect.js'
 import { leaseTable } from './leases.js'
 import { collect, deadline, fraction, pairs, seconds } from './parse.js'
@@ -29,6 +29,7 @@ interface EndOptions extends ConnectOptions {
 }
 
 const DEFAULT_DEADLINE = '15m'
+const CLASSES = ['public', 'internal', 'confidential', 'restricted']
 
 /** `mayfly task …`: the orchestrator's side. */
 export function task(shell: Shell): Command {
@@ -37,13 +38,14 @@ export function task(shell: Shell): Command {
     .addCommand(open(shell))
     .addCommand(show(shell))
     .addCommand(heartbeat(shell))
+    .addCommand(context(shell))
+    .addCommand(delegate(shell))
     .addCommand(end(shell, 'complete', 'the work is done: revoke what it obtained'))
     .addCommand(end(shell, 'fail', 'the work went wrong: revoke what it obtained'))
     .addCommand(end(shell, 'cancel', 'the work is not wanted any more: revoke what it obtained'))
 }
 
 function open(shell: Shell): Command {
-  const classes = ['public', 'internal', 'confidential', 'restricted']
   return withConnection(new Command('open'))
     .description('open a task; prints its id')
     .option('--file <file>', 'the whole request as JSON, instead of the options below')
@@ -55,7 +57,7 @@ function open(shell: Shell): Command {
     .option('--max-ttl <duration>', 'of each of these roles', seconds)
     .option('--deadline <when>', `a duration or a time; ${DEFAULT_DEADLINE} when absent`, (text: string) => deadline(text))
     .option('--heartbeat <duration>', 'ends the task when it is not heard of for this long', seconds)
-    .addOption(new Option('--classification <class>', "of the task's data").choices(classes))
+    .addOption(new Option('--classification <class>', "of the task's data").choices(CLASSES))
     .option('--environment <name>')
     .option('--external-id <id>', 'opening twice with the same one answers the same task')
     .option('--human <id>', 'on whose behalf')
@@ -103,14 +105,75 @@ function show(shell: Shell): Command {
     .action(async (id: string, options: ConnectOptions) => {
       const detail = await connect(options, shell).tasks.get(id, { signal: shell.signal })
       if (wantsJson(options, shell)) return json(shell.stdout, detail)
-      const { task, leases } = detail
+      const { task, leases, children, more_children: more } = detail
       const roles = task.envelope.map((entry) => entry.role).join(', ')
       line(
         shell.stdout,
         `${task.id}  ${task.state}  intent ${task.intent}${task.classified ? '' : ' (not classified)'}  ends in ${until(task.deadline_at)}`,
       )
-      line(shell.stdout, `opened by ${task.opened_by.id}  for ${task.assignees.map((one) => one.agent).join(', ')}  roles ${roles}`)
+      line(shell.stdout, `opened by ${task.opened_by.id}  for ${agentsOf(task.assignees)}  roles ${roles}`)
+      for (const node of indented(children)) line(shell.stdout, node)
+      if (more) line(shell.stdout, '  … and more')
       if (leases.length > 0) leaseTable(shell.stdout, leases)
+    })
+}
+
+function indented(nodes: readonly TaskNode[], depth = 1): string[] {
+  return nodes.flatMap(({ id, state, opened_by: by, assignees, children }) => [
+    `${'  '.repeat(depth)}${id}  ${state}  from ${by.id}  for ${agentsOf(assignees)}`,
+    ...indented(children, depth + 1),
+  ])
+}
+
+function agentsOf(assignees: Task['assignees']): string {
+  return assignees.map((one) => one.agent).join(', ')
+}
+
+function context(shell: Shell): Command {
+  return withConnection(new Command('context'))
+    .description('change what decisions depend on; leases that are no longer allowed are revoked')
+    .argument('<task>')
+    .option('--intent <name>')
+    .option('--confidence <0..1>', 'of the intent', fraction)
+    .addOption(new Option('--classification <class>', "of the task's data").choices(CLASSES))
+    .option('--environment <name>')
+    .option('--label <key=value>', 'may be repeated; these take the place of those that were there', pairs)
+    .option('--wait <duration>', 'wait for the upstreams, at most 60s, and tell the outcome of each lease', seconds)
+    .action(async (id: string, options: OpenOptions & EndOptions) => {
+      const { intent, confidence, classification, environment, label: labels, wait } = options
+      const change = { intent, confidence, classification, environment, labels }
+      const answer = await connect(options, shell).tasks.changeContext(id, change, { wait, signal: shell.signal })
+      if (wantsJson(options, shell)) return json(shell.stdout, answer)
+      const { kept, closing, outcomes = [] } = answer.leases
+      line(shell.stdout, `${id} changed: ${kept} kept, ${closing.length} being revoked`)
+      if (outcomes.length > 0) leaseTable(shell.stdout, outcomes)
+    })
+}
+
+function delegate(shell: Shell): Command {
+  return withConnection(new Command('delegate'))
+    .description('hand a part of a task on to other agents; prints the id of the child')
+    .argument('<task>')
+    .option('--agent <id>', 'who may work on it; may be repeated', collect)
+    .option('--role <name>', 'what may be obtained for it; may be repeated', collect)
+    .option('--max-ttl <duration>', 'of each of these roles', seconds)
+    .option('--max-leases <number>', 'of each of these roles', Number)
+    .option('--deadline <when>', "a duration or a time; the parent's when absent", (text: string) => deadline(text))
+    .option('--heartbeat <duration>', 'ends the child when it is not heard of for this long', seconds)
+    .option('--label <key=value>', 'may be repeated', pairs)
+    .action(async (id: string, options: OpenOptions & { maxLeases?: number }) => {
+      const { agent = [], role = [], maxTtl, maxLeases } = options
+      if (agent.length === 0 || role.length === 0) throw new UsageError('give at least one --agent and one --role')
+      const ask = {
+        assignees: agent.map((one) => ({ agent: one })),
+        envelope: role.map((name) => ({ role: name, max_ttl: maxTtl, max_leases: maxLeases })),
+        deadline_at: options.deadline,
+        heartbeat_seconds: options.heartbeat,
+        labels: options.label,
+      }
+      const child = await connect(options, shell).tasks.delegate(id, ask, { signal: shell.signal })
+      if (options.json) json(shell.stdout, { task: child })
+      else line(shell.stdout, child.id)
     })
 }
 

@@ -14,7 +14,10 @@ export function whoami(shell: Shell): Command {
       const { kind, id, instance, issuer, groups = [], token_expires_at } = answer.principal
       const more = [instance === undefined ? '' : ` (${instance})`, groups.length === 0 ? '' : `, groups ${groups.join(' ')}`].join('')
       line(shell.stdout, `${kind} ${id}${more}, by issuer ${issuer}; the token is good for ${until(token_expires_at)}`)
-      const rows = answer.obtainable?.map(({ role, decision, policies, reasons }) => [role, decision, policies.join(' '), reasons.join('; ')])
-      if (rows) table(shell.stdout, ['role', 'decision', 'policies', 'reasons'], rows)
+      if (answer.task && answer.task.state !== 'active') line(shell.stdout, `task ${answer.task.id} is ${answer.task.state}`)
+      const rows = answer.obtainable?.map(({ role, decision, ttl, policies, reasons, next }) => {
+        return [role, decision, ttl === undefined ? '' : `${ttl}s`, policies.join(' '), reasons.join('; '), next]
+      })
+      if (rows) table(shell.stdout, ['role', 'decision', 'ttl', 'policies', 'reasons', 'next'], rows)
     })
 }

@@ -1,4 +1,4 @@
-import type { Problem } from '../api.js'
+import type { Approval, Problem } from '../api.js'
 
 /**
  * The broker's no. `code` is stable (`docs/errors.md`) and is what to branch on; `message` is the problem's detail. `unexpected_answer`
@@ -34,6 +34,15 @@ export class MayflyApiError extends Error {
 export class MayflyUnreachableError extends Error {
   override readonly name = 'MayflyUnreachableError'
   readonly code = 'unreachable'
+}
+
+/** A human has to agree first, and has not yet. Nothing was issued: wait, or ask again with `approval: error.approval.id` once it is granted. */
+export class MayflyApprovalPending extends Error {
+  override readonly name = 'MayflyApprovalPending'
+  readonly code = 'approval_pending'
+  constructor(readonly approval: Approval) {
+    super(`a human has to agree first: ${approval.id} is open`)
+  }
 }
 
 /** RFC 9457 -> error. What is not a problem document becomes `unexpected_answer`. */

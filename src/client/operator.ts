@@ -1,5 +1,12 @@
 import type {
+  AgentAnswer,
+  AgentResumeAnswer,
+  AgentStopAnswer,
   AgentsAnswer,
+  Approval,
+  ApprovalAnswer,
+  ApprovalsAnswer,
+  ApprovalsQuery,
   DryRunAnswer,
   EmergencyAnswer,
   EmergencyRequest,
@@ -8,7 +15,11 @@ import type {
   FreezesAnswer,
   LeasesAnswer,
   LeasesQuery,
+  OffboardingAnswer,
+  ReachAnswer,
   RevocationAnswer,
+  SimulateRequest,
+  SimulationAnswer,
   TasksAnswer,
   TasksQuery,
   ThawAnswer,
@@ -23,6 +34,21 @@ export interface OperatorCalls {
   leases(filter?: LeasesQuery, options?: CallOptions): Promise<LeasesAnswer>
   tasks(filter?: TasksQuery, options?: CallOptions): Promise<TasksAnswer>
   agents(options?: CallOptions): Promise<AgentsAnswer['agents']>
+  /** What waits for humans, or for its use. */
+  approvals(filter?: ApprovalsQuery, options?: CallOptions): Promise<ApprovalsAnswer>
+  approve(id: string, ask?: { reason?: string }, options?: CallOptions): Promise<Approval>
+  deny(id: string, ask?: { reason?: string }, options?: CallOptions): Promise<Approval>
+  agent(id: string, options?: CallOptions): Promise<AgentAnswer>
+  /** What it holds and could obtain now, itself or through those that it handed work on to. */
+  reach(id: string, options?: CallOptions): Promise<ReachAnswer>
+  /** Frozen before this answers; its live leases are closed behind it. `resume` takes it back. */
+  suspend(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentStopAnswer>
+  resume(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentResumeAnswer>
+  /** For good. `offboarding` tells how far it has come. */
+  offboard(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentStopAnswer>
+  offboarding(id: string, options?: CallOptions): Promise<OffboardingAnswer>
+  /** What candidate policies would change; changes nothing. */
+  simulate(ask: SimulateRequest, options?: CallOptions): Promise<SimulationAnswer>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
   thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
@@ -42,6 +68,16 @@ export function operator(send: Transport): OperatorCalls {
     leases: (filter = {}, options) => get('v1/leases', filter, options),
     tasks: (filter = {}, options) => get('v1/tasks', filter, options),
     agents: async (options) => (await get<AgentsAnswer>('v1/agents', {}, options)).agents,
+    approvals: (filter = {}, options) => get('v1/approvals', filter, options),
+    approve: async (id, ask = {}, options) => (await post<ApprovalAnswer>(`v1/approvals/${encodeURIComponent(id)}/approve`, ask, options)).approval,
+    deny: async (id, ask = {}, options) => (await post<ApprovalAnswer>(`v1/approvals/${encodeURIComponent(id)}/deny`, ask, options)).approval,
+    agent: (id, options) => get(`v1/agents/${encodeURIComponent(id)}`, {}, options),
+    reach: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/reach`, {}, options),
+    suspend: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/suspend`, ask, options),
+    resume: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/resume`, ask, options),
+    offboard: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/offboard`, ask, options),
+    offboarding: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/offboard`, {}, options),
+    simulate: (ask, options) => post('v1/policy/simulate', ask, options),
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
     thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,

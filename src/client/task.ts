@@ -1,5 +1,5 @@
-import type { IssuedAnswer, LeaseRequest, Task, TaskRequest } from '../api.js'
-import type { Leases } from './leases.js'
+import type { ChildRequest, ContextAnswer, ContextRequest, IssuedAnswer, LeaseRequest, Task, TaskRequest } from '../api.js'
+import type { Leases, WaitOptions } from './leases.js'
 import type { Tasks } from './tasks.js'
 import type { CallOptions } from './transport.js'
 
@@ -9,7 +9,12 @@ export interface OpenTask {
   readonly task: Task
   /** Aborted when the task has ended without the block (deadline, heartbeat, an operator's stop), or the caller's own signal was. */
   readonly signal: AbortSignal
-  obtain(role: string, ask?: Omit<LeaseRequest, 'task' | 'role'>): Promise<IssuedAnswer>
+  /** `wait`: seconds that humans have to agree, where policy asks for one; else `MayflyApprovalPending` is thrown. */
+  obtain(role: string, ask?: Omit<LeaseRequest, 'task' | 'role'>, options?: Pick<WaitOptions, 'wait'>): Promise<IssuedAnswer>
+  /** A child task for other agents; it ends with this one at the latest. */
+  delegate(ask: ChildRequest): Promise<Task>
+  /** What decisions depend on; an agent may only make it stricter. */
+  changeContext(change: ContextRequest): Promise<ContextAnswer>
 }
 
 /** A heartbeat may be lost twice before the task is given up. */
@@ -29,10 +34,12 @@ export async function runTask<T>(
   const over = new AbortController()
   const signal = options.signal ? AbortSignal.any([options.signal, over.signal]) : over.signal
   const stopBeating = beat(calls.tasks, task, over)
-  const obtain: OpenTask['obtain'] = (role, more = {}) => calls.leases.obtain({ ...more, task: task.id, role }, { signal })
+  const delegate: OpenTask['delegate'] = (ask) => calls.tasks.delegate(task.id, ask, { signal })
+  const changeContext: OpenTask['changeContext'] = (change) => calls.tasks.changeContext(task.id, change, { signal })
+  const obtain: OpenTask['obtain'] = (role, more = {}, { wait } = {}) => calls.leases.obtain({ ...more, task: task.id, role }, { wait, signal })
   let result: T
   try {
-    result = await block({ id: task.id, task, signal, obtain })
+    result = await block({ id: task.id, task, signal, obtain, delegate, changeContext })
   } catch (error) {
     stopBeating()
     // The end that cannot be told comes by itself, with the deadline or the missed heartbeat: the block's own error matters more.

@@ -1,4 +1,4 @@
-import type { EndAnswer, HeartbeatAnswer, Task, TaskDetailAnswer, TaskRequest } from '../api.js'
+import type { ChildRequest, ContextAnswer, ContextRequest, EndAnswer, HeartbeatAnswer, Task, TaskDetailAnswer, TaskRequest } from '../api.js'
 import type { CallOptions, Transport } from './transport.js'
 
 /** `wait`: seconds to wait for the upstreams, at most 60; the answer then has the outcome of each lease. */
@@ -10,6 +10,10 @@ export interface Tasks {
   open(ask: TaskRequest, options?: CallOptions): Promise<Task>
   get(id: string, options?: CallOptions): Promise<TaskDetailAnswer>
   heartbeat(id: string, options?: CallOptions): Promise<HeartbeatAnswer>
+  /** What decisions depend on. Live leases that are no longer allowed are revoked: the answer tells which; with `wait`, what became of them. */
+  changeContext(id: string, change: ContextRequest, options?: CallOptions & { wait?: number }): Promise<ContextAnswer>
+  /** Hands a part of a task on to other agents, within its envelope and time. Not safe against a lost answer. */
+  delegate(id: string, ask: ChildRequest, options?: CallOptions): Promise<Task>
   complete(id: string, options?: EndOptions): Promise<EndAnswer>
   fail(id: string, options?: EndOptions): Promise<EndAnswer>
   cancel(id: string, options?: EndOptions): Promise<EndAnswer>
@@ -29,6 +33,12 @@ export function tasks(send: Transport): Tasks {
     },
     get: (id, options) => send({ method: 'GET', path: at(id), repeatable: true, ...options }),
     heartbeat: (id, options) => send({ method: 'POST', path: at(id, '/heartbeat'), body: {}, repeatable: true, ...options }),
+    changeContext: (id, change, { wait, signal } = {}) =>
+      send({ method: 'PATCH', path: at(id, '/context'), query: { wait }, body: change, waitSeconds: wait, repeatable: true, signal }),
+    delegate: async (id, ask, options) => {
+      const { task } = await send<{ task: Task }>({ method: 'POST', path: at(id, '/children'), body: ask, repeatable: false, ...options })
+      return task
+    },
     complete: end('complete'),
     fail: end('fail'),
     cancel: end('cancel'),

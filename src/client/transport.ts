@@ -3,23 +3,32 @@ import { errorOf, type MayflyApiError, MayflyUnreachableError } from './error.js
 export interface TransportOptions {
   /** Of the broker, with a path when it is served below one. */
   readonly url: string | URL
-  /** The workload token, or where to get it: asked before each request, because tokens rotate. */
-  readonly token: string | (() => string | Promise<string>)
+  /**
+   * The workload token, or where to get it: asked before each request, because tokens rotate. With `fresh`, one that the issuer makes now: a
+   * renewal is refused (`token_not_fresh`) with a token that was issued before the last one, wherever it was kept.
+   */
+  readonly token: string | ((need: TokenNeed) => string | Promise<string>)
   readonly fetch?: typeof globalThis.fetch
   /** For one call with its retries; 30,000 when absent. */
   readonly timeoutMs?: number
+}
+/** What the next request needs of its token. */
+export interface TokenNeed {
+  readonly fresh: boolean
 }
 export interface CallOptions {
   readonly signal?: AbortSignal
 }
 export interface Call extends CallOptions {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   readonly path: string
   readonly query?: Readonly<Record<string, string | number | undefined>>
   readonly body?: object
   readonly headers?: Readonly<Record<string, string>>
   /** True: doing it twice is doing it once, so that a request whose answer never came may be sent again. */
   readonly repeatable: boolean
+  /** It takes a token that was issued for it. */
+  readonly freshToken?: boolean
   /** Seconds that the broker was asked to wait before it answers: added to the time allowed. */
   readonly waitSeconds?: number
 }
@@ -36,8 +45,8 @@ export function createTransport(options: TransportOptions): Transport {
   const fetch = options.fetch ?? globalThis.fetch
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
 
-  const bearer = async (): Promise<string> => {
-    const token = (typeof options.token === 'function' ? await options.token() : options.token).trim()
+  const bearer = async (fresh: boolean): Promise<string> => {
+    const token = (typeof options.token === 'function' ? await options.token({ fresh }) : options.token).trim()
     if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('the token is empty or holds characters that no token has')
     return `Bearer ${token}`
   }
@@ -58,7 +67,7 @@ export function createTransport(options: TransportOptions): Transport {
     const signal = call.signal ? AbortSignal.any([call.signal, expiry]) : expiry
     try {
       for (let retries = 0; ; retries++) {
-        const authorization = await bearer()
+        const authorization = await bearer(call.freshToken ?? false)
         const outcome = await attempt<Answer>(() => once(call, authorization, signal))
         if ('answer' in outcome) return outcome.answer
         const pauseMs = call.repeatable && retries < MOST_RETRIES ? pauseBefore(outcome.error, retries) : undefined
@@ -94,7 +103,7 @@ function pauseBefore(error: MayflyApiError | MayflyUnreachableError, retries: nu
   return asked <= LONGEST_PAUSE_MS ? asked : undefined
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const abort = () => {
       clearTimeout(timer)

@@ -1,6 +1,6 @@
 /** One line of the doctor's: what was looked at, what it found, and how to mend it. */
 export interface Finding {
-  readonly area: 'config' | 'policy' | 'ledger' | 'issuers' | 'providers' | 'limits' | 'token'
+  readonly area: 'agent' | 'roles' | 'rehearsal' | 'config' | 'policy' | 'ledger' | 'issuers' | 'providers' | 'limits' | 'token'
   readonly level: 'ok' | 'warn' | 'fail'
   readonly what: string
   readonly mend?: string

@@ -10,14 +10,14 @@ const MEDIA_TYPES = {
   form: /^application\/x-www-form-urlencoded(?:[ \t]*;[ \t]*charset="?utf-8"?)?$/i,
 }
 
-type Takes = Pick<Route, 'body' | 'bodyType' | 'bodyOptional'>
+type Takes = Pick<Route, 'body' | 'bodyType' | 'bodyOptional' | 'bodyBytes'>
 
 /**
  * The body in the one form that the route takes, before its schema. Strict, because what one of us reads and a proxy in front reads
  * otherwise is a way around it.
  * @throws MayflyError `too_large|unsupported_media_type|malformed`
  */
-export async function readBody(request: IncomingMessage, { body, bodyType = 'json', bodyOptional }: Takes): Promise<unknown> {
+export async function readBody(request: IncomingMessage, { body, bodyType = 'json', bodyOptional, bodyBytes }: Takes): Promise<unknown> {
   const { headers } = request
   const isEmpty = headers['transfer-encoding'] === undefined && (headers['content-length'] ?? '0') === '0'
   if (!body) {
@@ -27,7 +27,7 @@ export async function readBody(request: IncomingMessage, { body, bodyType = 'jso
   if (isEmpty && bodyOptional) return {}
   if (!MEDIA_TYPES[bodyType].test(headers['content-type'] ?? '') || headers['content-encoding'] !== undefined)
     throw new MayflyError('unsupported_media_type', bodyType === 'json' ? 'send application/json' : 'send application/x-www-form-urlencoded')
-  const text = await readText(request)
+  const text = await readText(request, bodyBytes ?? MAX_BODY_BYTES)
   return bodyType === 'json' ? parseJson(text) : parseForm(text)
 }
 
@@ -39,17 +39,17 @@ function parseForm(text: string): Record<string, string> {
   return values
 }
 
-function readText(request: IncomingMessage): Promise<string> {
-  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) return Promise.reject(tooLarge())
+function readText(request: IncomingMessage, most: number): Promise<string> {
+  if (Number(request.headers['content-length'] ?? 0) > most) return Promise.reject(tooLarge(most))
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let size = 0
     const take = (chunk: Buffer): void => {
       size += chunk.length
       chunks.push(chunk)
-      if (size <= MAX_BODY_BYTES) return
+      if (size <= most) return
       request.off('data', take).pause()
-      reject(tooLarge())
+      reject(tooLarge(most))
     }
     request.on('data', take)
     request.on('end', () => {
@@ -65,6 +65,6 @@ function readText(request: IncomingMessage): Promise<string> {
   })
 }
 
-function tooLarge(): MayflyError {
-  return new MayflyError('too_large', `the body is larger than ${MAX_BODY_BYTES} bytes`)
+function tooLarge(most: number): MayflyError {
+  return new MayflyError('too_large', `the body is larger than ${most} bytes`)
 }

@@ -46,7 +46,7 @@ export type Answer<Answers> = {
 }[keyof Answers & number]
 
 interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, Answers extends Readonly<Record<number, z.ZodType>>> {
-  readonly method: 'get' | 'post' | 'delete'
+  readonly method: 'get' | 'post' | 'patch' | 'delete'
   /** As OpenAPI writes it; a parameter is called `{id}` where it is one of our ids, `{+id}` where it may hold slashes (RFC 6570 §3.2.3). */
   readonly path: string
   readonly surfaces: readonly Surface[]
@@ -59,6 +59,8 @@ interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, 
   readonly bodyType?: 'json' | 'form'
   /** No body at all is then the same as `{}`. */
   readonly bodyOptional?: boolean
+  /** At most; 64 KiB when absent. */
+  readonly bodyBytes?: number
   readonly query?: Query
   readonly answers: Answers
   /** `application/json` when absent. Of octets, what they are where their answer does not say it. */

@@ -1,6 +1,6 @@
 import type * as api from '../api.js'
 import type { Credential } from '../providers/provider.js'
-import type { Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task } from '../types.js'
+import type { Approval, Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task } from '../types.js'
 import { SELECTOR_KEYS } from '../types.js'
 
 /** The inside's nouns as the wire spells them. What is not named here is not told. */
@@ -21,6 +21,7 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     expires_at: time(lease.expiresAt),
     usable_until: maybeTime(lease.usableUntil),
     renewable_until: time(lease.renewableUntil),
+    renewals: lease.renewals,
     revocation: { mode: lease.revocation, residual_seconds: residualOf(lease) },
     scope: scopeView(lease.scope),
     cause: lease.cause,
@@ -45,6 +46,7 @@ export function taskView(task: Task): api.Task {
     id: task.id,
     state: task.state,
     parent: task.parent,
+    chain: task.chain && [...task.chain],
     opened_by: { kind: task.openedBy.kind, id: task.openedBy.id },
     intent: task.intent,
     classified: task.classified,
@@ -66,20 +68,76 @@ export function taskView(task: Task): api.Task {
   }
 }
 
+/** What is below a task, as a tree; parents come before their children. */
+export function treeView(root: string, descendants: readonly Task[]): api.TaskNode[] {
+  const nodes = new Map<string, api.TaskNode[]>([[root, []]])
+  for (const { id, parent = root, state, openedBy, assignees, deadlineAt } of descendants) {
+    const children: api.TaskNode[] = []
+    nodes.set(id, children)
+    const by = { kind: openedBy.kind, id: openedBy.id }
+    nodes.get(parent)?.push({ id, state, opened_by: by, assignees: assignees.map(assigneeView), deadline_at: time(deadlineAt), children })
+  }
+  return nodes.get(root) ?? []
+}
+
 function assigneeView({ agent, instance, bindInstance }: Assignee): api.Assignee {
   return { agent, instance, bind_instance: bindInstance }
 }
 
-function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): api.EnvelopeEntry {
+export function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): api.EnvelopeEntry {
   return { role, scope: scope && scopeView(scope), max_ttl: maxTtlSeconds, max_leases: maxLeases }
 }
 
-function scopeView(scope: Scope): api.Lease['scope'] {
+export function scopeView(scope: Scope): api.Lease['scope'] {
   return Object.fromEntries(Object.entries(scope).map(([key, value]) => [key, typeof value === 'string' ? value : [...value]]))
 }
 
-export function freezeView({ id, selector, reason, by, at, generation }: Freeze): api.Freeze {
-  return { id, selector: selectorView(selector), reason, by, at: time(at), generation }
+/** What each state leaves to the asker. */
+const NEXT: Record<Approval['state'], api.Approval['next']> = {
+  open: 'wait',
+  granted: 'present',
+  bound: 'none',
+  spent: 'none',
+  denied: 'ask_differently',
+  expired: 'ask_again',
+}
+
+/** Who decided is for operators. */
+export function approvalView(approval: Approval, forOperator: boolean): api.Approval {
+  const { id, state, task, agent, instance, role, needs, consents, denial, request, lease, cause } = approval
+  const { owner, autonomy, provider, access, sensitivity, revocation, residualSeconds, renews, human, policies, reasons, claimed } = request
+  const { openedBy, intent, classified, confidence, classification, environment, deadlineAt } = request.task
+  const given = (group: string) => consents.filter(({ groups }) => groups.includes(group)).length
+  const decisions = [
+    ...consents.map(({ id: by, groups, at, reason }) => ({ decision: 'approve' as const, by, groups: [...groups], at: time(at), reason })),
+    ...(denial ? [{ decision: 'deny' as const, by: denial.id, groups: [], at: time(denial.at), reason: denial.reason }] : []),
+  ]
+  const about = { intent, classified, confidence, classification, environment, opened_by: { kind: openedBy.kind, id: openedBy.id } }
+  const revoking = { mode: revocation, residual_seconds: residualSeconds }
+  const minted = { provider, access, sensitivity, revocation: revoking, scope: scopeView(request.scope), ttl: request.ttlSeconds, renews }
+  return {
+    id,
+    state,
+    next: NEXT[state],
+    task,
+    agent,
+    instance,
+    role,
+    needs: needs.map(({ group, approvals }) => ({ group, approvals, given: given(group) })),
+    asked_at: time(approval.askedAt),
+    expires_at: time(approval.expiresAt),
+    lease,
+    cause,
+    request: { owner, autonomy, ...minted, human, ...about, task_deadline_at: time(deadlineAt) },
+    policies: [...policies],
+    reasons: [...reasons],
+    claimed: { ...claimed },
+    decisions: forOperator ? decisions : undefined,
+  }
+}
+
+export function freezeView({ id, selector, reason, by, at, generation, kind }: Freeze): api.Freeze {
+  return { id, selector: selectorView(selector), reason, by, at: time(at), generation, kind }
 }
 
 export function revocationView(revocation: EmergencyRevocation): api.EmergencyRevocation {
@@ -98,6 +156,10 @@ export function revocationView(revocation: EmergencyRevocation): api.EmergencyRe
     pending,
     failed,
     residual_until: maybeTime(revocation.residualUntil),
+    providers: revocation.providers.map(({ provider, residualUntil, ...at }) => {
+      const { matched, revoked, expired, pending, failed } = at
+      return { provider, matched, revoked, expired, pending, failed, residual_until: maybeTime(residualUntil) }
+    }),
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Principal } from '../types.js'
 import { type Issuer, mediaType } from './issuer.js'
 import type { ParsedJws } from './jws.js'
 import { refuse } from './refuse.js'
@@ -31,6 +32,19 @@ export function checkAudience({ claims }: ParsedJws, issuer: Issuer): void {
   if (audience.length > 1 && !issuer.audienceMayHaveOthers) {
     refuse('token_invalid', `"aud" has other members, which issuer ${issuer.name} allows only with audience: {contains: …}`)
   }
+}
+
+/**
+ * RFC 8693 §4.4: `may_act` names who may act for the subject. Whoever presents a token acts, so an agent's token that names somebody else is
+ * not for this agent to present.
+ */
+export function checkMayAct({ claims }: ParsedJws, { kind, id }: Principal): void {
+  if (kind !== 'agent' || !Object.hasOwn(claims, 'may_act')) return
+  const actor = claims.may_act
+  if (typeof actor !== 'object' || actor === null || Array.isArray(actor)) refuse('token_invalid', '"may_act" is no object')
+  const { sub, iss = claims.iss } = actor as { sub?: unknown; iss?: unknown }
+  if (iss !== claims.iss || (sub !== claims.sub && sub !== id))
+    refuse('token_invalid', '"may_act" names somebody else than the agent that it maps to')
 }
 
 /** Milliseconds since the Unix epoch. */

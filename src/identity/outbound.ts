@@ -24,21 +24,35 @@ export interface OutboundRules {
  */
 export async function getJson(address: string, rules: OutboundRules): Promise<unknown> {
   const url = checkUrl(address, rules)
+  const { status, text } = await exchange(url, { method: 'GET', headers: { accept: 'application/json, application/jwk-set+json' } }, rules)
+  if (status >= 300 && status < 400) throw new Error(`${url.href} answered with a redirect, which is not followed`)
+  if (status !== 200) throw new Error(`${url.href} answered ${status}`)
+  return parse(text, url)
+}
+
+/** POSTs to a configured address under the same rules. Answers the status, whatever it is. */
+export async function post(
+  address: string,
+  request: { headers: Readonly<Record<string, string>>; body: string },
+  rules: OutboundRules,
+): Promise<number> {
+  return (await exchange(checkUrl(address, rules), { method: 'POST', ...request }, rules)).status
+}
+
+interface Outgoing {
+  readonly method: 'GET' | 'POST'
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+async function exchange(url: URL, request: Outgoing, rules: OutboundRules): Promise<{ status: number; text: string }> {
   const deadline = AbortSignal.timeout(rules.timeoutMs ?? TIMEOUT_MS)
   const signal = rules.signal === undefined ? deadline : AbortSignal.any([deadline, rules.signal])
   const pinned = await until(signal, checkedAddresses(url, rules))
   const client = new Client(url.origin, { connect: { lookup: pinnedLookup(pinned), ca: rules.ca }, maxResponseSize: MAX_BODY_BYTES })
   try {
-    const { statusCode, body } = await client.request({
-      method: 'GET',
-      path: `${url.pathname}${url.search}`,
-      headers: { accept: 'application/json, application/jwk-set+json' },
-      signal,
-    })
-    if (statusCode >= 300 && statusCode < 400) throw new Error(`${url.href} answered with a redirect, which is not followed`)
-    if (statusCode !== 200) throw new Error(`${url.href} answered ${statusCode}`)
-    const text = await body.text()
-    return parse(text, url)
+    const { statusCode, body } = await client.request({ ...request, path: `${url.pathname}${url.search}`, signal })
+    return { status: statusCode, text: await body.text() }
   } catch (error) {
     if (deadline.aborted) throw new Error(`${url.href} did not answer in time`, { cause: error })
     throw error
@@ -108,6 +122,8 @@ function parse(text: string, url: URL): unknown {
 
 /** `dns.lookup` takes no signal. */
 function until<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  // What nobody waits for any more may fail unheard.
+  work.catch(() => undefined)
   signal.throwIfAborted()
   return new Promise((fulfil, reject) => {
     const abort = () => reject(signal.reason)

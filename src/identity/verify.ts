@@ -1,6 +1,6 @@
 import { compactVerify, errors } from 'jose'
 import type { Principal } from '../types.js'
-import { checkAudience, checkHeader, checkPurpose, checkTime } from './claims.js'
+import { checkAudience, checkHeader, checkMayAct, checkPurpose, checkTime } from './claims.js'
 import type { Issuer } from './issuer.js'
 import type { VerificationKey } from './jwk.js'
 import { fingerprint, type ParsedJws, parseJws } from './jws.js'
@@ -68,7 +68,11 @@ export async function verifyToken(token: string, verifier: Verifier, check: Chec
   }
   const principal = await check(
     'principal',
-    () => verifier.mapping(claims, facts),
+    () => {
+      const mapped = verifier.mapping(claims, facts)
+      checkMayAct(jws, mapped)
+      return mapped
+    },
     ({ kind, id }) => `it is ${kind} ${id}`,
   )
   return { principal: Object.freeze(principal), issuer, key, jws }

@@ -34,12 +34,12 @@ export function freezeCalls(store: Store): FreezeCalls {
 
   const write = async ({ partition, frozen, freeze, event }: Write): Promise<void> => {
     const { fields, shape } = freezeFields(freeze.selector)
-    const { selector, reason, by, at } = freeze
+    const { selector, reason, by, at, kind: why } = freeze
     const args = {
       id: freeze.id,
       kind: frozen ? 'F' : 'T',
       generation: freeze.generation,
-      json: JSON.stringify({ selector, reason, by, at }),
+      json: JSON.stringify({ selector, reason, by, at, kind: why }),
       shape,
       event: event ? JSON.stringify(event) : '',
       type: event?.type ?? '',
@@ -80,10 +80,10 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   return {
-    freeze: async ({ selector, reason, by }, event) => {
+    freeze: async ({ selector, reason, by, kind }, event) => {
       freezeFields(selector)
       const at = store.clock.now()
-      const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at }
+      const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at, kind }
       return { freeze, ...(await writeEverywhere({ frozen: true, freeze }, event)) }
     },
 
@@ -118,6 +118,6 @@ export function freezeCalls(store: Store): FreezeCalls {
 function parse(id: string, text: string): Held {
   const [, kind, generation, json] = /^([FT])(\d+) (.*)$/s.exec(text) ?? []
   if (kind === undefined || json === undefined) throw new MayflyError('internal', 'the ledger holds a freeze that cannot be read', { internal: id })
-  const stored = JSON.parse(json) as Pick<Freeze, 'selector' | 'reason' | 'by' | 'at'>
+  const stored = JSON.parse(json) as Pick<Freeze, 'selector' | 'reason' | 'by' | 'at' | 'kind'>
   return { frozen: kind === 'F', freeze: { id, generation: Number(generation), ...stored } }
 }

@@ -1,5 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Task } from '../types.js'
+import { agentCalls } from './agents.js'
+import { approvalCalls } from './approvals.js'
 import { asLedgerError, connect, type Log, messageOf, type RedisAddress } from './connection.js'
 import { type FreezeCalls, freezeCalls } from './freezes.js'
 import { DUE_CHANNEL, hashed, keys, partitionFor } from './keys.js'
@@ -114,10 +116,12 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   return {
     ...taskCalls(store),
     ...leaseCalls(store),
+    ...approvalCalls(store),
     ...sweepCalls(store),
     ...callsOf(freezes),
     ...revocationCalls(store),
     ...listingCalls(store),
+    ...agentCalls(store),
     ...statusCalls(store, options.durability),
     ...registerCalls(store),
     record: events.record,

@@ -33,6 +33,9 @@ const ISSUE = [
   'mint_ms',
   'shortest_ms',
   'renewable_until',
+  'token_issued',
+  'token_skew',
+  'max_renewals',
   'context_version',
   'obtained',
   'counts',
@@ -50,6 +53,8 @@ const ISSUE = [
   'outbox_limit',
   'skew',
   'visibility',
+  'approval',
+  'approval_digest',
 ] as const
 const reserveScript = defineScript('reserve', 'lease', ISSUE)
 const grantScript = defineScript('grant', 'lease', ISSUE)
@@ -69,6 +74,8 @@ const withdrawScript = defineScript('withdraw', 'lease', ['lease', 'event', 'ret
 
 /** How long an Idempotency-Key is remembered. */
 const IDEMPOTENCY_SECONDS = 86_400
+/** By how much the clock of whoever issues workload tokens may be behind, when it is asked whether one was issued since the last renewal. */
+export const TOKEN_SKEW_MS = 30_000
 
 export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | 'activate'> {
   const { partitions, settledRetentionSeconds } = store.options
@@ -153,6 +160,9 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     mint_ms: lease.mintMs,
     shortest_ms: (lease.shortestLifeSeconds ?? 0) * 1000,
     renewable_until: lease.renewableUntil ?? 0,
+    token_issued: agent.tokenIssuedAt ?? 0,
+    token_skew: TOKEN_SKEW_MS,
+    max_renewals: lease.maxRenewals ?? -1,
     context_version: facts.contextVersion,
     obtained: obtainedText(facts.obtained),
     counts: countsText(facts.counts),
@@ -170,6 +180,8 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     outbox_limit: store.outboxLimit,
     skew: store.options.skewMarginMs,
     visibility: store.options.visibilityMs,
+    approval: lease.approval?.id ?? '',
+    approval_digest: lease.approval?.digest ?? '',
   }
 }
 
@@ -214,4 +226,7 @@ const RESERVE_REFUSALS = [
   'outbox_full',
   'conflict',
   'closed',
+  'approval_invalid',
+  'renewals',
+  'token_not_fresh',
 ] as const satisfies ReserveRefusal[]

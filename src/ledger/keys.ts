@@ -14,9 +14,9 @@ export const MOST_PARTITIONS = 100
 const TAGS = Array.from({ length: MOST_PARTITIONS }, (_, partition) => String(partition).padStart(2, '0'))
 const PREFIXES = TAGS.map((tag) => `mf:{p${tag}}:`)
 
-export type IdKind = 'task' | 'lease' | 'freeze' | 'revocation'
+export type IdKind = 'task' | 'lease' | 'freeze' | 'revocation' | 'approval'
 
-const ID = /^(task|lease|freeze|revocation)_(\d\d)[a-z2-7]{26}$/
+const ID = /^(task|lease|freeze|revocation|approval)_(\d\d)[a-z2-7]{26}$/
 
 /** Partition of an id that this installation could have made; undefined for anything else a caller may have sent. */
 export function partitionOf(id: string, kind: IdKind, partitions: number): number | undefined {
@@ -60,6 +60,7 @@ export const keys = {
   prefix: (partition: number): string => PREFIXES[partition] ?? outOfRange(partition),
   task: (partition: number, id: string) => `${keys.prefix(partition)}task:${id}`,
   lease: (partition: number, id: string) => `${keys.prefix(partition)}lease:${id}`,
+  approval: (partition: number, id: string) => `${keys.prefix(partition)}approval:${id}`,
   freezes: (partition: number) => `${keys.prefix(partition)}freezes`,
   events: (partition: number) => `${keys.prefix(partition)}events`,
   refused: (partition: number) => `${keys.prefix(partition)}refused`,

@@ -1,4 +1,4 @@
-import { freezable, issuingCalls } from './issuing.js'
+import { freezable, issuingCalls, TOKEN_SKEW_MS } from './issuing.js'
 import { keys, newId } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { leaveAgent } from './places.js'
@@ -14,9 +14,14 @@ const renewScript = defineScript('renew', 'lease', [
   'obtained',
   'counts',
   'freezable',
+  'token_issued',
+  'token_skew',
+  'max_renewals',
   'event',
   'outbox_limit',
   'skew',
+  'approval',
+  'approval_digest',
 ])
 const reaffirmScript = defineScript('reaffirm', 'lease', ['id', 'context_version', 'skew'])
 const closeScript = defineScript('close', 'lease', ['lease', 'cause', 'event', 'skew', 'visibility'])
@@ -33,13 +38,17 @@ const settleScript = defineScript('settle', 'lease', [
   'event',
 ])
 const leasesOfTaskScript = defineScript('leases-of-task', 'task', [])
+const frozenAmongScript = defineScript('frozen-among', 'task', [], { rest: 'freezables' })
 
 /** Full jitter between nothing and a bound that doubles from the first to the second. */
 const BACKOFF_BASE_MS = 500
 const BACKOFF_MOST_MS = 60_000
 const LONGEST_ERROR = 300
 
-type LeaseCalls = Pick<Ledger, 'newLeaseId' | 'reserve' | 'grant' | 'activate' | 'renew' | 'reaffirm' | 'close' | 'settle' | 'lease' | 'leasesOfTask'>
+type LeaseCalls = Pick<
+  Ledger,
+  'newLeaseId' | 'reserve' | 'grant' | 'activate' | 'renew' | 'reaffirm' | 'close' | 'settle' | 'lease' | 'leasesOfTask' | 'frozenAmong'
+>
 
 export function leaseCalls(store: Store): LeaseCalls {
   const { visibilityMs, skewMarginMs, settledRetentionSeconds } = store.options
@@ -48,7 +57,7 @@ export function leaseCalls(store: Store): LeaseCalls {
     ...issuingCalls(store),
     newLeaseId: (task) => newId('lease', partitionOfTask(store, task) ?? 0),
 
-    renew: async (id, { ttlSeconds, facts }, event) => {
+    renew: async (id, { ttlSeconds, facts, tokenIssuedAt, maxRenewals, approval }, event) => {
       const partition = partitionOfLease(store, id)
       const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
       if (partition === undefined || fields.s === undefined) return { ok: false, refused: 'not_found' }
@@ -62,9 +71,14 @@ export function leaseCalls(store: Store): LeaseCalls {
           obtained: obtainedText(facts.obtained),
           counts: countsText(facts.counts),
           freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider),
+          token_issued: tokenIssuedAt,
+          token_skew: TOKEN_SKEW_MS,
+          max_renewals: maxRenewals ?? -1,
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
           skew: skewMarginMs,
+          approval: approval?.id ?? '',
+          approval_digest: approval?.digest ?? '',
         }),
       )
       const word = textOf(reply[0])
@@ -81,9 +95,9 @@ export function leaseCalls(store: Store): LeaseCalls {
       return word === 'ok' ? { ok: true } : { ok: false, refused: expected(word, REAFFIRM_REFUSALS) }
     },
 
-    close: async (id, cause, event) => {
+    close: async (id, cause, event, { left = false } = {}) => {
       const partition = partitionOfLease(store, id)
-      const args = { lease: id, cause, event: JSON.stringify(event), skew: skewMarginMs, visibility: visibilityMs }
+      const args = { lease: id, cause, event: JSON.stringify(event), skew: skewMarginMs, visibility: left ? 0 : visibilityMs }
       const reply = partition === undefined ? undefined : await store.run(closeScript, keys.lease(partition, id), args)
       if (!reply) return { ok: false, refused: 'not_found' }
       const [record, claim] = listOf(reply)
@@ -119,6 +133,13 @@ export function leaseCalls(store: Store): LeaseCalls {
       return fields.s === undefined ? undefined : leaseOf(id, fields)
     },
 
+    frozenAmong: async (task, asks) => {
+      const partition = partitionOfTask(store, task)
+      if (partition === undefined || asks.length === 0) return asks.map(() => false)
+      const tokens = asks.map(({ agent, role, provider }) => freezable(agent, role, provider))
+      return listOf(await store.run(frozenAmongScript, keys.task(partition, task), {}, tokens)).map((one) => one === 1)
+    },
+
     leasesOfTask: async (task) => {
       const partition = partitionOfTask(store, task)
       if (partition === undefined) return []
@@ -130,5 +151,16 @@ export function leaseCalls(store: Store): LeaseCalls {
   }
 }
 
-const RENEW_REFUSALS = ['not_found', 'closed', 'ended', 'frozen', 'limit', 'stale', 'outbox_full'] as const
+const RENEW_REFUSALS = [
+  'not_found',
+  'closed',
+  'ended',
+  'frozen',
+  'limit',
+  'renewals',
+  'token_not_fresh',
+  'stale',
+  'outbox_full',
+  'approval_invalid',
+] as const
 const REAFFIRM_REFUSALS = ['not_found', 'stale', 'ended'] as const

@@ -2,6 +2,7 @@ import type { Result } from '../errors.js'
 import type {
   Access,
   Agent,
+  Approval,
   Cause,
   Claim,
   EmergencyRevocation,
@@ -33,13 +34,23 @@ export interface Ledger {
   openTask(
     task: NewTask,
     event: Event,
-  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'quota' | 'outbox_full'>>
+  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'>>
   /** A recently read task may be answered from memory unless `fresh`: `stale` catches what was decided on it. */
   task(id: string, options?: { fresh?: boolean }): Promise<Task | undefined>
+  /** What is below a task and not over, parents before their children, at most so many. Without the facts of the tree. */
+  descendants(id: string, most: number): Promise<{ tasks: Task[]; more: boolean }>
   /** Heartbeat. */
   touchTask(id: string): Promise<Result<{ state: TaskState; heartbeatDueAt?: number }, 'not_found'>>
-  /** New facts; bumps the context version of the tree and sets `review_by` on its live leases. */
-  changeTask(id: string, change: TaskChange, event: Event): Promise<Result<{ task: Task; live: Lease[] }, 'not_found' | 'ended'>>
+  /**
+   * New facts, which all below inherits; bumps the context version of the tree and sets `review_by` on the live leases of the task and below.
+   * `contextVersion`: what the change was decided on. `narrows`: it only makes things stricter, and so never waits for the outbox.
+   */
+  changeTask(
+    id: string,
+    change: TaskChange,
+    event: Event,
+    options?: { contextVersion?: number; narrows?: boolean },
+  ): Promise<Result<{ task: Task; live: Lease[] }, 'not_found' | 'ended' | 'stale' | 'outbox_full'>>
   /** A live lease that is still allowed after a change. */
   reaffirm(lease: string, contextVersion: number): Promise<Result<object, 'not_found' | 'stale' | 'ended'>>
   /** Ends the task and its subtree in one step; claims up to 200 closing leases for the caller, leaves the rest due now. */
@@ -61,14 +72,22 @@ export interface Ledger {
   ): Promise<{ state: 'active' | 'closing'; cause?: Cause; claim?: Claim }>
   /** reserve and activate in one step, for providers that mint in-process. */
   grant(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
-  /** Records the later expiry before the upstream is asked to extend. */
+  /**
+   * Records the later expiry before the upstream is asked to extend. `tokenIssuedAt`: of the workload token that asks, newer than the one
+   * before and issued since. `maxRenewals`: of one lease with its successors; absent, as many as fit into its longest life.
+   */
   renew(
     lease: string,
-    renewal: { ttlSeconds: number; facts: Facts },
+    renewal: { ttlSeconds: number; facts: Facts; tokenIssuedAt: number; maxRenewals?: number; approval?: NewLease['approval'] },
     event: Event,
-  ): Promise<Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | 'stale' | 'outbox_full'>>
-  /** One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. */
-  close(lease: string, cause: Cause, event: Event): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
+  ): Promise<
+    Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | RenewalRefusal | 'stale' | 'outbox_full' | 'approval_invalid'>
+  >
+  /**
+   * One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. `left`: nothing is
+   * claimed, and the lease is due at once for whoever sweeps.
+   */
+  close(lease: string, cause: Cause, event: Event, options?: { left?: boolean }): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
   /** Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox. */
   claim(
     capacity: ReadonlyMap<string, number>,
@@ -76,15 +95,46 @@ export interface Ledger {
   settle(claim: Pick<Claim, 'attempt'> & { lease: string }, outcome: SettleOutcome, event: Event): Promise<{ state: LeaseState; dueAt?: number }>
   lease(id: string): Promise<Lease | undefined>
   leasesOfTask(task: string): Promise<Lease[]>
+  /** Whether a freeze covers what an agent might ask for in a task, for each. */
+  frozenAmong(
+    task: string,
+    asks: readonly { readonly agent: Pick<Agent, 'id' | 'issuer' | 'owner'>; readonly role: string; readonly provider: string }[],
+  ): Promise<boolean[]>
+
+  // --- approvals
+  newApprovalId(task: string): string
+  /** Puts a request before humans. The same digest, while it is not over, is the same approval: then `created` is false. */
+  askApproval(
+    approval: NewApproval,
+    event: Event,
+  ): Promise<
+    Result<{ approval: Approval; created: boolean }, 'not_found' | 'ended' | 'frozen' | 'stale' | 'quota' | 'outbox_full' | 'approval_denied'>
+  >
+  /** One operator's consent, for these of the groups asked. `detail` of a refusal: the state that it is in, or why it is over. */
+  giveApproval(
+    id: string,
+    by: { id: string; issuer: string; groups: readonly string[]; reason?: string; grantedMs: number },
+    event: Event,
+  ): Promise<Result<{ approval: Approval }, 'not_found' | 'decided' | 'over' | 'twice' | 'outbox_full'>>
+  denyApproval(
+    id: string,
+    by: { id: string; issuer: string; reason?: string },
+    event: Event,
+  ): Promise<Result<{ approval: Approval }, 'not_found' | 'decided' | 'over'>>
+  approval(id: string): Promise<Approval | undefined>
 
   // --- the stop
-  freeze(freeze: { selector: Selector; reason: string; by: string }, event: Event): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
+  freeze(
+    freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] },
+    event: Event,
+  ): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
   thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
   freezes(): Promise<Freeze[]>
   /** Counts what a selector matches now, per provider, changing nothing. */
   match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
   openRevocation(revocation: { selector: Selector; reason: string; by: string; freeze?: string }, event: Event): Promise<EmergencyRevocation>
-  revocation(id: string): Promise<EmergencyRevocation | undefined>
+  /** By its id, or by that of the freeze that it goes with. */
+  revocation(idOrFreeze: string): Promise<EmergencyRevocation | undefined>
   /**
    * Takes one more step of an open revocation: a page of leases per partition -> closing, urgent. Any replica may go on with it.
    * About `most` of them are claimed for the caller, by default 256, none with 0; the rest is due at once.
@@ -104,6 +154,16 @@ export interface Ledger {
   // --- listings: fan out over partitions, composite cursor
   leases(filter: LeaseFilter, page: Page): Promise<{ leases: Lease[]; cursor?: string }>
   tasks(filter: TaskFilter, page: Page): Promise<{ tasks: Task[]; cursor?: string }>
+  /** Open and granted ones. */
+  approvals(page: Page): Promise<{ approvals: Approval[]; cursor?: string }>
+
+  /** Who works on what now: all agents that hold a lease or work on a task, or the one. Walks everything. */
+  agents(only?: string): Promise<AgentCounts[]>
+  /**
+   * What an agent can touch now, itself or through whom it handed work on to: active tasks that it works on, that it opened, and all below
+   * those; and their unsettled leases. About `most` of each. Walks everything.
+   */
+  reach(agent: string, most: number): Promise<{ tasks: Task[]; leases: Lease[]; more: boolean }>
 
   /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
   consume(hash: string, ttlMs: number): Promise<boolean>
@@ -123,7 +183,20 @@ export interface Ledger {
   disconnect(): Promise<void>
 }
 
-export type ReserveRefusal = 'not_found' | 'ended' | 'frozen' | 'quota' | 'stale' | 'not_assigned' | 'outbox_full' | 'conflict' | 'closed'
+/** What a renewal may be refused for, in place or by a successor: counted out, or asked for with an old token. */
+export type RenewalRefusal = 'renewals' | 'token_not_fresh'
+export type ReserveRefusal =
+  | 'not_found'
+  | 'ended'
+  | 'frozen'
+  | 'quota'
+  | 'stale'
+  | 'not_assigned'
+  | 'outbox_full'
+  | 'conflict'
+  | 'closed'
+  | 'approval_invalid'
+  | RenewalRefusal
 
 export interface NewTask {
   readonly id: string
@@ -142,6 +215,8 @@ export interface NewTask {
   readonly deadlineAt: number
   readonly heartbeatSeconds?: number
   readonly maxDepth: number
+  /** Of a child: the facts that it was decided on. It has its parent's intent, confidence, classification, environment and human, whatever is said here. */
+  readonly contextVersion?: number
   /** Tasks that its opener may have in the ledger at once; they must all be in one partition. Absent: as many as it likes. */
   readonly maxOpened?: number
 }
@@ -159,9 +234,12 @@ export interface Ended {
 export interface NewLease {
   readonly id: string
   readonly task: string
-  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
+  /** `tokenIssuedAt`: of the workload token that asks for it: a renewal needs a newer one. */
+  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'> & Partial<Pick<Agent, 'tokenIssuedAt'>>
   readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity' | 'params'>
   readonly human?: string
+  /** Of a task that was handed on: the agents through which it came to this one, itself last. Told in events. */
+  readonly chain?: readonly string[]
   readonly scope: Scope
   readonly handle: Lease['handle']
   readonly revocation: Revocation
@@ -187,6 +265,10 @@ export interface NewLease {
   readonly idempotency?: string
   /** A lease that this one takes over from, closed as `superseded` in the same step. */
   readonly supersedes?: string
+  /** A human's consent that it rests on: bound by `reserve`, spent by `activate`, or both by `grant`. */
+  readonly approval?: { readonly id: string; readonly digest: string }
+  /** Of the lease that it takes over from, with all before that one; absent: as many as fit into its longest life. */
+  readonly maxRenewals?: number
   /** An upper bound inherited from the lease that this one renews. */
   readonly renewableUntil?: number
 }
@@ -197,6 +279,15 @@ export interface Reserved {
   readonly mintUntil: number
   /** Leases that this one took the place of, closing now. */
   readonly superseded: Claim[]
+}
+
+export interface NewApproval extends Pick<Approval, 'id' | 'task' | 'role' | 'digest' | 'needs' | 'request'> {
+  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
+  readonly contextVersion: number
+  /** How long humans have to answer. */
+  readonly ttlSeconds: number
+  /** That this agent may have for this task at once. */
+  readonly most: number
 }
 
 export type SettleOutcome =
@@ -216,6 +307,13 @@ export interface TaskFilter {
   readonly state?: TaskState
   readonly agent?: string
   readonly orchestrator?: string
+}
+export interface AgentCounts {
+  readonly agent: string
+  readonly live: number
+  readonly closing: number
+  /** Active ones that it is assigned to. */
+  readonly tasks: number
 }
 export interface Page {
   readonly limit: number

@@ -1,8 +1,8 @@
 import { MayflyError } from '../errors.js'
-import type { Lease, Task } from '../types.js'
+import type { Approval, Lease, Task } from '../types.js'
 import { keys } from './keys.js'
 import type { LeaseFilter, Ledger, Page, TaskFilter } from './ledger.js'
-import { leaseOf, taskOf } from './records.js'
+import { approvalOf, leaseOf, taskOf } from './records.js'
 import { fieldsOf, listOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { partitionOfTask, partitionsOf, type Store } from './store.js'
@@ -13,7 +13,7 @@ const rolesScript = defineScript('roles', 'providers', ['cursor'])
 /** Where a listing is: the partition, the name of the index in it, Redis's cursor of that scan, how much of that batch was given out. */
 type Place = readonly [partition: number, index: string, scan: string, offset: number]
 
-export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'providersInUse' | 'sealingKeysInUse' | 'rolesInUse'> {
+export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'approvals' | 'providersInUse' | 'sealingKeysInUse' | 'rolesInUse'> {
   const providersOf = async (partition: number) => (await store.ask((redis) => redis.smembers(keys.providers(partition)))).sort()
 
   return {
@@ -36,6 +36,13 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'p
         [taskOf(textOf(id), fieldsOf(fields), root, above)].filter((task) => fitsTask(task, fieldsOf(fields), filter))
       const { found, cursor } = await walk(store, { kind: 'task', indexes: async () => ['tasks'], read, page })
       return { tasks: found, cursor }
+    },
+
+    approvals: async (page) => {
+      const read = ([id, fields, over]: unknown[]): Approval[] =>
+        [approvalOf(textOf(id), fieldsOf(fields), textOf(over))].filter(({ state }) => state === 'open' || state === 'granted')
+      const { found, cursor } = await walk(store, { kind: 'approval', indexes: async () => ['approvals'], read, page })
+      return { approvals: found, cursor }
     },
 
     providersInUse: async () => {
@@ -64,7 +71,7 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'p
 }
 
 interface Walk<T> {
-  readonly kind: 'lease' | 'task'
+  readonly kind: 'lease' | 'task' | 'approval'
   readonly indexes: (partition: number) => Promise<string[]>
   readonly only?: number
   /** The record, unless the filter leaves it out. */

@@ -123,9 +123,9 @@ function completeText(list: readonly string[]): string | undefined {
 function completed(list: readonly string[]): Event {
   const fields: Record<string, string | undefined> = {}
   for (let i = 0; i < list.length; i += 2) fields[list[i] ?? ''] = list[i + 1]
-  const { type, event: json = '{}', sub, task, lease, role, provider, cause, code, ...small } = fields
+  const { type, event: json = '{}', sub, task, lease, role, provider, approval, cause, code, ...small } = fields
   const event = JSON.parse(json) as Event
-  const known = Object.fromEntries(Object.entries({ task, lease, role, provider, code }).filter(([, value]) => value !== undefined))
+  const known = Object.fromEntries(Object.entries({ task, lease, role, provider, approval, code }).filter(([, value]) => value !== undefined))
   const { agent, expires, usable, attempts, state } = small
   const facts = {
     ...(agent !== undefined && { agent }),

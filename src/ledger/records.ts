@@ -1,4 +1,19 @@
-import type { Access, Assignee, Cause, Claim, Handle, Lease, LeaseState, Revocation, Scope, Sensitivity, Task, TaskState } from '../types.js'
+import type {
+  Access,
+  Approval,
+  ApprovalState,
+  Assignee,
+  Cause,
+  Claim,
+  Handle,
+  Lease,
+  LeaseState,
+  Revocation,
+  Scope,
+  Sensitivity,
+  Task,
+  TaskState,
+} from '../types.js'
 import type { NewTask, TaskChange } from './ledger.js'
 import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
 
@@ -42,11 +57,47 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     renewableUntil: Number(get('ru')),
     mintUntil: Number(get('mu')),
     contextVersion: Number(get('cv')),
+    tokenIssuedAt: time('ti'),
+    renewals: fields.rn === undefined ? undefined : Number(fields.rn),
+    approval: fields.ap,
     attempts: Number(fields.n ?? 0),
     lastError: fields.le,
     cause: fields.ca as Cause | undefined,
     closedAt: time('cl'),
     settledAt: time('st'),
+  }
+}
+
+const APPROVAL_STATES: Record<string, ApprovalState> = { o: 'open', g: 'granted', b: 'bound', s: 'spent', d: 'denied', x: 'expired' }
+
+export function approvalStateOf(letter: string): ApprovalState {
+  const state = APPROVAL_STATES[letter]
+  if (!state) throw new Error(`the ledger holds an approval of unknown state "${letter}"`)
+  return state
+}
+
+/** `over`: why it can no longer be used, where that is not written down yet. */
+export function approvalOf(id: string, fields: Record<string, string>, over?: string): Approval {
+  const get = (name: string): string => fields[name] ?? ''
+  return {
+    id,
+    state: over ? 'expired' : approvalStateOf(get('s')),
+    task: get('t'),
+    agent: get('a'),
+    instance: fields.i,
+    issuer: get('is'),
+    role: get('ro'),
+    digest: get('dg'),
+    needs: JSON.parse(get('ne')) as Approval['needs'],
+    consents: JSON.parse(fields.by ?? '[]') as Approval['consents'],
+    denial: fields.no === undefined ? undefined : (JSON.parse(fields.no) as Approval['denial']),
+    request: JSON.parse(get('sh')) as Approval['request'],
+    openers: JSON.parse(get('op')) as Approval['openers'],
+    factsVersion: Number(get('tv')),
+    askedAt: Number(get('aa')),
+    expiresAt: Number(get('xa')),
+    lease: fields.le,
+    cause: (over || fields.ca) as Cause | undefined,
   }
 }
 
@@ -66,6 +117,8 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     root: get('rt'),
     parent: fields.pa,
     depth: Number(get('de')),
+    orchestrator: fields.or || undefined,
+    chain: fields.ch === undefined ? undefined : fields.ch.split(' '),
     state: (endedAbove ? textOf(endedAbove) : get('s')) as TaskState,
     openedBy: { kind: get('ok') as Task['openedBy']['kind'], id: get('oi'), issuer: get('os'), instance: fields.on },
     intent: get('in'),
@@ -85,6 +138,7 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     endedAt: time('ea'),
     reason: fields.re || undefined,
     contextVersion: Number(version),
+    factsVersion: time('tv'),
     obtained: obtained ? obtained.split(',') : [],
     counts: { read: Number(reads || 0), write: Number(writes || 0), escalate: Number(escalations || 0) },
   }

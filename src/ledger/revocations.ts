@@ -29,7 +29,8 @@ interface Home {
   readonly fields: Record<string, string>
   readonly selector: Selector
 }
-type Sums = Record<'matched' | 'revoked' | 'expired' | 'failed' | 'over', number>
+type Count = 'matched' | 'revoked' | 'expired' | 'failed' | 'over'
+type Sums = Record<Count, number> & { readonly providers?: Readonly<Record<string, Readonly<Record<Count, number>>>> }
 
 export function revocationCalls(store: Store): RevocationCalls {
   const homeOf = async (id: string): Promise<Home | undefined> => {
@@ -43,8 +44,13 @@ export function revocationCalls(store: Store): RevocationCalls {
     if (home.fields.sums !== undefined) return JSON.parse(home.fields.sums) as Sums
     const each = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.hgetall(keys.progress(partition, id)))))
     const sum = (name: string) => each.reduce((total, progress) => total + Number(progress[name] ?? 0), 0)
-    const over = Math.max(0, ...each.map((progress) => Number(progress.over ?? 0)))
-    return { matched: sum('matched'), revoked: sum('revoked'), expired: sum('expired'), failed: sum('failed'), over }
+    const sums = (of = '') => {
+      const [matched, revoked, expired, failed] = ['matched', 'revoked', 'expired', 'failed'].map((name) => sum(`${name}${of}`))
+      const last = Math.max(0, ...each.map((progress) => Number(progress[`over${of}`] ?? 0)))
+      return { matched: matched ?? 0, revoked: revoked ?? 0, expired: expired ?? 0, failed: failed ?? 0, over: last }
+    }
+    const named = each.flatMap((progress) => Object.keys(progress)).flatMap((field) => /^matched:(.+)$/.exec(field)?.[1] ?? [])
+    return { ...sums(), providers: Object.fromEntries([...new Set(named)].sort().map((name) => [name, sums(`:${name}`)])) }
   }
 
   /** The last step: told once, by whoever finds that all is settled. */
@@ -80,14 +86,30 @@ export function revocationCalls(store: Store): RevocationCalls {
 
     openRevocation: async ({ selector, reason, by, freeze }, event) => {
       matcherOf(selector)
-      const partition = randomInt(store.options.partitions)
-      const id = newId('revocation', partition)
+      const id = freeze === undefined ? newId('revocation', randomInt(store.options.partitions)) : revocationOf(freeze)
+      const partition = partitionOf(id, 'revocation', store.options.partitions)
+      if (partition === undefined) throw new RangeError(`"${freeze}" is no id of a freeze`)
       const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', event: JSON.stringify(event) }
       const startedAt = numberOf(await store.run(openScript, keys.revocation(partition, id), args))
-      return { id, selector, reason, by, startedAt, state: 'running', freeze, matched: 0, revoked: 0, expired: 0, pending: 0, failed: 0 }
+      return {
+        id,
+        selector,
+        reason,
+        by,
+        startedAt,
+        state: 'running',
+        freeze,
+        matched: 0,
+        revoked: 0,
+        expired: 0,
+        pending: 0,
+        failed: 0,
+        providers: [],
+      }
     },
 
-    revocation: async (id) => {
+    revocation: async (idOrFreeze) => {
+      const id = revocationOf(idOrFreeze)
       const home = await homeOf(id)
       return home && report(id, home, await sumsOf(id, home))
     },
@@ -134,8 +156,17 @@ export function revocationCalls(store: Store): RevocationCalls {
   }
 }
 
+/** The revocation that goes with a freeze: whoever sees the one finds the other. */
+export function revocationOf(freeze: string): string {
+  return freeze.replace(/^freeze_/, 'revocation_')
+}
+
 function report(id: string, { fields, selector }: Home, sums: Sums): EmergencyRevocation {
   const { matched, revoked, expired, failed } = sums
+  const providers = Object.entries(sums.providers ?? {}).map(([provider, { over, ...at }]) => {
+    const pending = Math.max(0, at.matched - at.revoked - at.expired)
+    return { provider, ...at, pending, residualUntil: pending > 0 ? over : undefined }
+  })
   return {
     id,
     selector,
@@ -149,6 +180,7 @@ function report(id: string, { fields, selector }: Home, sums: Sums): EmergencyRe
     revoked,
     expired,
     failed,
+    providers,
     pending: Math.max(0, matched - revoked - expired - failed),
     residualUntil: sums.over || undefined,
   }

@@ -3,7 +3,7 @@ import type { Task, TaskEnd, TaskState } from '../types.js'
 import { hashed, keys, newId, partitionFor } from './keys.js'
 import type { Ledger, NewTask } from './ledger.js'
 import { bindingsOf, changeFields, claimOf, flag, leaseOf, taskOf } from './records.js'
-import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
+import { expected, fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { token } from './selectors.js'
 import { partitionOfTask, type Store } from './store.js'
@@ -33,6 +33,7 @@ const openTask = defineScript(
     'deadline',
     'heartbeat',
     'max_depth',
+    'context_version',
     'tokens',
     'event',
     'outbox_limit',
@@ -44,7 +45,8 @@ const openTask = defineScript(
 )
 const readTask = defineScript('read-task', 'task', [])
 const touchTask = defineScript('touch-task', 'task', ['id'])
-const changeTask = defineScript('change-task', 'task', ['id', 'review_ms', 'event'], { rest: 'fields' })
+const changeTask = defineScript('change-task', 'task', ['id', 'context_version', 'review_ms', 'event', 'outbox_limit'], { rest: 'fields' })
+const descendantsScript = defineScript('descendants', 'task', ['id', 'most'])
 const endTask = defineScript('end-task', 'task', ['id', 'state', 'cause', 'reason', 'budget', 'event', 'skew', 'visibility', 'retention'])
 
 /** How long a changed task's leases have to be reaffirmed. */
@@ -52,7 +54,7 @@ const REVIEW_MS = 5_000
 /** Leases that one end closes and hands to its caller; the rest is due at once, for the sweepers. */
 const END_BUDGET = 200
 
-export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' | 'task' | 'touchTask' | 'changeTask' | 'endTask'> {
+export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' | 'task' | 'descendants' | 'touchTask' | 'changeTask' | 'endTask'> {
   const { partitions, visibilityMs, skewMarginMs, settledRetentionSeconds } = store.options
 
   const task: Ledger['task'] = async (id, options) => {
@@ -108,6 +110,7 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
             deadline: task.deadlineAt,
             heartbeat: task.heartbeatSeconds ?? 0,
             max_depth: task.maxDepth,
+            context_version: task.contextVersion ?? '',
             tokens: tokensOf(task),
             event: JSON.stringify(event),
             outbox_limit: store.outboxLimit,
@@ -126,6 +129,17 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
 
     task,
 
+    descendants: async (id, most) => {
+      const partition = partitionOfTask(store, id)
+      if (partition === undefined) return { tasks: [], more: false }
+      const [found, more] = listOf(await store.run(descendantsScript, keys.task(partition, id), { id, most }))
+      const tasks = listOf(found).map((one) => {
+        const [child, fields] = listOf(one)
+        return taskOf(textOf(child), fieldsOf(fields), [])
+      })
+      return { tasks, more: numberOf(more) === 1 }
+    },
+
     touchTask: async (id) => {
       const partition = partitionOfTask(store, id)
       const reply = partition === undefined ? undefined : await store.run(touchTask, keys.task(partition, id), { id })
@@ -137,14 +151,20 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
       return { ok: true, ...touched }
     },
 
-    changeTask: async (id, change, event) => {
+    changeTask: async (id, change, event, { contextVersion, narrows = false } = {}) => {
       const partition = partitionOfTask(store, id)
       if (partition === undefined) return { ok: false, refused: 'not_found' }
       store.tasks.delete(id)
-      const args = { id, review_ms: REVIEW_MS, event: JSON.stringify(event) }
+      const args = {
+        id,
+        context_version: contextVersion ?? '',
+        review_ms: REVIEW_MS,
+        event: JSON.stringify(event),
+        outbox_limit: narrows ? -1 : store.outboxLimit,
+      }
       const [word, record, root, live] = listOf(await store.run(changeTask, keys.task(partition, id), args, changeFields(change)))
       store.tasks.delete(id)
-      if (word !== 'ok') return { ok: false, refused: word === 'ended' ? 'ended' : 'not_found' }
+      if (word !== 'ok') return { ok: false, refused: expected(textOf(word), CHANGE_REFUSALS) }
       const leases = listOf(live).map((one) => {
         const [lease, fields] = listOf(one)
         return leaseOf(textOf(lease), fieldsOf(fields))
@@ -197,7 +217,7 @@ function tokensOf({ id, openedBy, human }: NewTask): string {
 }
 
 /** Tells two bodies apart, whatever the order of their fields. */
-function digestOf({ id: _id, maxDepth: _maxDepth, ...body }: NewTask): string {
+function digestOf({ id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, ...body }: NewTask): string {
   return createHash('sha256')
     .update(JSON.stringify(sorted(body)))
     .digest('base64url')
@@ -214,8 +234,9 @@ function sorted(value: unknown): unknown {
   )
 }
 
-type OpenRefusal = 'conflict' | 'frozen' | 'parent_ended' | 'too_deep' | 'quota' | 'outbox_full'
-const OPEN_REFUSALS: readonly string[] = ['conflict', 'frozen', 'parent_ended', 'too_deep', 'quota', 'outbox_full'] satisfies OpenRefusal[]
+const CHANGE_REFUSALS = ['not_found', 'ended', 'stale', 'outbox_full'] as const
+type OpenRefusal = 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'
+const OPEN_REFUSALS: readonly string[] = ['conflict', 'frozen', 'parent_ended', 'stale', 'too_deep', 'quota', 'outbox_full'] satisfies OpenRefusal[]
 
 function refusalOf(word: string): OpenRefusal {
   if (!OPEN_REFUSALS.includes(word)) throw new Error(`the ledger refused a task with "${word}"`)

@@ -2,14 +2,18 @@ import type { PolicyRequest } from './policy.js'
 
 export const OBTAIN_ACTIONS = ['read', 'write', 'escalate'] as const
 export const TASK_ACTIONS = ['openTask', 'changeTask', 'endTask'] as const
-export const OPERATOR_ACTIONS = ['approve', 'emergencyRevoke', 'freeze', 'thaw', 'inspect', 'simulate', 'offboard'] as const
-export const ACTIONS = [...OBTAIN_ACTIONS, ...TASK_ACTIONS, ...OPERATOR_ACTIONS] as const
+export const DELEGATE_ACTIONS = ['delegate'] as const
+export const APPROVAL_ACTIONS = ['approve'] as const
+export const OPERATOR_ACTIONS = ['emergencyRevoke', 'freeze', 'thaw', 'inspect', 'simulate', 'offboard'] as const
+export const ACTIONS = [...OBTAIN_ACTIONS, ...TASK_ACTIONS, ...DELEGATE_ACTIONS, ...APPROVAL_ACTIONS, ...OPERATOR_ACTIONS] as const
 
 export type Action = PolicyRequest['action']
 export type ObtainRequest = Extract<PolicyRequest, { role: unknown }>
-export type TaskRequest = Exclude<Extract<PolicyRequest, { task: unknown }>, { role: unknown }>
+export type TaskRequest = Exclude<Extract<PolicyRequest, { task: unknown }>, { role: unknown } | { delegation: unknown }>
+export type DelegateRequest = Extract<PolicyRequest, { delegation: unknown }>
+export type ApprovalRequest = Extract<PolicyRequest, { approval: unknown }>
 /** Actions that are asked in the same way. */
-export type Family = 'obtain' | 'task' | 'operator'
+export type Family = 'obtain' | 'task' | 'delegate' | 'approval' | 'operator'
 
 export function isObtain(request: PolicyRequest): request is ObtainRequest {
   return OBTAIN_ACTIONS.some((action) => action === request.action)
@@ -17,8 +21,16 @@ export function isObtain(request: PolicyRequest): request is ObtainRequest {
 export function isTask(request: PolicyRequest): request is TaskRequest {
   return TASK_ACTIONS.some((action) => action === request.action)
 }
+export function isDelegate(request: PolicyRequest): request is DelegateRequest {
+  return DELEGATE_ACTIONS.some((action) => action === request.action)
+}
+export function isApproval(request: PolicyRequest): request is ApprovalRequest {
+  return APPROVAL_ACTIONS.some((action) => action === request.action)
+}
 export function familyOf(action: Action): Family {
   if (OBTAIN_ACTIONS.some((one) => one === action)) return 'obtain'
+  if (DELEGATE_ACTIONS.some((one) => one === action)) return 'delegate'
+  if (APPROVAL_ACTIONS.some((one) => one === action)) return 'approval'
   return TASK_ACTIONS.some((one) => one === action) ? 'task' : 'operator'
 }
 
@@ -26,6 +38,8 @@ export function familyOf(action: Action): Family {
 export const PRINCIPALS: Readonly<Record<Family, readonly string[]>> = {
   obtain: ['Agent', 'Human'],
   task: ['Orchestrator', 'Agent'],
+  delegate: ['Agent'],
+  approval: ['Operator'],
   operator: ['Operator'],
 }
 export const OPERATOR_RESOURCES = ['Broker', 'Agent', 'Task', 'Role', 'Provider', 'Issuer', 'Human', 'Orchestrator'] as const

@@ -1,5 +1,5 @@
 import type { Agent, Operator, Orchestrator, Sensitivity } from '../types.js'
-import type { Family, ObtainRequest, TaskRequest } from './actions.js'
+import type { ApprovalRequest, DelegateRequest, Family, ObtainRequest, TaskRequest } from './actions.js'
 
 /** A value before it is written as Cedar's JSON; what is not known is absent only where the schema says it is optional. */
 export type Raw = string | number | boolean | readonly string[] | undefined
@@ -85,12 +85,8 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'destination', codec: text, of: (it) => it.context.destination },
     { name: 'external', codec: flag, of: (it) => it.context.external },
     { name: 'depth', codec: long, of: (it) => it.task.depth },
-    { name: 'selfOpened', codec: flag, of: (it) => it.task.openedBy.kind === 'agent' },
-    {
-      name: 'orchestrator',
-      codec: entity('Orchestrator'),
-      of: (it) => (it.task.openedBy.kind === 'orchestrator' ? it.task.openedBy.id : NO_ORCHESTRATOR),
-    },
+    { name: 'selfOpened', codec: flag, of: (it) => orchestratorOf(it.task) === NO_ORCHESTRATOR },
+    { name: 'orchestrator', codec: entity('Orchestrator'), of: (it) => orchestratorOf(it.task) },
     { name: 'human', codec: entity('Human'), of: (it) => it.task.human },
     { name: 'accumulated.obtained', codec: strings, of: (it) => it.task.obtained },
     { name: 'accumulated.reads', codec: long, of: (it) => it.task.counts.read },
@@ -105,7 +101,18 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'human', codec: entity('Human'), of: (it) => it.human },
   ]
   const taskContext: readonly Attribute<TaskRequest>[] = [{ name: 'own', codec: flag, of: own }]
-  return { agent, caller, role, task, context: { obtain, task: taskContext } }
+  const delegate: readonly Attribute<DelegateRequest>[] = [
+    { name: 'to', codec: entity('Agent'), of: (it) => it.delegation.to },
+    { name: 'depth', codec: long, of: (it) => it.delegation.depth },
+    { name: 'ttl', codec: long, of: (it) => it.delegation.ttlSeconds },
+    { name: 'chain', codec: entities('Agent'), of: (it) => it.delegation.chain },
+  ]
+  const approval: readonly Attribute<ApprovalRequest>[] = [
+    { name: 'agent', codec: entity('Agent'), of: (it) => it.approval.agent },
+    { name: 'role', codec: entity('Role'), of: (it) => it.approval.role },
+    { name: 'groups', codec: entities('Group'), of: (it) => it.approval.groups },
+  ]
+  return { agent, caller, role, task, approval, context: { obtain, task: taskContext, delegate } }
 }
 export type Attributes = ReturnType<typeof attributes>
 
@@ -117,6 +124,9 @@ export function knownPaths(known: Attributes, family: Family): readonly string[]
   const names = (of: string, list: readonly { readonly name: string }[]) => list.map(({ name }) => `${of}.${name}`)
   if (family === 'obtain')
     return [...names('principal', known.agent), ...names('resource', known.role), ...names('context', known.context.obtain), APPROVAL]
+  if (family === 'delegate')
+    return [...names('principal', known.agent), ...names('resource', known.task), ...names('context', known.context.delegate), APPROVAL]
+  if (family === 'approval') return [...names('principal', known.caller), ...names('resource', known.approval)]
   if (family === 'operator') return [...names('principal', known.caller), APPROVAL]
   const callers = new Set([...names('principal', known.caller), ...names('principal', known.agent)])
   return [...callers, ...names('resource', known.task), ...names('context', known.context.task)]
@@ -124,8 +134,12 @@ export function knownPaths(known: Attributes, family: Family): readonly string[]
 export const APPROVAL = 'context.approval.groups'
 
 function own({ principal, task }: TaskRequest): boolean {
-  const { kind, id, issuer } = task.openedBy
-  return kind === principal.kind && id === principal.id && issuer === principal.issuer
+  return [task.openedBy, task.rootOpenedBy].some((by) => by?.kind === principal.kind && by.id === principal.id && by.issuer === principal.issuer)
+}
+
+/** Handing a task on does not change whose word it rests on: of a child, the one of its root. */
+function orchestratorOf({ orchestrator, openedBy }: ObtainRequest['task']): string {
+  return orchestrator ?? (openedBy.kind === 'orchestrator' ? openedBy.id : NO_ORCHESTRATOR)
 }
 
 /** The strictest for anything that is not one of the four. */

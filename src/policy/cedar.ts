@@ -20,6 +20,15 @@ export function newCedar(): Cedar {
   return module.exports as Cedar
 }
 
+/** Where the first of a list of the library's errors points at in `text`: the line, from 1. The library counts octets. */
+export function lineOf(
+  errors: readonly { readonly sourceLocations?: readonly { readonly start: number }[] | null }[],
+  text: string,
+): number | undefined {
+  const start = errors.flatMap(({ sourceLocations }) => sourceLocations ?? [])[0]?.start
+  return start === undefined ? undefined : Buffer.from(text).subarray(0, start).toString().split('\n').length
+}
+
 /** Everything that a list of the library's errors says, in one line. */
 export function told(errors: readonly { readonly message: string; readonly help: string | null }[]): string {
   return errors.map((error) => (error.help ? `${error.message} (${error.help})` : error.message)).join('; ')

@@ -3,8 +3,13 @@ import type { Answer } from './evaluate.js'
 import type { LoadedPolicy } from './load.js'
 import { least, type StepUp, unite } from './obligations.js'
 
-/** The engine's answer for one principal, with the consent of these groups. */
-export type Ask = (groups: readonly string[]) => Answer
+/** The engine asked for one principal. */
+export interface Ask {
+  /** With the consent of these groups. */
+  (groups: readonly string[]): Answer
+  /** Which limits apply to what is allowed; absent: there are none. */
+  readonly limits?: () => Answer
+}
 /** What makes a decision out of answers. */
 export interface Rules {
   readonly policies: ReadonlyMap<string, LoadedPolicy>
@@ -24,7 +29,7 @@ export function decide(asks: readonly Ask[], rules: Rules): Decision {
 function decideOne(ask: Ask, rules: Rules): Decision {
   const first = ask([])
   if ('error' in first) return refusal(first.error, rules)
-  if (first.decision === 'allow') return decision('allow', first.policies, rules, limits(first.policies, rules))
+  if (first.decision === 'allow') return allowed(first.policies, ask, rules)
 
   const needs = stepUps(first.policies, rules)
   if (!needs) return decision('deny', first.policies, rules)
@@ -32,7 +37,30 @@ function decideOne(ask: Ask, rules: Rules): Decision {
   const consented = ask(needs.map(({ group }) => group))
   if ('error' in consented) return refusal(consented.error, rules)
   if (consented.decision === 'deny') return decision('deny', union([first.policies, consented.policies]), rules)
-  return decision('step-up', first.policies, rules, { ...limits(consented.policies, rules), stepUp: needs })
+  const then = allowed(consented.policies, ask, rules)
+  if (then.outcome === 'deny') return then
+  const { maxTtlSeconds, maxLive } = then
+  return decision('step-up', first.policies, rules, { maxTtlSeconds, maxLive, stepUp: needs })
+}
+
+/** The second question, after `step-up`: what these groups agreed to is allowed, or it is not. Nobody is asked again. */
+export function decideWith(asks: readonly Ask[], groups: readonly string[], rules: Rules): Decision {
+  return both(
+    asks.map((ask) => {
+      const answer = ask(groups)
+      if ('error' in answer) return refusal(answer.error, rules)
+      return answer.decision === 'allow' ? allowed(answer.policies, ask, rules) : decision('deny', answer.policies, rules)
+    }),
+    rules,
+  )
+}
+
+/** What these permits allow, within the limits that apply: those decide as well. */
+function allowed(permits: readonly string[], ask: Ask, rules: Rules): Decision {
+  const limiting = ask.limits?.()
+  if (limiting && 'error' in limiting) return refusal(limiting.error, rules)
+  const all = union([permits, limiting?.policies ?? []])
+  return decision('allow', all, rules, limits(all, rules))
 }
 
 function both(decisions: readonly Decision[], rules: Rules): Decision {

@@ -1,5 +1,5 @@
 import type { Action } from './actions.js'
-import { type Cedar, newCedar, type Schema, told } from './cedar.js'
+import { type Cedar, newCedar, type PolicyJson, type Schema, told } from './cedar.js'
 import type { EngineCall } from './request.js'
 
 /** What an action is asked against. */
@@ -7,6 +7,8 @@ export interface PreparedAction {
   readonly schema: Schema
   /** Texts of the policies that cover it, by id. */
   readonly policies: Readonly<Record<string, string>>
+  /** What bounds an allow, turned into permits: all those that apply are in the answer. Absent: nothing does. */
+  readonly limits?: Readonly<Record<string, PolicyJson>>
 }
 /** `policies` are those that decided, sorted: the permits of an allow, the forbids of a deny, none where nothing allows. */
 export type Answer = { readonly decision: 'allow' | 'deny'; readonly policies: readonly string[] } | { readonly error: string }
@@ -19,17 +21,17 @@ const MAX_ERROR = 300
  */
 export class Engine {
   #cedar: Cedar | undefined
-  readonly #prepared = new Set<Action>()
+  readonly #prepared = new Set<string>()
 
   constructor(private readonly actions: ReadonlyMap<Action, PreparedAction>) {}
 
   /** Never throws: whatever is not an answer without errors is an error, and the instance in which something threw is let go. */
-  evaluate(call: EngineCall, action: Action): Answer {
+  evaluate(call: EngineCall, action: Action, of: 'policies' | 'limits' = 'policies'): Answer {
     try {
-      const cedar = this.#ready(action)
+      const cedar = this.#ready(action, of)
       const answer = cedar.statefulIsAuthorized({
         ...call,
-        preparsedPolicySetId: action,
+        preparsedPolicySetId: setOf(action, of),
         preparsedSchemaName: action,
         validateRequest: true,
       })
@@ -51,17 +53,22 @@ export class Engine {
     this.#prepared.clear()
   }
 
-  #ready(action: Action): Cedar {
+  #ready(action: Action, of: 'policies' | 'limits'): Cedar {
     this.#cedar ??= newCedar()
-    if (this.#prepared.has(action)) return this.#cedar
-    const { schema, policies } = this.actions.get(action) ?? {}
-    if (!schema || !policies) throw new TypeError(`unknown action ${action}`)
-    for (const answer of [this.#cedar.preparseSchema(action, schema), this.#cedar.preparsePolicySet(action, { staticPolicies: policies })]) {
+    const id = setOf(action, of)
+    if (this.#prepared.has(id)) return this.#cedar
+    const { schema, [of]: staticPolicies } = this.actions.get(action) ?? {}
+    if (!schema || !staticPolicies) throw new TypeError(`unknown action ${action}`)
+    for (const answer of [this.#cedar.preparseSchema(action, schema), this.#cedar.preparsePolicySet(id, { staticPolicies })]) {
       if (answer.type === 'failure') throw new Error(told(answer.errors))
     }
-    this.#prepared.add(action)
+    this.#prepared.add(id)
     return this.#cedar
   }
+}
+
+function setOf(action: Action, of: 'policies' | 'limits'): string {
+  return of === 'policies' ? action : `${action} limits`
 }
 
 /** Texts of the engine may quote the request: bounded, and without control characters. */

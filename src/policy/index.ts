@@ -1,20 +1,25 @@
 import { problemsOf } from './candidate.js'
+import { type OnDifference, observe, observes, unbound } from './observe.js'
 import type { PolicyOptions } from './options.js'
 import { preparePolicy, type SyncPolicy } from './prepare.js'
 import { PolicyProblems } from './problems.js'
 
-export { checkCandidate } from './candidate.js'
+export { checkCandidate, problemsOf } from './candidate.js'
 export { type CaseResult, runCases } from './cases.js'
+export { binding, observes, unbound } from './observe.js'
 export type { PolicyFile, PolicyOptions } from './options.js'
 export type { SyncPolicy } from './prepare.js'
-export { PolicyProblems } from './problems.js'
+export { located, PolicyProblems, type Problem } from './problems.js'
+export { CHANGES, type Change, candidateOf, type Example, type Simulation, type SimulationAsk, simulate, type Verdict } from './simulate.js'
 
 /**
- * Policies as text -> what decides. Read in a thread of their own first, since a hostile text can kill the engine that parses it.
+ * Policies as text -> what decides. Read in a thread of their own first, since a hostile text can kill the engine that parses it. Files that
+ * are only observed are asked too, where there are any.
  * @throws PolicyProblems with all that is wrong
  */
-export async function openPolicy(options: PolicyOptions): Promise<SyncPolicy> {
+export async function openPolicy(options: PolicyOptions, onDifference: OnDifference = () => {}): Promise<SyncPolicy> {
   const problems = await problemsOf(options)
   if (problems.length > 0) throw new PolicyProblems(problems)
-  return preparePolicy(options)
+  const bound = preparePolicy(options)
+  return observes(options) ? observe(bound, preparePolicy(unbound(options)), onDifference) : bound
 }

@@ -46,7 +46,8 @@ function lintAnnotations(json: PolicyJson, actions: ReadonlySet<Action>, conditi
   const { maxTtl, maxLive, stepUp, approvals } = annotations
   const obtains = [...actions].every((action) => OBTAIN_ACTIONS.some((one) => one === action))
   for (const [name, value] of Object.entries({ maxTtl, maxLive })) {
-    if (value != null && (json.effect !== 'permit' || !obtains)) problems.push(`@${name} belongs on a permit for read, write or escalate alone`)
+    if (value != null && (!obtains || stepUp != null))
+      problems.push(`@${name} belongs on a permit for read, write or escalate alone, or on a forbid that limits those and asks for no consent`)
   }
   if (stepUp != null && json.effect !== 'forbid') problems.push('@stepUp belongs on a forbid')
   if (stepUp && !groups.includes(stepUp)) problems.push(`@stepUp names the group "${stepUp}", which the configuration does not know`)
@@ -82,7 +83,7 @@ function lintLiterals(json: PolicyJson, known: PolicyOptions['known']): string[]
 /** The broker knows the ancestors of who asks and of what is asked for, and of nothing else: there an `in` would just be false. */
 function lintHierarchy(json: PolicyJson, nodes: readonly Node[], actions: ReadonlySet<Action>): string[] {
   const problems = new Set<string>()
-  const operates = [...actions].some((action) => familyOf(action) === 'operator')
+  const operates = [...actions].some((action) => ['operator', 'approval'].includes(familyOf(action)))
   const refuse = 'the resource of an operator action is known by type and id alone: use == or is, or keep the policy to other actions'
   if (operates && (json.resource.op === 'in' || (json.resource.op === 'is' && json.resource.in))) problems.add(refuse)
   for (const { op, args } of nodes) {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { ACTIONS, type Action } from './actions.js'
-import { type Cedar, type PolicyJson, told } from './cedar.js'
+import { type Cedar, lineOf, type PolicyJson, told } from './cedar.js'
 import { lint, lintId } from './lint.js'
 import { type Obligations, obligationsOf } from './obligations.js'
 import type { PolicyFile, PolicyOptions } from './options.js'
@@ -11,11 +11,15 @@ import { type CedarSchema, readSchema, whole, withGroups } from './schema.js'
 export interface LoadedPolicy {
   readonly id: string
   readonly file: string
+  /** Of the file, where its text begins. */
+  readonly line: number
   readonly text: string
   readonly json: PolicyJson
   /** Actions that its scope covers. */
   readonly actions: ReadonlySet<Action>
   readonly obligations: Obligations
+  /** A forbid that refuses nothing: where it applies, its @maxTtl and @maxLive do. */
+  readonly isLimit: boolean
 }
 export interface Loaded {
   readonly version: string
@@ -34,17 +38,19 @@ export function loadPolicies(cedar: Cedar, options: PolicyOptions): Loaded {
   const problems: Problem[] = []
   const policies = new Map<string, LoadedPolicy>()
   for (const file of options.files) {
-    for (const { text, json } of split(cedar, file, problems)) {
+    for (const { text, json, line } of split(cedar, file, problems)) {
       const id = json.annotations?.id ?? ''
       const path = id ? `${file.name}: ${id}` : file.name
       const wrong = lintId(id, policies.get(id)?.file)
       if (wrong) {
-        problems.push({ path, message: wrong })
+        problems.push({ path, line, message: wrong })
         continue
       }
       const actions = actionsOf(schema, json)
-      problems.push(...lint(json, actions, options).map((message) => ({ path, message })))
-      policies.set(id, { id, file: file.name, text, json, actions, obligations: quietly(json) })
+      problems.push(...lint(json, actions, options).map((message) => ({ path, line, message })))
+      const obligations = quietly(json)
+      const isLimit = json.effect === 'forbid' && (obligations.maxTtlSeconds ?? obligations.maxLive) !== undefined
+      policies.set(id, { id, file: file.name, line, text, json, actions, obligations, isLimit })
     }
   }
   problems.push(...validate(cedar, schema, policies))
@@ -57,20 +63,33 @@ export function textsOf(policies: Iterable<LoadedPolicy>): Record<string, string
   return Object.fromEntries([...policies].map(({ id, text }) => [id, text]))
 }
 
-function split(cedar: Cedar, { name, text }: PolicyFile, problems: Problem[]): { text: string; json: PolicyJson }[] {
+function split(cedar: Cedar, { name, text }: PolicyFile, problems: Problem[]): { text: string; json: PolicyJson; line: number }[] {
   const parts = cedar.policySetTextToParts(text)
   if (parts.type === 'failure') {
-    problems.push({ path: name, message: told(parts.errors) })
+    problems.push(...parts.errors.map((error) => ({ path: name, line: lineOf([error], text), message: told([error]) })))
     return []
   }
+  const lines = linesOf(text)
   if (parts.policy_templates.length > 0)
     problems.push({ path: name, message: 'templates are not supported: write the policy out for each principal' })
   return parts.policies.flatMap((part) => {
     const read = cedar.policyToJson(part)
-    if (read.type === 'success') return [{ text: part, json: read.json }]
-    problems.push({ path: name, message: told(read.errors) })
+    const line = lines(part)
+    if (read.type === 'success') return [{ text: part, json: read.json, line }]
+    problems.push({ path: name, line, message: told(read.errors) })
     return []
   })
+}
+
+/** The line at which a part of the text begins; of equal parts one after the other. Parts are as they were written. */
+function linesOf(text: string): (part: string) => number {
+  const after = new Map<string, number>()
+  return (part) => {
+    const at = text.indexOf(part, after.get(part) ?? 0)
+    if (at < 0) return 1
+    after.set(part, at + part.length)
+    return text.slice(0, at).split('\n').length
+  }
 }
 
 function actionsOf(schema: CedarSchema, { action }: PolicyJson): Set<Action> {
@@ -85,7 +104,9 @@ function validate(cedar: Cedar, schema: CedarSchema, policies: ReadonlyMap<strin
   const answer = cedar.validate({ schema: whole(schema), policies: { staticPolicies: textsOf(policies.values()) } })
   if (answer.type === 'failure') return [{ path: 'policies', message: told([...answer.errors, ...answer.warnings]) }]
   const about = [...answer.validationErrors, ...answer.validationWarnings].map(({ policyId, error }) => {
-    return { path: `${policies.get(policyId)?.file ?? 'policies'}: ${policyId}`, message: told([error]) }
+    const { file = 'policies', line, text = '' } = policies.get(policyId) ?? {}
+    const below = lineOf([error], text)
+    return { path: `${file}: ${policyId}`, line: line === undefined || below === undefined ? line : line + below - 1, message: told([error]) }
   })
   return [...about, ...answer.otherWarnings.map((warning) => ({ path: 'policies', message: told([warning]) }))]
 }

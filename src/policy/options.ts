@@ -2,6 +2,8 @@
 export interface PolicyFile {
   readonly name: string
   readonly text: string
+  /** `observe`: decides nothing; what it would have decided together with the others is recorded. */
+  readonly mode?: 'observe'
 }
 
 /** What the policy engine is made of. The configuration translates to it; nothing here is read from disk. */

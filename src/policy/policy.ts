@@ -8,13 +8,38 @@ export type PolicyRequest =
       readonly role: Role & { readonly revocation: 'immediate' | 'deny-policy' | 'at-expiry' }
       readonly task: Task
       readonly context: ObtainContext
+      /** Groups whose consent a human gave to this very request. Present: asked as the second question after `step-up`, answered with allow or deny. */
+      readonly consent?: readonly string[]
     }
   | { readonly action: 'openTask' | 'changeTask' | 'endTask'; readonly principal: Orchestrator | Agent; readonly task: PolicyTask }
+  | { readonly action: 'delegate'; readonly principal: Principal; readonly task: PolicyTask; readonly delegation: Delegation }
+  | { readonly action: 'approve'; readonly principal: Principal; readonly approval: PolicyApproval }
   | { readonly action: OperatorAction; readonly principal: Principal; readonly resource: { readonly type: OperatorResource; readonly id: string } }
 
-export type OperatorAction = 'approve' | 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard'
+export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard'
 export type OperatorResource = 'Broker' | 'Agent' | 'Task' | 'Role' | 'Provider' | 'Issuer' | 'Human' | 'Orchestrator'
-export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'>
+export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'> & {
+  /** Who opened the root of its tree, where that is another task. */
+  readonly rootOpenedBy?: Task['openedBy']
+}
+
+/** To whom a part of a task is handed on: the task asked about is the child. */
+export interface Delegation {
+  readonly to: string
+  /** Of the child: 1 below a root. */
+  readonly depth: number
+  readonly ttlSeconds: number
+  /** The agents through which the child is delegated, who asks being the last. */
+  readonly chain: readonly string[]
+}
+
+/** What a human is asked to agree to: whose request, for which role, and the groups whose consent it needs. */
+export interface PolicyApproval {
+  readonly id: string
+  readonly agent: string
+  readonly role: string
+  readonly groups: readonly string[]
+}
 
 export interface ObtainContext {
   readonly renewal: boolean

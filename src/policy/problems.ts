@@ -3,6 +3,8 @@ import { MayflyError } from '../errors.js'
 /** What is wrong where: `path` is a file, with the policy's id where there is one. */
 export interface Problem {
   readonly path: string
+  /** Of that file, from 1. */
+  readonly line?: number
   readonly message: string
 }
 
@@ -15,4 +17,11 @@ export class PolicyProblems extends MayflyError {
 
 export function line({ path, message }: Problem): string {
   return `${path}: ${message}`
+}
+
+/** `policies/obtain.cedar:12: warehouse-read: @maxTtl is empty`, as editors and other tools read it. */
+export function located({ path, line: at, message }: Problem): string {
+  if (at === undefined) return line({ path, message })
+  const [file = path, ...rest] = path.split(': ')
+  return [`${file}:${at}`, ...rest, message].join(': ')
 }

@@ -1,5 +1,5 @@
 import type { Principal } from '../types.js'
-import { type Action, familyOf, isObtain, isTask } from './actions.js'
+import { type Action, familyOf, isApproval, isDelegate, isObtain, isTask } from './actions.js'
 import type { Attribute, Attributes, CedarValue, Codec, Raw } from './attributes.js'
 import type { StatefulAuthorizationCall } from './cedar.js'
 import type { PolicyRequest } from './policy.js'
@@ -53,18 +53,23 @@ export function formOf(action: Action, projection: Projection, table: Attributes
   const caller = kept('principal', table.caller)
   const role = kept('resource', table.role)
   const task = kept('resource', table.task)
+  const approval = kept('resource', table.approval)
   const obtainContext = kept('context', table.context.obtain)
   const taskContext = kept('context', table.context.task)
-  const context: readonly Named[] = family === 'obtain' ? obtainContext : family === 'task' ? taskContext : []
+  const delegateContext = kept('context', table.context.delegate)
+  const contexts: Readonly<Partial<Record<typeof family, readonly Named[]>>> = { obtain: obtainContext, task: taskContext, delegate: delegateContext }
+  const context = contexts[family] ?? []
+  const operates = family === 'operator' || family === 'approval'
   const attributesOf: Readonly<Record<string, readonly Named[]>> = {
-    Agent: family === 'operator' ? [] : agent,
-    Orchestrator: family === 'operator' ? [] : caller,
+    Agent: operates ? [] : agent,
+    Orchestrator: operates ? [] : caller,
     Operator: caller,
     Role: family === 'obtain' ? role : [],
-    Task: family === 'task' ? task : [],
+    Task: family === 'task' || family === 'delegate' ? task : [],
+    Approval: family === 'approval' ? approval : [],
   }
   // Ids of a type can matter only where a policy names one, or where a value of that type is there to be compared with.
-  const compared = new Set([...projection.names, ...[agent, caller, role, task, context].flat().map(({ codec }) => codec.entity)])
+  const compared = new Set([...projection.names, ...[agent, caller, role, task, approval, context].flat().map(({ codec }) => codec.entity)])
   const idOf = (type: string, id: string) => (compared.has(type) || type === 'Broker' ? id : '')
   const principalIn = ancestorsOf.has('principal')
   const resourceIn = ancestorsOf.has('resource')
@@ -98,10 +103,19 @@ export function formOf(action: Action, projection: Projection, table: Attributes
           human: request.task.human === undefined ? undefined : { type: 'Human', id: idOf('Human', request.task.human), in: NONE, attributes: NONE },
         }
       }
+      if (isDelegate(request)) {
+        const resource = { type: 'Task', id: idOf('Task', request.task.id), in: NONE, attributes: task.map((it) => it.of(request.task)) }
+        return { principal: asking(request.principal), resource, context: delegateContext.map((it) => it.of(request)) }
+      }
       if (isTask(request)) {
         const attributes = task.map((it) => it.of(request.task))
         const resource = { type: 'Task', id: idOf('Task', request.task.id), in: NONE, attributes }
         return { principal: asking(request.principal), resource, context: taskContext.map((it) => it.of(request)) }
+      }
+      if (isApproval(request)) {
+        const attributes = approval.map((it) => it.of(request))
+        const resource = { type: 'Approval', id: idOf('Approval', request.approval.id), in: NONE, attributes }
+        return { principal: asking(request.principal), resource, context: NONE }
       }
       const { type, id } = request.resource
       return { principal: asking(request.principal), resource: { type, id: idOf(type, id), in: NONE, attributes: NONE }, context: NONE }
@@ -118,9 +132,10 @@ export function formOf(action: Action, projection: Projection, table: Attributes
       }
     },
     samples() {
-      const types = family === 'obtain' ? ['Agent', 'Human'] : family === 'task' ? ['Agent', 'Orchestrator'] : ['Operator']
+      const types =
+        family === 'obtain' ? ['Agent', 'Human'] : family === 'task' ? ['Agent', 'Orchestrator'] : family === 'delegate' ? ['Agent'] : ['Operator']
       const subject = (type: string) => ({ type, id: '', in: NONE, attributes: (attributesOf[type] ?? []).map(({ codec }) => codec.sample) })
-      const resource = subject(family === 'obtain' ? 'Role' : 'Task')
+      const resource = subject(family === 'obtain' ? 'Role' : family === 'approval' ? 'Approval' : 'Task')
       return types.map((type) => ({ principal: subject(type), resource, context: context.map(({ codec }) => codec.sample) }))
     },
   }

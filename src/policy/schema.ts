@@ -1,6 +1,6 @@
 import { ACTIONS, type Action } from './actions.js'
 import { UNCLASSIFIED, UNKNOWN_ENVIRONMENT } from './attributes.js'
-import { type Cedar, type Schema, told } from './cedar.js'
+import { type Cedar, lineOf, type Schema, told } from './cedar.js'
 import type { PolicyOptions } from './options.js'
 import { PolicyProblems } from './problems.js'
 
@@ -27,8 +27,8 @@ interface TypeJson {
 /** The schema as text -> with the configured vocabulary in it. */
 export function readSchema(cedar: Cedar, { schema, vocabulary }: Pick<PolicyOptions, 'schema' | 'vocabulary'>): CedarSchema {
   const answer = cedar.schemaToJsonWithResolvedTypes(schema)
-  if (answer.type === 'failure') throw schemaProblem(told(answer.errors))
-  if (answer.warnings.length > 0) throw schemaProblem(told(answer.warnings))
+  if (answer.type === 'failure') throw schemaProblem(told(answer.errors), lineOf(answer.errors, schema))
+  if (answer.warnings.length > 0) throw schemaProblem(told(answer.warnings), lineOf(answer.warnings, schema))
   const namespaces = Object.keys(answer.json)
   if (namespaces.some((name) => name !== '')) throw schemaProblem('namespaces are not supported: declare everything outside of one')
   const read = answer.json[''] as Partial<CedarSchema> | undefined
@@ -93,6 +93,6 @@ function members(configured: readonly string[], always: string): string[] {
   return [...new Set([...configured, always])]
 }
 
-function schemaProblem(message: string): PolicyProblems {
-  return new PolicyProblems([{ path: 'schema', message }])
+function schemaProblem(message: string, line?: number): PolicyProblems {
+  return new PolicyProblems([{ path: 'schema', line, message }])
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Scope } from '../types.js'
+import { actors } from './actors.js'
 import { type LeasePlan, ProviderError, type ProviderModule } from './provider.js'
 
 /** Claims that Mayfly alone writes: RFC 7519 §4.1, RFC 8693 §4, RFC 9068 §2.2, RFC 7800 §3.1. */
@@ -73,8 +74,7 @@ function claimsOf(lease: LeasePlan, { audience, claims }: Params, iat: number, e
   const scope = scopeClaim(lease.scope)
   return {
     ...claims,
-    // RFC 8693 §4.1: the human is the subject, the agent the actor; without a human the agent acts for itself.
-    ...(lease.human === undefined ? { sub: lease.agent } : { sub: lease.human, act: { sub: lease.agent } }),
+    ...actors(lease),
     aud: audience,
     iat,
     nbf: iat,

@@ -65,6 +65,8 @@ export interface LeasePlan {
   readonly agent: string
   readonly owner: string
   readonly human?: string
+  /** Agents through which the task was handed on, the first one first, this one last. Absent: it was not. */
+  readonly chain?: readonly string[]
   readonly role: string
   readonly scope: Scope
 }

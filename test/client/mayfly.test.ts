@@ -121,6 +121,19 @@ describe('sending again', () => {
   })
 })
 
+it('asks for a fresh token to renew with, and for any other request for none', async () => {
+  const needs: boolean[] = []
+  const token = ({ fresh }: { fresh: boolean }) => {
+    needs.push(fresh)
+    return 'a.b.c'
+  }
+  wire.answers({ status: 200, body: { lease: lease() } }, { status: 200, body: { lease: lease() } })
+  const kept = new Mayfly({ url: wire.url, token })
+  await kept.leases.get(LEASE_ID)
+  await kept.leases.renew(LEASE_ID)
+  expect(needs).toEqual([false, true])
+})
+
 describe('waiting', () => {
   it('ends when the time allowed is over', async () => {
     wire.answers('silent')

@@ -55,8 +55,9 @@ describe('a renewal', () => {
   it('that its task overtook is told that the lease has ended', async () => {
     const task = await test.openTask({ envelope: [{ role: 'warehouse-read' }] })
     const lease = await obtain(task, 'warehouse-read')
+    const fresh = await test.token('triage')
     proxy.pauseAt('VALID UNTIL')
-    const renewing = test.call('POST', `/v1/leases/${lease}/renew`, agent, { ttl: 600 })
+    const renewing = test.call('POST', `/v1/leases/${lease}/renew`, fresh, { ttl: 600 })
     await proxy.paused()
     expect((await complete(task)).body.leases).toMatchObject([{ state: 'revoked' }])
     await proxy.resume()

@@ -169,11 +169,12 @@ describe('renew against expiry', () => {
       async () => {
         const { body } = await obtain(task, 1)
         const expires = Date.parse(body.lease.expires_at)
+        const fresh = await test.token('triage')
         // From well before to just after, since the request takes its time too.
         const at = expires - 40 + Math.random() * 50
         await waitFor('the expiry to be near', () => Date.now() > at - 15)
         await elapse(at - Date.now())
-        const answer = await test.call('POST', `/v1/leases/${body.lease.id}/renew`, agent, { ttl: 1 })
+        const answer = await test.call('POST', `/v1/leases/${body.lease.id}/renew`, fresh, { ttl: 1 })
         expect([200, 409]).toContain(answer.status)
         outcomes[answer.status === 200 ? 'renewed' : 'refused']++
         if (answer.status === 409) expect(answer.body.code).toBe('lease_ended')

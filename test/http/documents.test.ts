@@ -75,6 +75,7 @@ async function start(upstreams: Readonly<Record<string, Provider>>, surface: App
     identity: test.broker.identity,
     signer: () => undefined,
     agents: () => [],
+    simulate: () => Promise.reject(new Error('nothing is simulated here')),
     log: pino({ level: 'info' }, { write: (line: string) => logged.push(line) }),
     surface,
     trustProxy: [],

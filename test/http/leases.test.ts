@@ -112,7 +112,7 @@ describe('leases over HTTP', () => {
 
   it('are renewed by a successor where nothing can be extended', async () => {
     const { body } = await obtain()
-    const renewed = await call('POST', `/v1/leases/${body.lease.id}/renew`, agent, { ttl: 120 })
+    const renewed = await call('POST', `/v1/leases/${body.lease.id}/renew`, await test.token('triage'), { ttl: 120 })
     expect(renewed.status).toBe(200)
     expect(renewed.body.credential.token).toEqual(expect.any(String))
     expect((await stateOf(body.lease.id)).cause).toBe('superseded')
@@ -130,8 +130,8 @@ describe('leases over HTTP', () => {
     const unclear = (await call('GET', `/v1/whoami?task=${mixed}`, agent)).body.obtainable[0]
     expect(unclear.decision).not.toBe('allow')
     expect(unclear.policies.length + unclear.reasons.length).toBeGreaterThan(0)
-    const refused = await call('POST', '/v1/leases', agent, { task: mixed, role: 'api-token' })
-    expect(refused.body).toMatchObject({ code: unclear.decision === 'deny' ? 'denied' : 'approval_required', policies: unclear.policies })
+    const refused = await call('POST', '/v1/leases', agent, { task: mixed, role: 'api-token', can_wait: false })
+    expect(refused.body).toMatchObject({ code: unclear.code, policies: unclear.policies })
     expect((await call('GET', `/v1/whoami?task=${task}`, await test.token('flows'))).status).toBe(422)
   })
 
@@ -142,6 +142,38 @@ describe('leases over HTTP', () => {
     const refused = (await call('POST', '/v1/leases', agent, { task: leak, role: 'post' })).body
     expect(refused.policies).toEqual(['restricted-read-then-external-write'])
     expect(post).toMatchObject({ role: 'post', decision: 'deny', policies: refused.policies })
+  })
+
+  it('are foretold with the refusal that they would meet, and what to do, and nothing is told or changed by asking', async () => {
+    const doomed = await test.openTask({ envelope: [{ role: 'api-token', max_ttl: 60 }, { role: 'api-signed' }] })
+    const vague = await test.openTask({ intent: 'something-new', envelope: [{ role: 'api-token' }] })
+    const oncall = await test.token('oncall')
+    const foretold = async (of: string, by = agent) => (await call('GET', `/v1/whoami?task=${of}`, by)).body
+    const before = (await eventsOf(test, redis.client)).length
+    expect(await foretold(doomed)).toMatchObject({
+      task: { id: doomed, state: 'active' },
+      obtainable: [{ decision: 'allow', ttl: 60 }, { decision: 'allow' }],
+    })
+    const [asked] = (await foretold(vague)).obtainable
+    expect(asked).toMatchObject({ decision: 'step-up', code: 'approval_required', step_up: [{ approvals: 1 }], next: expect.any(String) })
+    expect((await eventsOf(test, redis.client)).length).toBe(before)
+
+    const { body } = await call('POST', '/v1/freezes', oncall, { selector: { role: 'api-signed', task: doomed }, reason: 'a look' })
+    const [token, signed] = (await foretold(doomed)).obtainable
+    const refused = (await call('POST', '/v1/leases', agent, { task: doomed, role: 'api-signed' })).body
+    expect(token.decision).toBe('allow')
+    expect(signed).toMatchObject({ decision: 'deny', code: refused.code, next: refused.next, reasons: [refused.detail] })
+    expect(refused.code).toBe('frozen')
+    await call('POST', `/v1/freezes/${body.freeze.id}/thaw`, oncall, { reason: 'seen' })
+    expect((await foretold(doomed)).obtainable[1].decision).toBe('allow')
+
+    await call('POST', `/v1/tasks/${doomed}/complete`, await test.token('flows'), {})
+    const ended = await foretold(doomed)
+    expect(ended.task.state).toBe('completed')
+    expect(ended.obtainable.map(({ decision, code }: { decision: string; code: string }) => [decision, code])).toEqual([
+      ['deny', 'task_ended'],
+      ['deny', 'task_ended'],
+    ])
   })
 
   it('leave no trace of their key for longer than they may live', async () => {

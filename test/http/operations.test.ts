@@ -29,6 +29,7 @@ describe('running it', () => {
       identity: test.broker.identity,
       signer: () => undefined,
       agents: () => [],
+      simulate: () => Promise.reject(new Error('nothing is simulated here')),
       log: pino({ level: 'silent' }),
       surface: 'all',
       trustProxy: [],

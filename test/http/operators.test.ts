@@ -137,7 +137,8 @@ describe('an operator', () => {
     expect(tasks.body.tasks.map(({ id }: { id: string }) => id)).toContain(task)
     expect((await call('GET', `/v1/tasks/${task}`, oncall)).body.leases).toHaveLength(5)
     const { agents } = (await call('GET', '/v1/agents', oncall)).body
-    expect(agents).toContainEqual({ id: 'triage', owner: 'sre@example.com', autonomy: 'supervised', team: expect.any(String) })
+    const known = { id: 'triage', owner: 'sre@example.com', autonomy: 'supervised', team: 'platform', standing: 'active' }
+    expect(agents).toContainEqual(expect.objectContaining(known))
   })
 
   it.each(['?limit=0', '?limit=501', '?limit=x', '?state=gone', '?task=nope', '?cursor=%00', '?nothing=1', '?agent=a&agent=b'])(

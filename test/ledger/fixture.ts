@@ -50,6 +50,13 @@ export function event(type: EventType = 'lease.issued', more: Partial<Event> = {
   return { id: randomUUID(), type, ...more }
 }
 
+let lastToken = 0
+/** When a workload token was issued, for which a test asks now: each is newer than the one before. */
+export function tokenNow(ledger: Ledger): number {
+  lastToken = Math.max(lastToken + 1, ledger.now())
+  return lastToken
+}
+
 export function newTask(ledger: Ledger, more: Partial<NewTask> = {}): NewTask {
   const from =
     more.parent !== undefined
@@ -85,7 +92,7 @@ export function newLease(ledger: Ledger, task: Task, more: Partial<NewLease> = {
   return {
     id: ledger.newLeaseId(task.id),
     task: task.id,
-    agent: { id: 'triage', owner: 'sre@example.com', issuer: 'cluster' },
+    agent: { id: 'triage', owner: 'sre@example.com', issuer: 'cluster', tokenIssuedAt: tokenNow(ledger) },
     role: { name: 'warehouse-read', provider: 'warehouse', access: 'read', sensitivity: 'confidential', params: {} },
     scope: {},
     handle: { user: 'mf_x' },

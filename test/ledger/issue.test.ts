@@ -1,6 +1,20 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { waitFor } from '../support/wait.js'
-import { event, eventsOf, type Fixture, granted, HOUR, newLease, openTask, reserved, setFields, startLedger, stateOf, taskNow } from './fixture.js'
+import {
+  event,
+  eventsOf,
+  type Fixture,
+  granted,
+  HOUR,
+  newLease,
+  openTask,
+  reserved,
+  setFields,
+  startLedger,
+  stateOf,
+  taskNow,
+  tokenNow,
+} from './fixture.js'
 
 let fixture: Fixture
 beforeAll(async () => {
@@ -245,7 +259,7 @@ describe('quotas', () => {
 
   it('takes no place of an agent for a renewal whose lease has ended', async () => {
     const { ledger, redis } = fixture
-    const agent = { id: 'renews-late', owner: 'o', issuer: 'cluster' }
+    const agent = { id: 'renews-late', owner: 'o', issuer: 'cluster', tokenIssuedAt: 1 }
     const task = await openTask(ledger, { assignees: [{ agent: agent.id }] })
     const limits = { perTaskLive: 0, perAgentLive: 2 }
     const first = await granted(ledger, task.id, { agent, limits })
@@ -286,7 +300,11 @@ describe('superseding', () => {
     const task = await openTask(ledger, { id: ledger.newTaskId(id === 'full' ? undefined : { agent: id }), assignees: [{ agent: id }] })
     const limits = { perTaskLive: 1, perAgentLive: 1, maxLive: 1 }
     const first = await granted(ledger, task.id, { agent, limits, idempotency: `${id}-1` })
-    const next = async (more: object) => ledger.grant(newLease(ledger, await taskNow(ledger, task.id), { agent, limits, ...more }), event())
+    const next = async (more: object) =>
+      ledger.grant(
+        newLease(ledger, await taskNow(ledger, task.id), { agent: { ...agent, tokenIssuedAt: tokenNow(ledger) }, limits, ...more }),
+        event(),
+      )
     expect(await next({})).toMatchObject({ refused: 'quota' })
     expect(await next({ idempotency: `${id}-1` })).toMatchObject({ ok: true, superseded: [{ lease: { id: first.id } }] })
     const freed = await ledger.settle({ lease: first.id, attempt: 1 }, { result: 'revoked' }, event('lease.revoked'))

@@ -14,6 +14,7 @@ import {
   startLedger,
   stateOf,
   taskNow,
+  tokenNow,
 } from './fixture.js'
 
 let fixture: Fixture
@@ -116,6 +117,10 @@ describe('close', () => {
     await settle(lease.id, (await closed(lease.id)).attempt, 'revoked')
     expect(await ledger.close(lease.id, 'released', event())).toMatchObject({ ok: true, lease: { state: 'revoked' }, claim: undefined })
     expect(await ledger.close(ledger.newLeaseId(task.id), 'released', event())).toMatchObject({ refused: 'not_found' })
+    const left = await granted(ledger, task.id)
+    const about = event('lease.closing', { lease: left.id })
+    expect(await ledger.close(left.id, 'context_changed', about, { left: true })).toMatchObject({ lease: { state: 'closing' }, claim: undefined })
+    expect((await ledger.claim(new Map([['warehouse', 9]]))).claims.map(({ lease }) => lease.id)).toContain(left.id)
     expect(await ledger.close('lease_zz', 'released', event())).toMatchObject({ refused: 'not_found' })
   })
 })
@@ -226,12 +231,18 @@ describe('renew', () => {
     const { ledger } = fixture
     const lease = await granted(ledger, (await openTask(ledger)).id)
     const before = await ledger.lease(lease.id)
-    const renewed = await ledger.renew(lease.id, { ttlSeconds: 900, facts }, event('lease.renewed', { lease: lease.id }))
+    const renewed = await ledger.renew(
+      lease.id,
+      { ttlSeconds: 900, facts, tokenIssuedAt: tokenNow(ledger) },
+      event('lease.renewed', { lease: lease.id }),
+    )
     if (!renewed.ok) throw new Error(renewed.refused)
     expect(renewed.lease.expiresAt).toBeGreaterThan((before?.expiresAt ?? 0) + 200_000)
-    const most = await ledger.renew(lease.id, { ttlSeconds: 99_999, facts }, event('lease.renewed'))
+    const most = await ledger.renew(lease.id, { ttlSeconds: 99_999, facts, tokenIssuedAt: tokenNow(ledger) }, event('lease.renewed'))
     expect(most).toMatchObject({ ok: true, lease: { expiresAt: before?.renewableUntil } })
-    expect(await ledger.renew(lease.id, { ttlSeconds: 99_999, facts }, event('lease.renewed'))).toMatchObject({ refused: 'limit' })
+    expect(await ledger.renew(lease.id, { ttlSeconds: 99_999, facts, tokenIssuedAt: tokenNow(ledger) }, event('lease.renewed'))).toMatchObject({
+      refused: 'limit',
+    })
     expect((await eventsOf(ledger)).find((one) => one.type === 'lease.renewed' && one.lease === lease.id)).toMatchObject({
       detail: { expires_at: renewed.lease.expiresAt },
     })
@@ -241,14 +252,18 @@ describe('renew', () => {
     const { ledger } = fixture
     const lease = await granted(ledger, (await openTask(ledger)).id)
     const before = await ledger.lease(lease.id)
-    expect(await ledger.renew(lease.id, { ttlSeconds: 1, facts }, event())).toMatchObject({ ok: true, lease: { expiresAt: before?.expiresAt } })
+    expect(await ledger.renew(lease.id, { ttlSeconds: 1, facts, tokenIssuedAt: tokenNow(ledger) }, event())).toMatchObject({
+      ok: true,
+      lease: { expiresAt: before?.expiresAt },
+    })
   })
 
   it('refuses what ended, expired, was frozen or decided on old facts', async () => {
     const { ledger, redis } = fixture
     const task = await openTask(ledger)
     const lease = await granted(ledger, task.id)
-    const renew = (id = lease.id, on = facts) => ledger.renew(id, { ttlSeconds: 900, facts: on }, event('lease.renewed'))
+    const renew = (id = lease.id, on = facts) =>
+      ledger.renew(id, { ttlSeconds: 900, facts: on, tokenIssuedAt: tokenNow(ledger) }, event('lease.renewed'))
     expect(await renew(ledger.newLeaseId(task.id))).toMatchObject({ refused: 'not_found' })
     expect(await renew('nothing')).toMatchObject({ refused: 'not_found' })
     expect(await renew(lease.id, { ...facts, contextVersion: 7 })).toMatchObject({ refused: 'stale' })
@@ -270,7 +285,9 @@ describe('renew', () => {
     const lease = await granted(ledger, task.id)
     await ledger.changeTask(task.id, { environment: 'production' }, event('task.changed'))
     const { contextVersion, obtained } = await taskNow(ledger, task.id)
-    expect(await ledger.renew(lease.id, { ttlSeconds: 900, facts: { contextVersion, obtained } }, event())).toMatchObject({ ok: true })
+    expect(
+      await ledger.renew(lease.id, { ttlSeconds: 900, facts: { contextVersion, obtained }, tokenIssuedAt: tokenNow(ledger) }, event()),
+    ).toMatchObject({ ok: true })
     expect(await redis.client.hget(`mf:{p${lease.id.slice(6, 8)}}:lease:${lease.id}`, 'rb')).toBeNull()
     expect(newLease(ledger, task).facts.contextVersion).toBe(1)
   })

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from '@jest/globals'
 import { waitFor } from '../support/wait.js'
-import { event, eventsOf, type Fixture, granted, newLease, newTask, openTask, startLedger, taskNow } from './fixture.js'
+import { event, eventsOf, type Fixture, granted, newLease, newTask, openTask, startLedger, taskNow, tokenNow } from './fixture.js'
 
 let fixture: Fixture
 afterEach(() => fixture.stop())
@@ -49,7 +49,9 @@ describe('the outbox', () => {
     expect(await ledger.grant(newLease(ledger, now), event())).toMatchObject({ refused: 'outbox_full' })
     expect(await ledger.openTask(newTask(ledger), event())).toMatchObject({ refused: 'outbox_full' })
     const facts = { contextVersion: 1, obtained: now.obtained }
-    expect(await ledger.renew(lease.id, { ttlSeconds: 900, facts }, event())).toMatchObject({ refused: 'outbox_full' })
+    expect(await ledger.renew(lease.id, { ttlSeconds: 900, facts, tokenIssuedAt: tokenNow(ledger) }, event())).toMatchObject({
+      refused: 'outbox_full',
+    })
 
     expect(await ledger.activate(pending, { handle: {}, expiresAt: ledger.now() + 1_000 }, event())).toEqual({ state: 'active' })
     const { freeze } = await ledger.freeze({ selector: { all: true }, reason: 'r', by: 'op' }, event('freeze.set'))

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
 import type { NewLease } from '../../src/ledger/ledger.js'
-import { event, type Fixture, makeDue, openTask, PLENTY, reserved, setFields, startLedger, taskNow } from './fixture.js'
+import { event, type Fixture, makeDue, openTask, PLENTY, reserved, setFields, startLedger, taskNow, tokenNow } from './fixture.js'
 
 /** The keys that a broker must have, because unsettled leases' handles are encrypted with them. */
 
@@ -53,7 +53,11 @@ describe('the keys in use', () => {
     const lease = await reserved(ledger, (await openTask(ledger)).id)
     await activate(lease, 'kept')
     const { contextVersion, obtained } = await taskNow(ledger, lease.task)
-    const renewed = await ledger.renew(lease.id, { ttlSeconds: 900, facts: { contextVersion, obtained } }, event('lease.renewed'))
+    const renewed = await ledger.renew(
+      lease.id,
+      { ttlSeconds: 900, facts: { contextVersion, obtained }, tokenIssuedAt: tokenNow(ledger) },
+      event('lease.renewed'),
+    )
     expect(renewed).toMatchObject({ ok: true, lease: { handle: { sealed: 'kept' } } })
     expect(await ledger.sealingKeysInUse()).toEqual(['kept'])
     await ledger.close(lease.id, 'released', event('lease.closing'))

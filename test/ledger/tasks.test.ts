@@ -90,6 +90,40 @@ describe('opening a task', () => {
   })
 })
 
+describe('a tree of tasks', () => {
+  it('knows through which agents each came, and is told level by level as far as is asked', async () => {
+    const { ledger } = fixture
+    const agent = (id: string) => ({ kind: 'agent', id, issuer: 'cluster' }) as const
+    const root = await openTask(ledger)
+    const child = await openTask(ledger, { parent: root.id, openedBy: agent('ann') })
+    const grandchild = await openTask(ledger, { parent: child.id, openedBy: agent('bob') })
+    const byOrchestrator = await openTask(ledger, { parent: child.id })
+    expect([root, child, grandchild, byOrchestrator].map(({ chain }) => chain)).toEqual([undefined, ['ann'], ['ann', 'bob'], ['ann']])
+    expect([root, grandchild].map(({ orchestrator }) => orchestrator)).toEqual(['flows', 'flows'])
+    const ids = async (most: number) => {
+      const { tasks, more } = await ledger.descendants(root.id, most)
+      return { ids: tasks.map(({ id }) => id), more }
+    }
+    const below = [grandchild.id, byOrchestrator.id].sort()
+    expect(await ids(3)).toEqual({ ids: [child.id, ...below], more: false })
+    expect(await ids(2)).toEqual({ ids: [child.id, below[0]], more: true })
+    await ledger.endTask(child.id, END, event('task.ended'))
+    expect(await ids(3)).toEqual({ ids: [], more: false })
+  })
+
+  it('has no more leases of a role, all in all, than any of its envelopes says', async () => {
+    const { ledger } = fixture
+    const envelope = [{ role: 'warehouse-read', maxLeases: 2 }]
+    const root = await openTask(ledger, { envelope })
+    const children = [await openTask(ledger, { parent: root.id, envelope }), await openTask(ledger, { parent: root.id, envelope })]
+    for (const { id } of children) await granted(ledger, id, { limits: { perTaskLive: 0, perAgentLive: 0, maxLeases: 2 } })
+    for (const { id } of [root, ...children]) {
+      const lease = newLease(ledger, await taskNow(ledger, id), { limits: { perTaskLive: 0, perAgentLive: 0, maxLeases: 2 } })
+      expect(await ledger.grant(lease, event())).toMatchObject({ refused: 'quota' })
+    }
+  })
+})
+
 describe('heartbeats', () => {
   it('move the time that the next is due, and tell of an end', async () => {
     const { ledger, redis } = fixture
@@ -216,13 +250,11 @@ describe('changing the context', () => {
     const above = await granted(ledger, root.id)
     const active = await granted(ledger, child.id)
     const pending = await reserved(ledger, child.id)
-    const changed = await ledger.changeTask(
-      child.id,
-      { intent: 'deploy', classified: false, labels: { a: 'b' } },
-      event('task.changed', { task: child.id }),
-    )
+    const change = { intent: 'deploy', classification: 'restricted', labels: { a: 'b' } } as const
+    const changed = await ledger.changeTask(child.id, change, event('task.changed', { task: child.id }))
     if (!changed.ok) throw new Error(changed.refused)
-    expect(changed.task).toMatchObject({ intent: 'deploy', classified: false, labels: { a: 'b' }, contextVersion: 2, environment: 'staging' })
+    // Its intent is its parent's, whoever asks.
+    expect(changed.task).toMatchObject({ intent: 'incident-triage', classification: 'restricted', labels: { a: 'b' }, contextVersion: 2 })
     expect(changed.live.map(({ id }) => id).sort()).toEqual([active.id, pending.id].sort())
     expect((await taskNow(ledger, root.id)).contextVersion).toBe(2)
     expect(await ledger.reserve(newLease(ledger, root, { facts: { contextVersion: 1, obtained: ['read:confidential'] } }), event())).toMatchObject({
@@ -240,6 +272,59 @@ describe('changing the context', () => {
     expect(await ledger.reaffirm(pending.id, 2)).toMatchObject({ refused: 'ended' })
     expect(await ledger.reaffirm(ledger.newLeaseId(root.id), 2)).toMatchObject({ refused: 'not_found' })
     expect(await stateOf(ledger, above.id)).toBe('active')
+  })
+
+  it('is inherited by all below, which stays as strict as it was made itself', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger, { classification: 'internal', confidence: 0.9 })
+    // What a child is opened with is its parent's, whatever is said.
+    const child = await openTask(ledger, { parent: root.id, intent: 'deploy', classification: 'public', confidence: 1, environment: 'production' })
+    const grandchild = await openTask(ledger, { parent: child.id })
+    expect(child).toMatchObject({ intent: 'incident-triage', classification: 'internal', confidence: 0.9, environment: 'staging' })
+    const change = async (id: string, to: Parameters<typeof ledger.changeTask>[1]) => {
+      const changed = await ledger.changeTask(id, to, event('task.changed', { task: id }))
+      if (!changed.ok) throw new Error(changed.refused)
+    }
+    const facts = async (id: string) => {
+      const { intent, classified, classification, confidence, environment } = await taskNow(ledger, id)
+      return { intent, classified, classification, confidence, environment }
+    }
+    const as = await facts(root.id)
+    await change(child.id, { classification: 'confidential', confidence: 0.5 })
+    expect(await facts(root.id)).toEqual(as)
+    for (const id of [child.id, grandchild.id]) expect(await facts(id)).toEqual({ ...as, classification: 'confidential', confidence: 0.5 })
+    await change(root.id, { intent: 'deploy', classification: 'restricted', confidence: 0.7, environment: 'production' })
+    for (const id of [child.id, grandchild.id])
+      expect(await facts(id)).toEqual({ ...as, intent: 'deploy', classification: 'restricted', confidence: 0.5, environment: 'production' })
+    await change(root.id, { intent: 'incident-triage', classified: false, classification: 'public', confidence: 0.2 })
+    for (const id of [child.id, grandchild.id])
+      expect(await facts(id)).toEqual({ ...(await facts(root.id)), classification: 'confidential', classified: false, confidence: 0.2 })
+    await change(child.id, { classification: 'public', environment: 'unknown' })
+    expect(await facts(grandchild.id)).toEqual({ ...(await facts(root.id)), environment: 'unknown' })
+  })
+
+  it('makes nothing stale where no decision could read it', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const lease = await reserved(ledger, task.id)
+    for (const change of [{ labels: { a: 'b' } }, { classification: task.classification, confidence: task.confidence }]) {
+      const changed = await ledger.changeTask(task.id, change, event('task.changed', { task: task.id }))
+      expect(changed).toMatchObject({ ok: true, task: { contextVersion: 1, labels: { a: 'b' } }, live: [{ id: lease.id }] })
+    }
+    expect(await ledger.activate(lease, { handle: {}, expiresAt: ledger.now() + 1000 }, event())).toMatchObject({ state: 'active' })
+  })
+
+  it('is refused when the facts that it was decided on have changed, and waits for the outbox only where it widens', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const full = await fixture.open({ outboxLimit: 1 })
+    const told = () => event('task.changed', { task: task.id })
+    expect(await full.changeTask(task.id, { classification: 'public' }, told())).toMatchObject({ refused: 'outbox_full' })
+    expect(await full.changeTask(task.id, { classification: 'restricted' }, told(), { contextVersion: 1, narrows: true })).toMatchObject({ ok: true })
+    expect(await ledger.changeTask(task.id, { classification: 'internal' }, told(), { contextVersion: 1 })).toMatchObject({ refused: 'stale' })
+    const child = newTask(ledger, { parent: task.id, contextVersion: 1 })
+    expect(await ledger.openTask(child, event())).toMatchObject({ refused: 'stale' })
+    expect(await ledger.openTask({ ...child, contextVersion: 2 }, event())).toMatchObject({ ok: true })
   })
 
   it('is refused for what ended or is not there', async () => {

@@ -1,7 +1,21 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import type { NewLease } from '../../src/ledger/ledger.js'
 import type { Claim } from '../../src/types.js'
-import { event, eventsOf, type Fixture, granted, HOUR, makeDue, openTask, PLENTY, reserved, setFields, startLedger, taskNow } from './fixture.js'
+import {
+  event,
+  eventsOf,
+  type Fixture,
+  granted,
+  HOUR,
+  makeDue,
+  openTask,
+  PLENTY,
+  reserved,
+  setFields,
+  startLedger,
+  taskNow,
+  tokenNow,
+} from './fixture.js'
 
 /** Leases whose upstream gives a longer life than asked for: they end at their own expiry, and are over only at the upstream's. */
 
@@ -220,7 +234,8 @@ describe('what has changed since', () => {
     const expiresAt = ledger.now() + 10_000
     await ledger.activate(lease, { handle: {}, expiresAt, usableUntil: expiresAt + 600_000 }, event())
     const { contextVersion, obtained } = await taskNow(ledger, task.id)
-    const renew = (ttlSeconds: number) => careful.renew(lease.id, { ttlSeconds, facts: { contextVersion, obtained } }, event('lease.renewed'))
+    const renew = (ttlSeconds: number) =>
+      careful.renew(lease.id, { ttlSeconds, facts: { contextVersion, obtained }, tokenIssuedAt: tokenNow(ledger) }, event('lease.renewed'))
     const first = await renew(300)
     if (!first.ok) throw new Error(first.refused)
     expect(first.lease.usableUntil).toBe(expiresAt + 600_000)

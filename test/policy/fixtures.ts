@@ -19,7 +19,10 @@ export const sample: Omit<PolicyOptions, 'files'> = {
     issuers: ['cluster', 'sso'],
   },
 }
-export const shipped: PolicyOptions = { ...sample, files: ['obtain.cedar', 'guardrails.cedar', 'tasks.cedar', 'operators.cedar'].map(file) }
+export const shipped: PolicyOptions = {
+  ...sample,
+  files: ['obtain.cedar', 'guardrails.cedar', 'autonomy.cedar', 'tasks.cedar', 'operators.cedar'].map(file),
+}
 export const development: PolicyOptions = { ...sample, files: ['dev/obtain.cedar', 'tasks.cedar', 'operators.cedar'].map(file) }
 
 export function withPolicies(text: string, more: Partial<PolicyOptions> = {}): PolicyOptions {

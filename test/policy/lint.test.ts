@@ -25,7 +25,16 @@ describe('refused at load', () => {
     ['an unknown annotation', '@id("a") @maxTTL("60") permit(principal, action == Action::"read", resource);', '@maxTTL is not known'],
     ['an empty annotation', '@id("a") @reason("") forbid(principal, action, resource);', '@reason is empty'],
     ['an annotation without a value', '@id("a") @maxTtl permit(principal, action == Action::"read", resource);', '@maxTtl is empty'],
-    ['@maxTtl on a forbid', '@id("a") @maxTtl("60") forbid(principal, action == Action::"read", resource);', '@maxTtl belongs on a permit'],
+    [
+      '@maxTtl on a forbid of other actions',
+      '@id("a") @maxTtl("60") forbid(principal, action == Action::"freeze", resource);',
+      '@maxTtl belongs on a permit',
+    ],
+    [
+      '@maxTtl on a forbid that asks for consent',
+      '@id("a") @maxTtl("60") @stepUp("sre-oncall") forbid(principal, action == Action::"read", resource) unless { context.approval.groups.contains(Group::"sre-oncall") };',
+      'asks for no consent',
+    ],
     [
       '@maxLive on what obtains nothing',
       '@id("a") @maxLive("2") permit(principal, action == Action::"freeze", resource);',
@@ -165,7 +174,7 @@ describe('refused at load', () => {
 
   it('attributes that are known in one action and not in another that the policy covers', () => {
     const text = '@id("a") forbid(principal, action, resource is Role) when { resource.level == 3 };'
-    expect(problems(text)).toMatch(/policies for (approve|freeze): .*level/)
+    expect(problems(text)).toMatch(/policies for (emergencyRevoke|freeze): .*level/)
     const guarded = '@id("a") forbid(principal, action, resource is Role) when { action in Action::"obtain" && resource.level == 3 };'
     expect(problems(guarded)).toBe('')
   })

@@ -59,7 +59,15 @@ export interface TestBrokerOptions {
   /** More YAML below `providers:` and `roles:`, indented by two. */
   readonly providers?: string
   readonly roles?: string
+  /** More YAML of the list `agents:`, each line with its line break. */
+  readonly agents?: string
   readonly limits?: string
+  /** More YAML below `operators:`, indented by two. */
+  readonly operators?: string
+  /** One more policy file, as Cedar. */
+  readonly policy?: string
+  /** More entries of `policies.files`. */
+  readonly policies?: readonly string[]
   /** More YAML at the top level. */
   readonly more?: string
   readonly outboxLimit?: number
@@ -85,6 +93,7 @@ export async function prepare(options: TestBrokerOptions): Promise<Prepared> {
     ...options.env,
   }
   const configPath = join(folder, 'mayfly.yaml')
+  if (options.policy !== undefined) await writeFile(join(folder, 'more.cedar'), options.policy)
   await writeFile(configPath, yamlOf(options, folder))
   const token = (sub: string, claims: Record<string, unknown> = {}) =>
     new SignJWT({ ...claims })
@@ -93,7 +102,8 @@ export async function prepare(options: TestBrokerOptions): Promise<Prepared> {
       .setAudience(AUDIENCE)
       .setSubject(sub)
       .setJti(crypto.randomUUID())
-      .setIssuedAt()
+      // With its fraction of a second: two tokens that a test asks for one after the other are told apart by their time.
+      .setIssuedAt(typeof claims.iat === 'number' ? claims.iat : Date.now() / 1000)
       .setExpirationTime('10m')
       .sign(keys.privateKey)
   return { folder, configPath, env, token }
@@ -206,7 +216,9 @@ function parsed(text: string): unknown {
 
 function yamlOf(options: TestBrokerOptions, folder: string): string {
   const warehouse = options.postgresUrl !== undefined
-  const policies = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const shipped = ['obtain', 'guardrails', 'autonomy', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const policies = [...shipped, ...(options.policies ?? [])]
+  if (options.policy !== undefined) policies.push(`"${folder}/more.cedar"`)
   const match = (sub: string) => `{issuer: test, sub: "${sub}"}`
   return `
 version: 1
@@ -222,12 +234,14 @@ agents:
   - {id: triage, match: ${match('triage')}, owner: sre@example.com, autonomy: supervised, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
   - {id: reporter, match: ${match('reporter')}, owner: bi@example.com, autonomy: scripted, team: platform}
   - {id: "copy-{sub}", match: ${match('copy-*')}, instance: run, owner: sre@example.com, autonomy: scripted, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
+${options.agents ?? ''}
 orchestrators:
   - {id: flows, match: ${match('flows')}, team: platform}
   - {id: other-flows, match: ${match('other-flows')}, team: analytics}
 operators:
   - {id: oncall, match: ${match('oncall')}, groups: [sre-oncall]}
   - {id: visitor, match: ${match('visitor')}, groups: [visitors]}
+${options.operators ?? ''}
 gateways:
   - {id: reports-api, match: ${match('reports-api')}, audiences: ["https://reports.example"]}
 providers:

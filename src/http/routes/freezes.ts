@@ -52,6 +52,8 @@ const thaw = route({
   const known = (await house.ledger.freezes()).find((one) => one.id === id)
   await permit(call, 'thaw', known ? resourceOf(known.selector) : BROKER)
   if (!known) throw notFound('freeze')
+  // Offboarding is for good: who takes it back must be able to do it, too.
+  if (known.kind === 'offboarding') await permit(call, 'offboard', resourceOf(known.selector))
   const told = event('freeze.thawed', context, principal, { detail: { freeze: id, selector: known.selector, reason: call.body.reason } })
   const thawed = await house.ledger.thaw(id, { reason: call.body.reason, by: principal.id }, told)
   if (!thawed.ok) throw notFound('freeze')

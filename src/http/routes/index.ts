@@ -1,11 +1,14 @@
 import { ANYONE, type Route, type Surface } from '../route.js'
+import { agentStopRoutes } from './agent-stops.js'
 import { agentRoutes } from './agents.js'
+import { approvalRoutes } from './approvals.js'
 import { documentRoutes } from './documents.js'
 import { emergencyRoutes } from './emergency.js'
 import { freezeRoutes } from './freezes.js'
 import { introspectRoutes } from './introspect.js'
 import { leaseRoutes } from './leases.js'
 import { operationRoutes } from './operations.js'
+import { policyRoutes } from './policy.js'
 import { taskRoutes } from './tasks.js'
 import { wellKnownRoutes } from './well-known.js'
 import { whoamiRoutes } from './whoami.js'
@@ -13,12 +16,15 @@ import { whoamiRoutes } from './whoami.js'
 /** Every route there is; the app, OpenAPI and the documentation are made of this list. The busiest comes first: it is matched in order. */
 export const ROUTES: readonly Route[] = [
   ...leaseRoutes,
+  ...approvalRoutes,
   ...taskRoutes,
   ...whoamiRoutes,
   ...introspectRoutes,
   ...emergencyRoutes,
   ...freezeRoutes,
+  ...agentStopRoutes,
   ...agentRoutes,
+  ...policyRoutes,
   ...documentRoutes,
   ...wellKnownRoutes,
   ...operationRoutes,

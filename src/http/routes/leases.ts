@@ -1,18 +1,32 @@
 import { createHash } from 'node:crypto'
-import { IssuedAnswer, LEASE_ID, LeaseAnswer, LeaseRequest, LeasesAnswer, LeasesQuery, RenewedAnswer, RenewRequest, WaitQuery } from '../../api.js'
+import {
+  ApprovalAnswer,
+  IssuedAnswer,
+  LEASE_ID,
+  LeaseAnswer,
+  LeaseRequest,
+  LeasesAnswer,
+  LeasesQuery,
+  RenewedAnswer,
+  RenewRequest,
+  WaitQuery,
+} from '../../api.js'
 import { MayflyError } from '../../errors.js'
 import { event } from '../../event.js'
 import type { House } from '../../house.js'
 import { issue } from '../../issue.js'
 import { renew } from '../../renew.js'
 import { closeLease } from '../../revoke.js'
+import { ApprovalPending } from '../../step-up.js'
 import type { Agent, Lease, LeaseRecord, RequestContext } from '../../types.js'
 import { BROKER, notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
-import { credentialView, leaseView } from '../view.js'
+import { approvalView, credentialView, leaseView } from '../view.js'
 import { untilSettled } from '../wait.js'
+import { POLL_SECONDS } from './approvals.js'
 
-const ISSUING = ['task_ended', 'frozen', 'conflict', 'quota_exceeded', 'denied', 'approval_required', 'outside_envelope', 'not_found'] as const
+const CONSENT = ['approval_required', 'approval_denied', 'approval_invalid'] as const
+const ISSUING = ['task_ended', 'frozen', 'conflict', 'quota_exceeded', 'denied', ...CONSENT, 'outside_envelope', 'not_found'] as const
 const MINTING = ['provider_failed', 'provider_timeout', 'overloaded', 'ledger_unavailable', 'audit_unavailable', 'draining'] as const
 
 /** Anything that a header may hold and a person may read. */
@@ -26,14 +40,16 @@ const obtain = route({
   summary: 'Obtain a credential for a task. With Idempotency-Key, a repeat closes the first lease and mints anew.',
   widens: true,
   body: LeaseRequest,
-  answers: { 201: IssuedAnswer },
+  answers: { 201: IssuedAnswer, 202: ApprovalAnswer },
   codes: [...ISSUING, ...MINTING],
 }).handle(async ({ house, principal, body, headers, context, callerGone }) => {
   const started = performance.now()
-  const { task, role, ttl: ttlSeconds, scope, reason, tool, destination } = body
+  const { task, role, ttl: ttlSeconds, scope, reason, tool, destination, approval, can_wait: canWait } = body
   const idempotency = idempotencyOf(principal, headers['idempotency-key'])
-  const ask = { task, role, ttlSeconds, scope, reason, tool, destination, idempotency }
-  const { lease, credential } = await issue(house, principal, ask, context, callerGone)
+  const ask = { task, role, ttlSeconds, scope, reason, tool, destination, idempotency, approval, canWait }
+  const issued = await issue(house, principal, ask, context, callerGone).catch(pending)
+  if (issued instanceof ApprovalPending) return asked(issued)
+  const { lease, credential } = issued
   house.metrics.issueSeconds.observe({ provider: lease.provider }, (performance.now() - started) / 1000)
   const view = leaseView(lease)
   const answer = { lease: view, credential: credentialView(credential, view) }
@@ -50,10 +66,13 @@ const extend = route({
   id: LEASE_ID,
   body: RenewRequest,
   bodyOptional: true,
-  answers: { 200: RenewedAnswer },
-  codes: [...ISSUING, ...MINTING, 'lease_ended', 'renewal_limit'],
+  answers: { 200: RenewedAnswer, 202: ApprovalAnswer },
+  codes: [...ISSUING, ...MINTING, 'lease_ended', 'renewal_limit', 'renewals_used', 'token_not_fresh'],
 }).handle(async ({ house, principal, id, body, context, callerGone }) => {
-  const { lease, credential } = await renew(house, principal, id, { ttlSeconds: body.ttl }, context, callerGone)
+  const wanted = { ttlSeconds: body.ttl, approval: body.approval, canWait: body.can_wait }
+  const renewed = await renew(house, principal, id, wanted, context, callerGone).catch(pending)
+  if (renewed instanceof ApprovalPending) return asked(renewed)
+  const { lease, credential } = renewed
   if (!credential) return { status: 200, body: { lease: leaseView(lease) } }
   const view = leaseView(lease)
   const answer = { lease: view, credential: credentialView(credential, view) }
@@ -117,6 +136,17 @@ const list = route({
 })
 
 export const leaseRoutes: readonly Route[] = [obtain, list, extend, read, giveBack]
+
+function pending(thrown: unknown): ApprovalPending {
+  if (thrown instanceof ApprovalPending) return thrown
+  throw thrown
+}
+
+/** RFC 9110 §15.3.3: accepted, and where to look for what becomes of it. */
+function asked({ approval }: ApprovalPending) {
+  const headers = { 'retry-after': String(POLL_SECONDS), location: `/v1/approvals/${approval.id}` }
+  return { status: 202 as const, body: { approval: approvalView(approval, false) }, headers }
+}
 
 /** A lease of this very copy of the agent; anybody else's looks like none. */
 async function leaseOfCaller(house: House, agent: Agent, id: string): Promise<Lease> {

@@ -1,4 +1,7 @@
 import {
+  ChildRequest,
+  ContextAnswer,
+  ContextRequest,
   EndAnswer,
   EndRequest,
   HeartbeatAnswer,
@@ -11,11 +14,13 @@ import {
   TasksQuery,
   WaitQuery,
 } from '../../api.js'
-import { endTask, heartbeat, isOpener, openTask, type TaskAsk, taskOfCaller } from '../../task.js'
-import type { Lease, Principal, Task, TaskEnd } from '../../types.js'
+import { changeContext } from '../../context.js'
+import { type DelegationAsk, delegate } from '../../delegate.js'
+import { endTask, heartbeat, isOpener, openTask, type TaskAsk, type TaskInTree, taskOfCaller } from '../../task.js'
+import type { Assignee, EnvelopeEntry, Lease, Principal, TaskEnd } from '../../types.js'
 import { notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
-import { leaseView, taskView, timeView } from '../view.js'
+import { leaseView, taskView, timeView, treeView } from '../view.js'
 import { untilSettled } from '../wait.js'
 
 const open = route({
@@ -38,17 +43,19 @@ const read = route({
   path: '/v1/tasks/{id}',
   surfaces: ['public', 'operator'],
   who: ['orchestrator', 'agent', 'operator'],
-  summary: 'A task and its unsettled leases; an assignee sees its own leases only.',
+  summary: 'A task, its unsettled leases, and the tree of what was handed on of it; an assignee sees its own leases only.',
   id: TASK_ID,
   answers: { 200: TaskDetailAnswer },
   codes: ['not_found', 'denied', 'ledger_unavailable'],
 }).handle(async (call) => {
   const { house, principal, id } = call
   if (principal.kind === 'operator') await permit(call, 'inspect', { type: 'Task', id })
-  const task = principal.kind === 'operator' ? await house.ledger.task(id, { fresh: true }) : await taskOfCaller(house, principal, id, 'assignee')
+  const task: TaskInTree | undefined =
+    principal.kind === 'operator' ? await house.ledger.task(id, { fresh: true }) : await taskOfCaller(house, principal, id, 'assignee')
   if (!task) throw notFound('task')
-  const leases = await house.ledger.leasesOfTask(id)
-  return { status: 200, body: { task: taskView(task), leases: leases.filter((lease) => maySee(principal, task, lease)).map(leaseView) } }
+  const [leases, below] = await Promise.all([house.ledger.leasesOfTask(id), house.ledger.descendants(id, MOST_DESCENDANTS)])
+  const seen = leases.filter((lease) => maySee(principal, task, lease)).map(leaseView)
+  return { status: 200, body: { task: taskView(task), leases: seen, children: treeView(id, below.tasks), more_children: below.more } }
 })
 
 const beat = route({
@@ -65,6 +72,45 @@ const beat = route({
 }).handle(async ({ house, principal, id }) => {
   const { state, heartbeatDueAt } = await heartbeat(house, principal, id)
   return { status: 200, body: { state, heartbeat_due_at: heartbeatDueAt === undefined ? undefined : timeView(heartbeatDueAt) } }
+})
+
+const change = route({
+  method: 'patch',
+  path: '/v1/tasks/{id}/context',
+  surfaces: ['public'],
+  who: ['orchestrator', 'agent'],
+  summary: 'Changes what decisions depend on, and decides every live lease of the task and below anew; an agent may only make it stricter.',
+  id: TASK_ID,
+  body: ContextRequest,
+  query: WaitQuery,
+  answers: { 200: ContextAnswer },
+  codes: ['not_found', 'denied', 'approval_required', 'task_ended', 'conflict', 'ledger_unavailable', 'audit_unavailable'],
+}).handle(async ({ house, around, principal, id, body, query, context, callerGone }) => {
+  const { task, reviewed } = await changeContext(house, principal, id, body, context)
+  const leases = { kept: reviewed.kept, closing: reviewed.closing.map(({ lease }) => lease) }
+  if (!query.wait) return { status: 200, body: { task: taskView(task), leases } }
+  const patience = { seconds: query.wait, isOver: () => callerGone() || around.isDraining() }
+  const outcomes = (await untilSettled(house, reviewed.closing, patience)).map(leaseView)
+  return { status: 200, body: { task: taskView(task), leases: { ...leases, outcomes } } }
+})
+
+const handOn = route({
+  method: 'post',
+  path: '/v1/tasks/{id}/children',
+  surfaces: ['public'],
+  who: ['agent', 'orchestrator'],
+  summary: 'Hands a part of a task on to other agents: within its envelope and time, with its intent and human, ending with it.',
+  widens: true,
+  id: TASK_ID,
+  body: ChildRequest,
+  answers: { 201: TaskAnswer },
+  codes: [
+    ...(['not_found', 'denied', 'approval_required', 'outside_envelope', 'task_ended', 'frozen', 'conflict', 'quota_exceeded'] as const),
+    ...(['ledger_unavailable', 'audit_unavailable', 'draining'] as const),
+  ],
+}).handle(async ({ house, principal, id, body, context }) => {
+  const task = await delegate(house, principal, id, childOf(body), context)
+  return { status: 201, body: { task: taskView(task) } }
 })
 
 const end = (verb: 'complete' | 'fail' | 'cancel', state: TaskEnd) =>
@@ -106,7 +152,20 @@ const list = route({
   return { status: 200, body: { tasks: page.tasks.map(taskView), next_cursor: page.cursor } }
 })
 
-export const taskRoutes: readonly Route[] = [open, list, beat, end('complete', 'completed'), end('fail', 'failed'), end('cancel', 'cancelled'), read]
+/** More of a tree is not told at once: each of its tasks answers for itself. */
+const MOST_DESCENDANTS = 200
+
+export const taskRoutes: readonly Route[] = [
+  open,
+  list,
+  beat,
+  change,
+  handOn,
+  end('complete', 'completed'),
+  end('fail', 'failed'),
+  end('cancel', 'cancelled'),
+  read,
+]
 
 function askOf(body: TaskRequest): TaskAsk {
   const { intent, confidence, classification, environment, human, labels } = body
@@ -117,16 +176,34 @@ function askOf(body: TaskRequest): TaskAsk {
     environment,
     human,
     labels,
-    assignees: body.assignees?.map(({ agent, instance, bind_instance: bindInstance }) => ({ agent, instance, bindInstance })),
-    envelope: body.envelope.map(({ role, scope, max_ttl: maxTtlSeconds, max_leases: maxLeases }) => ({ role, scope, maxTtlSeconds, maxLeases })),
+    assignees: body.assignees?.map(assigneeOf),
+    envelope: body.envelope.map(entryOf),
     deadlineAt: Date.parse(body.deadline_at),
     heartbeatSeconds: body.heartbeat_seconds,
     externalId: body.external_id,
   }
 }
 
-/** Who opened the task answers for all of it; who works on it sees its own. */
-function maySee(principal: Principal, task: Task, lease: Lease): boolean {
-  if (principal.kind !== 'agent' || isOpener(task, principal)) return true
+function childOf(body: ChildRequest): DelegationAsk {
+  return {
+    assignees: body.assignees.map(assigneeOf),
+    envelope: body.envelope.map(entryOf),
+    deadlineAt: body.deadline_at === undefined ? undefined : Date.parse(body.deadline_at),
+    heartbeatSeconds: body.heartbeat_seconds,
+    labels: body.labels,
+  }
+}
+
+function assigneeOf({ agent, instance, bind_instance: bindInstance }: ChildRequest['assignees'][number]): Assignee {
+  return { agent, instance, bindInstance }
+}
+
+function entryOf({ role, scope, max_ttl: maxTtlSeconds, max_leases: maxLeases }: ChildRequest['envelope'][number]): EnvelopeEntry {
+  return { role, scope, maxTtlSeconds, maxLeases }
+}
+
+/** Who opened the task, or the root of its tree, answers for all of it; who works on it sees its own. */
+function maySee(principal: Principal, task: TaskInTree, lease: Lease): boolean {
+  if (principal.kind !== 'agent' || isOpener(task, principal) || task.rootOpenedBy) return true
   return lease.agent === principal.id && lease.instance === principal.instance
 }

@@ -1,9 +1,8 @@
 import { WhoamiAnswer, WhoamiQuery } from '../../api.js'
-import { narrow } from '../../envelope.js'
 import { MayflyError } from '../../errors.js'
-import type { House } from '../../house.js'
+import { type Prospect, prospects } from '../../prospect.js'
 import { taskOfCaller } from '../../task.js'
-import type { Agent, EnvelopeEntry, Principal, Task } from '../../types.js'
+import type { Principal } from '../../types.js'
 import { ANYONE, type Route, route } from '../route.js'
 import { timeView } from '../view.js'
 
@@ -20,8 +19,8 @@ const whoami = route({
   if (query.task === undefined) return { status: 200, body: { principal: principalView(principal) } }
   if (principal.kind !== 'agent') throw new MayflyError('request_invalid', 'task: only an agent obtains leases', { issues: [ONLY_AGENTS] })
   const task = await taskOfCaller(house, principal, query.task, 'assignee')
-  const obtainable = await Promise.all(task.envelope.map((entry) => prospect(house, principal, task, entry)))
-  return { status: 200, body: { principal: principalView(principal), obtainable } }
+  const obtainable = (await prospects(house, principal, task)).map(prospectView)
+  return { status: 200, body: { principal: principalView(principal), task: { id: task.id, state: task.state }, obtainable } }
 })
 
 export const whoamiRoutes: readonly Route[] = [whoami]
@@ -35,24 +34,6 @@ function principalView(principal: Principal): WhoamiAnswer['principal'] {
   return principal.kind === 'operator' ? { ...common, groups: [...principal.groups] } : common
 }
 
-/** The decision on the widest request that the envelope allows; nothing is written down, because nothing is asked for. */
-async function prospect(house: House, agent: Agent, task: Task, entry: EnvelopeEntry): Promise<NonNullable<WhoamiAnswer['obtainable']>[number]> {
-  const no = (reason: string) => ({ role: entry.role, decision: 'deny' as const, policies: [], reasons: [reason] })
-  if (task.state !== 'active') return no(`the task has ended (${task.state})`)
-  const role = house.roles.get(entry.role)
-  const upstream = role && house.upstreams.get(role.provider)
-  if (!role || !upstream) return no('the role is not configured any more')
-  const narrowed = narrow(role, entry, {})
-  if ('outside' in narrowed) return no(narrowed.outside)
-  const { ttlSeconds, scope } = narrowed
-  const { outcome, policies, reasons, error } = await house.policy.decide({
-    action: role.access,
-    principal: agent,
-    role: { ...role, revocation: upstream.provider.revocation },
-    task,
-    // As `authorize` asks, or what is foretold is not what is decided.
-    context: { renewal: false, ttlSeconds, scope, external: true },
-  })
-  if (error !== undefined) return no('the policy could not be evaluated, so the answer is no')
-  return { role: role.name, decision: outcome, policies: [...policies], reasons: [...reasons] }
+function prospectView({ stepUp, ttlSeconds, policies, reasons, ...rest }: Prospect): NonNullable<WhoamiAnswer['obtainable']>[number] {
+  return { ...rest, policies: [...policies], reasons: [...reasons], step_up: stepUp && [...stepUp], ttl: ttlSeconds }
 }

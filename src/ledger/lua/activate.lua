@@ -6,8 +6,8 @@
 -- args: lease task agent instance owner issuer role provider access sensitivity scope handle revocation residual ends_use
 --   human context_version freezable expires:number usable:number sealed_by event skew:number visibility:number
 -- answer: 'active' | 'closing', cause, claim
--- event: lease.issued | lease.closing
--- include: close freeze lineage over sealed settle
+-- event: lease.issued | lease.closing; approval.spent
+-- include: close freeze lineage over sealed settle approval
 local record = read(KEYS[1])
 local task_key = base .. 'task:' .. task
 if record and record.s == 'a' then return { 'active' } end
@@ -51,7 +51,9 @@ if record.s == 'c' then
   for revocation in string.gmatch(record.em or '', '%S+') do
     local progress = base .. 'progress:' .. revocation
     local over = usable_until(record)
-    if over > tonumber(redis.call('HGET', progress, 'over') or over) then redis.call('HSET', progress, 'over', over) end
+    for _, field in ipairs({ 'over', 'over:' .. record.pr }) do
+      if over > tonumber(redis.call('HGET', progress, field) or over) then redis.call('HSET', progress, field, over) end
+    end
   end
   return { 'closing', record.ca, take(lease, record) }
 end
@@ -75,4 +77,8 @@ end
 write(KEYS[1], record, 's', 'a')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
 tell('lease.issued', event, 'expires', expires, unpack(record.uu and { 'usable', record.uu } or {}))
+if record.ap then
+  local consent = read(base .. 'approval:' .. record.ap)
+  if consent and consent.s == 'b' and consent.le == lease then spend_approval(record.ap, consent, lease, event) end
+end
 return { 'active' }

@@ -1,32 +1,56 @@
-#!lua
--- New facts of a task: bumps the context version of the tree, and sets a term on the live leases of the task and of all below it. Who is
--- not reaffirmed by then is closed by the sweeper, so a broker that dies in between fails closed. Never waits for the outbox: it narrows.
+#!lua flags=allow-oom
+-- New facts of a task: where a decision could read them, bumps the context version of the tree, and sets a term on the live leases of the task and of all below it. Who is
+-- not reaffirmed by then is closed by the sweeper, so a broker that dies in between fails closed. What is below inherits in the same step.
+-- What narrows never waits for the outbox (`outbox_limit` -1). `context_version`, unless empty, is what the change was decided on.
 -- key: task
--- args: id review_ms:number event
+-- args: id context_version review_ms:number event outbox_limit:number
 -- rest: fields
--- answer: 'ok', record, facts of the root, live leases as id, record | 'not_found' 'ended'
+-- answer: 'ok', record, facts of the root, live leases as id, record | 'not_found' 'ended' 'stale' 'outbox_full'
 -- event: task.changed
--- include: clock record event lineage
+-- include: clock record event lineage inherit
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'active' or ended_above(record.an) then return { 'ended' } end
-for i = rest, #ARGV, 2 do write(KEYS[1], record, ARGV[i], ARGV[i + 1]) end
 local root_key = base .. 'task:' .. record.rt
-redis.call('HINCRBY', root_key, 'cv', 1)
+if context_version ~= '' and redis.call('HGET', root_key, 'cv') ~= context_version then return { 'stale' } end
+if outbox_limit >= 0 and outbox_full(outbox_limit) then return { 'outbox_full' } end
+local before = { record['in'], record.cl, record.co, record.ca, record.en }
+for i = rest, #ARGV, 2 do
+  local field = ARGV[i]
+  -- The intent of a child is its parent's. What else is said of a child only ever adds to what it inherits.
+  if record.pa and (field == 'ca' or field == 'co' or field == 'en') then
+    write(KEYS[1], record, 'x:' .. field, ARGV[i + 1])
+  elseif not record.pa or field == 'la' then
+    write(KEYS[1], record, field, ARGV[i + 1])
+  end
+end
+if record.pa then write(KEYS[1], record, inherited(read(base .. 'task:' .. record.pa), record)) end
+-- What decides nothing makes nothing stale: whoever may only make things stricter cannot do so for ever.
+local changed = false
+for i, field in ipairs({ 'in', 'cl', 'co', 'ca', 'en' }) do changed = changed or record[field] ~= before[i] end
+if changed then redis.call('HINCRBY', root_key, 'cv', 1) end
 
-local live, stack = {}, { id }
+local live, stack = {}, { { id, record } }
 while #stack > 0 do
-  local key = base .. 'task:' .. table.remove(stack)
+  local one, facts = unpack(table.remove(stack))
+  local key = base .. 'task:' .. one
+  if changed then write(key, facts, 'tv', tonumber(facts.tv or 0) + 1) end
   for _, lease in ipairs(redis.call('SMEMBERS', key .. ':live')) do
     local lease_key = base .. 'lease:' .. lease
-    local one = read(lease_key)
-    if one then
-      write(lease_key, one, 'rb', now + review_ms)
-      if one.s == 'a' then redis.call('ZADD', base .. 'due:' .. one.pr, 'LT', now + review_ms, lease) end
-      live[#live + 1] = { lease, flat(one) }
+    local held = read(lease_key)
+    if held then
+      if changed then write(lease_key, held, 'rb', now + review_ms) end
+      if changed and held.s == 'a' then redis.call('ZADD', base .. 'due:' .. held.pr, 'LT', now + review_ms, lease) end
+      live[#live + 1] = { lease, flat(held) }
     end
   end
-  for _, child in ipairs(redis.call('SMEMBERS', key .. ':children')) do stack[#stack + 1] = child end
+  for _, child in ipairs(redis.call('SMEMBERS', key .. ':children')) do
+    local below = read(base .. 'task:' .. child)
+    if below then
+      if changed then write(base .. 'task:' .. child, below, inherited(facts, below)) end
+      stack[#stack + 1] = { child, below }
+    end
+  end
 end
 tell('task.changed', event)
 return { 'ok', flat(record), redis.call('HMGET', root_key, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate'), live }

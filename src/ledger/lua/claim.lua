@@ -6,8 +6,8 @@
 --   retention:number event
 -- rest: capacities
 -- answer: claims, expired as lease provider agent, tasks ended, oldest due or 0, 1 when something is left
--- event: task.ended, lease.closing, lease.expired
--- include: tree lineage over settle
+-- event: task.ended, lease.closing, lease.expired, approval.expired
+-- include: tree lineage over settle approval
 local claims, expired, ended, oldest, more = {}, {}, 0, 0, 0
 
 local function late(due)
@@ -102,6 +102,18 @@ for i = rest, #ARGV, 2 do
     if redis.call('ZCOUNT', key, '-inf', now) > 0 then more = 1 end
   end
 end
+
+-- Nobody answered in time, or nobody used the answer.
+local unanswered = redis.call('ZRANGEBYSCORE', base .. 'approvals', '-inf', now, 'LIMIT', 0, most_checks)
+for _, id in ipairs(unanswered) do
+  local record = read(base .. 'approval:' .. id)
+  if record then
+    expire_approval(id, record, approval_over(record) or 'expired', event)
+  else
+    redis.call('ZREM', base .. 'approvals', id)
+  end
+end
+if #unanswered == most_checks then more = 1 end
 
 -- Index entries of records that Redis has expired.
 redis.call('ZREMRANGEBYSCORE', base .. 'settled', '-inf', now)

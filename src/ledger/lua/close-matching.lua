@@ -18,6 +18,9 @@ for _, lease in ipairs(ids) do
   if record and not known and (is_live(record) or record.s == 'c') and matches(record, wanted) then
     matched = matched + 1
     over = math.max(over, usable_until(record))
+    redis.call('HINCRBY', KEYS[1], 'matched:' .. record.pr, 1)
+    local over_there = 'over:' .. record.pr
+    redis.call('HSET', KEYS[1], over_there, math.max(usable_until(record), tonumber(redis.call('HGET', KEYS[1], over_there) or 0)))
     local due = redis.call('ZSCORE', due_key(record), lease) or now
     local live = is_live(record)
     redis.call('ZREM', base .. 'due:' .. record.pr, lease)
@@ -31,7 +34,10 @@ for _, lease in ipairs(ids) do
     else
       -- Closing already: urgent from now on. Who holds it keeps it; what waits for its upstream's expiry has nothing else to wait for.
       redis.call('ZADD', due_key(record), due, lease)
-      if record.fe then redis.call('HINCRBY', KEYS[1], 'failed', 1) end
+      if record.fe then
+        redis.call('HINCRBY', KEYS[1], 'failed', 1)
+        redis.call('HINCRBY', KEYS[1], 'failed:' .. record.pr, 1)
+      end
     end
   end
 end

@@ -4,7 +4,7 @@
 -- args: index kind cursor
 -- answer: next cursor, id and record, ...
 -- event: none
--- include: clock record lineage
+-- include: clock record lineage approval
 local got = redis.call('ZSCAN', base .. index, cursor, 'COUNT', 100)
 local answer = { got[1] }
 for i = 1, #got[2], 2 do
@@ -14,6 +14,8 @@ for i = 1, #got[2], 2 do
       local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
       local above = record.s == 'active' and ended_above(record.an)
       answer[#answer + 1] = { got[2][i], flat(record), root, above or false }
+    elseif kind == 'approval' then
+      answer[#answer + 1] = { got[2][i], flat(record), approval_over(record) or false }
     else
       answer[#answer + 1] = { got[2][i], flat(record) }
     end

@@ -2,10 +2,10 @@
 -- Creates a task, or a child after looking at every ancestor. The same id, or the same external id with the same body, answers what is there.
 -- key: task
 -- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent classified confidence classification environment assignees
---   envelope labels human external_id deadline:number heartbeat:number max_depth:number tokens event outbox_limit:number
+--   envelope labels human external_id deadline:number heartbeat:number max_depth:number context_version tokens event outbox_limit:number
 --   opened opened_limit:number retention:number
 -- rest: bindings
--- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
+-- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
 -- event: task.opened
 -- include: clock record event lineage freeze
 local function answer(word, known, record)
@@ -36,9 +36,11 @@ if parent ~= '' then
   if depth > max_depth then return { 'too_deep' } end
   ancestors = above.an == '' and parent or (parent .. ' ' .. above.an)
   root, orchestrator = above.rt, above['or']
+  if context_version ~= '' and redis.call('HGET', base .. 'task:' .. root, 'cv') ~= context_version then return { 'stale' } end
   deadline = math.min(deadline, tonumber(above.dl))
-  -- The human is inherited and cannot be changed.
-  if above.hu then human = above.hu end
+  -- What the task is about, and for whom, is inherited and cannot be changed.
+  intent, classified, confidence, classification, environment = above['in'], above.cl, above.co, above.ca, above.en
+  human = above.hu or ''
 end
 -- A freeze covers a task through what is above it too.
 local all, seen = {}, {}
@@ -66,6 +68,9 @@ write(KEYS[1], record, 's', 'active', 'rt', root, 'an', ancestors, 'de', depth, 
 for i = rest, #ARGV, 2 do redis.call('HSET', KEYS[1], 'A:' .. ARGV[i], ARGV[i + 1]) end
 if parent ~= '' then
   write(KEYS[1], record, 'pa', parent)
+  local chain = above.ch or ''
+  if opener_kind == 'agent' then chain = chain == '' and opener_id or (chain .. ' ' .. opener_id) end
+  if chain ~= '' then write(KEYS[1], record, 'ch', chain) end
   redis.call('SADD', base .. 'task:' .. parent .. ':children', id)
 else
   write(KEYS[1], record, 'cv', 1)

@@ -1,11 +1,12 @@
 #!lua
 -- Records the later expiry before the upstream is asked to extend. Being decided on current facts, it reaffirms the lease too.
 -- key: lease
--- args: lease ttl_ms:number context_version obtained counts freezable event
---   outbox_limit:number skew:number
--- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'outbox_full', detail
--- event: lease.renewed
--- include: over event lineage freeze
+-- args: lease ttl_ms:number context_version obtained counts freezable token_issued:number token_skew:number max_renewals:number event
+--   outbox_limit:number skew:number approval approval_digest
+-- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'renewals' 'token_not_fresh' 'outbox_full'
+--   'approval_invalid', detail
+-- event: lease.renewed; approval.spent
+-- include: over event lineage freeze approval renewal
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'a' or now >= tonumber(record.xa) then return { 'closed' } end
@@ -22,11 +23,22 @@ if root[1] ~= context_version or (root[2] or '') ~= obtained then return { 'stal
 if counts ~= '' and counts ~= (root[3] or '0') .. ',' .. (root[4] or '0') .. ',' .. (root[5] or '0') then return { 'stale' } end
 local most = math.min(tonumber(record.ru), tonumber(got[4]))
 if tonumber(record.xa) >= most then return { 'limit' } end
+local no = no_renewal(record)
+if no then return { no } end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
+local consent, no_consent
+if approval ~= '' then
+  consent, no_consent = usable_approval(approval, approval_digest, record.t, record.a)
+  if not consent then return { 'approval_invalid', no_consent } end
+end
 local expires = math.max(tonumber(record.xa), math.min(now + ttl_ms, most))
-write(KEYS[1], record, 'xa', expires, 'cv', context_version)
+write(KEYS[1], record, 'xa', expires, 'cv', context_version, 'ti', token_issued, 'la', now, 'rn', tonumber(record.rn or 0) + 1)
 outlive(KEYS[1], record, tonumber(record.uu or 0))
 erase(KEYS[1], record, 'rb')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
 tell('lease.renewed', event, 'expires', expires)
+if consent then
+  write(KEYS[1], record, 'ap', approval)
+  spend_approval(approval, consent, lease, event)
+end
 return { 'ok', flat(record) }

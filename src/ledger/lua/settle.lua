@@ -35,7 +35,10 @@ else
   write(KEYS[1], record, 'le', error)
   if not record.fe then
     write(KEYS[1], record, 'fe', '1')
-    for revocation in string.gmatch(record.em or '', '%S+') do redis.call('HINCRBY', base .. 'progress:' .. revocation, 'failed', 1) end
+    for revocation in string.gmatch(record.em or '', '%S+') do
+      redis.call('HINCRBY', base .. 'progress:' .. revocation, 'failed', 1)
+      redis.call('HINCRBY', base .. 'progress:' .. revocation, 'failed:' .. record.pr, 1)
+    end
   end
   local power = attempt
   while power > 1 and power % 2 == 0 do power = power / 2 end

@@ -4,11 +4,12 @@
 -- key: lease
 -- args: lease event retention:number
 -- answer: 1 | 0 when it is no longer live
--- event: lease.revoked
+-- event: lease.revoked; approval.freed
 -- include: settle
 local record = read(KEYS[1])
 if not record or (record.s ~= 'p' and record.s ~= 'a') then return 0 end
 write(KEYS[1], record, 'ca', 'mint_failed', 'cl', now, 'wd', '1')
+if record.ap then unspend_approval(record.ap, lease) end
 settle_lease(lease, record, 'r')
 tell('lease.revoked', event, 'sub', lease, 'cause', 'mint_failed', 'code', 'quota_exceeded')
 return 1

@@ -1,3 +1,4 @@
+import { actors } from '../actors.js'
 import { type LeasePlan, ProviderError, type Signer } from '../provider.js'
 import type { Params } from './role.js'
 
@@ -25,8 +26,7 @@ export function signerFor(signer: Signer | undefined): Signer {
 export async function exchangeOf({ lease, params, scopes, issuer, issuedAt }: SubjectToken, signer: Signer): Promise<Record<string, string>> {
   const iat = Math.floor(issuedAt / 1000)
   const claims = {
-    // RFC 8693 §4.1: the human is the subject, the agent the actor; without a human the agent acts for itself.
-    ...(lease.human === undefined ? { sub: lease.agent } : { sub: lease.human, act: { sub: lease.agent } }),
+    ...actors(lease),
     aud: params.subject_audience ?? issuer,
     iat,
     nbf: iat,

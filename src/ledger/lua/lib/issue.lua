@@ -1,4 +1,4 @@
--- include: clock event freeze close over places
+-- include: clock event freeze close over places approval renewal
 -- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
 local SUPERSEDED = 'superseded'
 
@@ -12,6 +12,29 @@ local function split_binding(bindings, instance)
   end
   if not free or instance == '' then return false end
   return true, (string.gsub(bindings, '%?', '=' .. string.gsub(instance, '%%', '%%%%'), 1))
+end
+
+-- How many leases of a role the envelope of a task allows, ever; nil: as many as may be.
+local function most_of(task_key, role)
+  for _, entry in ipairs(cjson.decode(redis.call('HGET', task_key, 'ev'))) do
+    if entry.role == role then return entry.maxLeases end
+  end
+end
+
+-- What makes up the record of a new lease. Apart, because a function of Lua's takes 60 arguments of its script at most.
+local function record_of(state, orchestrator, human, expires, renewable, mint_until, usable, cv, renewals)
+  local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', orchestrator, 'ro', role, 'pr', provider, 'ac', access, 'se',
+    sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', now, 'xa', expires, 'ru', renewable, 'mu', mint_until, 'cv', cv }
+  local n = #fields
+  if instance ~= '' then fields[n + 1], fields[n + 2], n = 'i', instance, n + 2 end
+  if human then fields[n + 1], fields[n + 2], n = 'h', human, n + 2 end
+  if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
+  if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
+  if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
+  if state == 'a' then fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2 end
+  if token_issued > 0 then fields[n + 1], fields[n + 2], n = 'ti', token_issued, n + 2 end
+  if renewals > 0 then fields[n + 1], fields[n + 2], n = 'rn', renewals, n + 2 end
+  return fields
 end
 
 local function issue(state)
@@ -34,11 +57,17 @@ local function issue(state)
   local deadline = tonumber(record[4])
   if now >= deadline then return { 'ended', 'expired' } end
   local root_key, cv, ob, count, live = task_key, record[10], record[11], record[12], record[13]
+  local counting = {}
   if record[3] ~= task then
     root_key = base .. 'task:' .. record[3]
     for id in string.gmatch(record[2], '%S+') do
       local above = redis.call('HGET', base .. 'task:' .. id, 's')
       if above ~= 'active' then return { 'ended', above or 'revoked' } end
+      -- Who limits how many leases of a role there are limits it for all below it; and what is below then has a limit too.
+      if max_leases >= 0 then
+        local most = most_of(base .. 'task:' .. id, role)
+        if most then counting[#counting + 1] = { base .. 'task:' .. id, most } end
+      end
     end
     local root = redis.call('HMGET', root_key, 'cv', 'ob', count_field, live_field)
     cv, ob, count, live = root[1], root[2], root[3], root[4]
@@ -59,12 +88,21 @@ local function issue(state)
     if counts ~= (got[1] or '0') .. ',' .. (got[2] or '0') .. ',' .. (got[3] or '0') then return { 'stale' } end
   end
 
+  local consent, no_consent
+  if approval ~= '' then
+    consent, no_consent = usable_approval(approval, approval_digest, task, agent)
+    if not consent then return { 'approval_invalid', no_consent } end
+  end
+
   -- What this lease takes the place of does not count against it.
-  local replaced, freed = {}, 0
+  local replaced, freed, renewals = {}, 0, 0
   if supersedes ~= '' then
     local old = read(base .. 'lease:' .. supersedes)
     -- A renewal comes before the end of what it renews: what has expired is only not swept yet.
     if not old or old.a ~= agent or old.t ~= task or not is_live(old) or now >= tonumber(old.xa) then return { 'closed' } end
+    local no = no_renewal(old)
+    if no then return { no } end
+    renewals = tonumber(old.rn or 0) + 1
     replaced[1] = { supersedes, old }
     freed = 1
   end
@@ -83,6 +121,9 @@ local function issue(state)
   end
   if max_live >= 0 and tonumber(live or 0) - freed >= max_live then return { 'quota', 'live leases of this agent in the tree' } end
   if max_leases >= 0 and tonumber(record[9] or 0) >= max_leases then return { 'quota', 'leases of this role in the task' } end
+  for _, one in ipairs(counting) do
+    if tonumber(redis.call('HGET', one[1], role_field) or 0) >= one[2] then return { 'quota', 'leases of this role above the task' } end
+  end
   if outbox_full(outbox_limit) then return { 'outbox_full' } end
   -- `places` is the agent's set where it is in this partition; where it is in another, its own script is asked at the same time.
   if places ~= '' then
@@ -100,16 +141,11 @@ local function issue(state)
   local usable = shortest_ms > 0 and mint_until + shortest_ms > expires and mint_until + shortest_ms or nil
 
   -- From here on only writes.
-  local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', record[7], 'ro', role, 'pr', provider, 'ac', access, 'se',
-    sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', now, 'xa', expires, 'ru', renewable, 'mu', mint_until, 'cv', cv }
-  local n = #fields
-  if instance ~= '' then fields[n + 1], fields[n + 2], n = 'i', instance, n + 2 end
-  if record[8] then fields[n + 1], fields[n + 2], n = 'h', record[8], n + 2 end
-  if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
-  if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
-  if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
-  if state == 'a' then fields[n + 1], fields[n + 2], n = 'sn', 0, n + 2 end
-  redis.call('HSET', KEYS[1], unpack(fields))
+  redis.call('HSET', KEYS[1], unpack(record_of(state, record[7], record[8], expires, renewable, mint_until, usable, cv, renewals)))
+  if consent then
+    redis.call('HSET', KEYS[1], 'ap', approval)
+    bind_approval(approval, consent, lease)
+  end
   redis.call('SADD', task_key .. ':live', lease)
   redis.call('ZADD', base .. 'due:' .. provider, due_at({ s = state, mu = mint_until, xa = expires, uu = usable, xe = ends_use == '1' }), lease)
   redis.call('SADD', base .. 'providers', provider)
@@ -127,9 +163,11 @@ local function issue(state)
   if changed ~= '' then root_fields[5], root_fields[6] = 'ob', changed end
   redis.call('HSET', root_key, unpack(root_fields))
   if max_leases >= 0 then redis.call('HINCRBY', task_key, role_field, 1) end
+  for _, one in ipairs(counting) do redis.call('HINCRBY', one[1], role_field, 1) end
   if bindings then redis.call('HSET', task_key, 'A:' .. agent, bindings) end
 
   tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires, unpack(usable and { 'usable', usable } or {}))
+  if consent and state == 'a' then spend_approval(approval, consent, lease, event) end
   local claims = {}
   for i, old in ipairs(replaced) do
     close_lease(old[1], old[2], SUPERSEDED, event, true)

@@ -1,6 +1,6 @@
--- include: clock record event retire sealed
+-- include: clock record event retire sealed approval
 -- The end of a lease: revoked ('r') or expired ('e'). It leaves every index, frees what it counted for, and its record goes after the
--- retention. Needs `retention` (seconds).
+-- retention. Needs `retention` (seconds) and `event`.
 local function settle_lease(id, record, state)
   local key = base .. 'lease:' .. id
   local task = base .. 'task:' .. record.t
@@ -27,9 +27,15 @@ local function settle_lease(id, record, state)
   end
   for revocation in string.gmatch(record.em or '', '%S+') do
     local progress = base .. 'progress:' .. revocation
-    redis.call('HINCRBY', progress, state == 'r' and 'revoked' or 'expired', 1)
-    if failed then redis.call('HINCRBY', progress, 'failed', -1) end
+    local how = state == 'r' and 'revoked' or 'expired'
+    redis.call('HINCRBY', progress, how, 1)
+    redis.call('HINCRBY', progress, how .. ':' .. record.pr, 1)
+    if failed then
+      redis.call('HINCRBY', progress, 'failed', -1)
+      redis.call('HINCRBY', progress, 'failed:' .. record.pr, -1)
+    end
   end
+  if record.ap then free_approval(record.ap, id, event) end
   retire(record.t)
 end
 

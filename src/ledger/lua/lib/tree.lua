@@ -1,4 +1,4 @@
--- include: clock record event close retire
+-- include: clock record event close retire approval
 -- The end of a task and of all below it. The root of what ended is marked in this very step, which stops issuing everywhere below,
 -- since whoever issues looks at all ancestors. As many leases as the budget allows close now; what is left stays due now.
 -- Needs what `close` and `retire` need.
@@ -27,6 +27,7 @@ local function end_tree(id, state, cause, reason, first, many, budget, claims)
         end
         for _, child in ipairs(redis.call('SMEMBERS', key .. ':children')) do stack[#stack + 1] = child end
       end
+      end_approvals(one, cause, many)
       local count = redis.call('SCARD', key .. ':live')
       live = live + count
       if budget > 0 and count > 0 then

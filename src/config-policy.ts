@@ -1,0 +1,59 @@
+import { z } from 'zod'
+import type { References } from './config-references.js'
+import { ConfigFile } from './config-schema.js'
+import type { PolicyFile, PolicyOptions } from './policy/options.js'
+
+/**
+ * As much of the file as policies are read with: nothing of it is a secret, so that they can be checked where no secret is. What else stands
+ * there is the whole configuration's to check.
+ */
+export const PolicyPart = z.looseObject({
+  policies: ConfigFile.shape.policies,
+  vocabulary: ConfigFile.shape.vocabulary,
+  providers: z.record(z.string(), z.unknown()),
+  roles: z.record(z.string(), z.unknown()),
+  issuers: z.record(z.string(), z.unknown()),
+  agents: z.array(z.looseObject({ team: z.string().optional() })).default([]),
+  orchestrators: z.array(z.looseObject({ team: z.string().optional() })).default([]),
+  operators: z.array(z.looseObject({ team: z.string().optional(), groups: z.array(z.string()) })).default([]),
+  gateways: z.array(z.looseObject({ team: z.string().optional() })).default([]),
+})
+export type PolicyPart = Pick<
+  z.output<typeof PolicyPart>,
+  'policies' | 'vocabulary' | 'providers' | 'roles' | 'issuers' | 'agents' | 'orchestrators' | 'operators' | 'gateways'
+>
+
+export async function policyOf(file: PolicyPart, refs: References, problems: string[]): Promise<PolicyOptions> {
+  const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways]
+  const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
+  return {
+    schema: (await refs.read(file.policies.schema, 'policies.schema')) ?? '',
+    files: await filesOf(file, refs, problems),
+    vocabulary: file.vocabulary,
+    known: {
+      teams: unique(rules.map((rule) => rule.team)),
+      groups: unique(file.operators.flatMap((operator) => operator.groups)),
+      providers: Object.keys(file.providers),
+      roles: Object.keys(file.roles),
+      issuers: Object.keys(file.issuers),
+    },
+    memoSize: file.policies.memo,
+  }
+}
+
+/** A file that is named to be observed is not taken in by a pattern beside it. Whatever else is said in two ways is a mistake. */
+async function filesOf({ policies }: PolicyPart, refs: References, problems: string[]): Promise<PolicyFile[]> {
+  const named = policies.files.map((one) => (typeof one === 'string' ? { path: one, mode: 'enforce' as const } : one))
+  const found = await Promise.all(named.map(async (entry) => ({ ...entry, files: await refs.glob([entry.path], 'policies.files') })))
+  const isPattern = ({ path }: { path: string }) => path.includes('*')
+  const observed = found.filter(({ mode }) => mode === 'observe')
+  return found.flatMap((entry) => {
+    if (entry.mode === 'observe') return entry.files.map((file) => ({ ...file, mode: 'observe' as const }))
+    return entry.files.filter(({ name }) => {
+      const by = observed.find(({ files }) => files.some((file) => file.name === name))
+      if (by && (isPattern(by) || !isPattern(entry)))
+        problems.push(`policies.files: ${name} is to be enforced by ${entry.path} and observed by ${by.path}`)
+      return !by
+    })
+  })
+}

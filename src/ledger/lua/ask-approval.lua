@@ -1,0 +1,56 @@
+#!lua
+-- Puts one exact request before those who may agree to it; a request that was put before them already has the same approval.
+-- key: approval
+-- args: approval task agent instance issuer role digest context_version needs shown ttl_ms:number most:number retention:number freezable
+--   event outbox_limit:number
+-- answer: 'asked' | 'known', id, record | 'denied', id | 'not_found' 'ended' 'frozen' 'stale' 'quota' 'outbox_full', detail
+-- event: approval.asked; approval.expired for what is over
+-- include: approval freeze
+local task_key = base .. 'task:' .. task
+local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec', 'tv')
+if not got[1] then return { 'not_found' } end
+if got[1] ~= 'active' then return { 'ended', got[1] } end
+local above = ended_above(got[2])
+if above or now >= tonumber(got[4]) then return { 'ended', above or 'expired' } end
+if any_freeze() then
+  local by = frozen(tokens_in(freezable, got[5]))
+  if by then return { 'frozen', by } end
+end
+if redis.call('HGET', base .. 'task:' .. got[3], 'cv') ~= context_version then return { 'stale' } end
+
+local of_task = task_key .. ':approvals'
+local known = redis.call('HGET', of_task, 'd:' .. digest)
+local record = known and read(base .. 'approval:' .. known)
+if record then
+  if record.s == 'd' then return { 'denied', known } end
+  local over = approval_over(record)
+  if not over then return { 'known', known, flat(record) } end
+  expire_approval(known, record, over, event)
+end
+if tonumber(redis.call('HGET', of_task, 'n:' .. agent) or 0) >= most then
+  -- What a change of context made void makes room.
+  local list = redis.call('HGETALL', of_task)
+  for i = 1, #list, 2 do
+    local other = string.sub(list[i], 1, 2) == 'd:' and read(base .. 'approval:' .. list[i + 1])
+    local over = other and approval_over(other)
+    if over then expire_approval(list[i + 1], other, over, event) end
+  end
+  if tonumber(redis.call('HGET', of_task, 'n:' .. agent) or 0) >= most then return { 'quota', 'open approvals' } end
+end
+if outbox_full(outbox_limit) then return { 'outbox_full' } end
+
+-- Who opened this task, or one above it, does not agree to what is asked for it.
+local openers = {}
+for id in string.gmatch(task .. ' ' .. got[2], '%S+') do
+  local by = redis.call('HMGET', base .. 'task:' .. id, 'ok', 'oi', 'os', 'on')
+  openers[#openers + 1] = { kind = by[1], id = by[2], issuer = by[3], instance = by[4] or nil }
+end
+record = {}
+write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'tv', got[7] or 0, 'ne', needs, 'sh', shown,
+  'op', cjson.encode(openers), 'aa', now, 'xa', math.min(now + ttl_ms, tonumber(got[4])), 'dl', got[4], 'kp', retention)
+if instance ~= '' then write(KEYS[1], record, 'i', instance) end
+redis.call('ZADD', base .. 'approvals', record.xa, approval)
+redis.call('HSET', of_task, 'd:' .. digest, approval)
+redis.call('HINCRBY', of_task, 'n:' .. agent, 1)
+tell('approval.asked', event, 'approval', approval, 'expires', record.xa)
+return { 'asked', approval, flat(record) }

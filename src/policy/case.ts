@@ -1,0 +1,128 @@
+import { z } from 'zod'
+import type { Agent, Operator, Orchestrator, Task } from '../types.js'
+import { APPROVAL_ACTIONS, DELEGATE_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
+import type { PolicyRequest } from './policy.js'
+
+/** A request as data: what cases are written in, and what events keep of a request. What is left out has its most restrictive value. */
+const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
+const autonomy = z.enum(['scripted', 'supervised', 'autonomous'])
+const access = z.enum(OBTAIN_ACTIONS)
+const labels = z.array(z.string()).default([])
+const caller = { id: z.string().default('anyone'), issuer: z.string().default('cluster'), labels }
+const agent = z.strictObject({ ...caller, team: z.string().optional(), owner: z.string().default('owner@example.com'), autonomy })
+const orchestrator = z.strictObject({ ...caller, team: z.string().optional() })
+const operator = z.strictObject({ ...caller, groups: z.array(z.string()).default([]) })
+const role = z.strictObject({
+  name: z.string(),
+  provider: z.string().default('provider'),
+  sensitivity: sensitivity.default('restricted'),
+  revocation: z.enum(['immediate', 'deny-policy', 'at-expiry']).default('at-expiry'),
+  labels,
+})
+const task = z
+  .strictObject({
+    opened_by: z.strictObject({ kind: z.enum(['agent', 'orchestrator']), id: z.string(), issuer: z.string().default('cluster') }).optional(),
+    /** Who opened the root of its tree, where that is another task. */
+    orchestrator: z.string().optional(),
+    intent: z.string().default('unclassified'),
+    classified: z.boolean().default(false),
+    confidence: z.number().default(0),
+    classification: sensitivity.default('restricted'),
+    environment: z.string().default('unknown'),
+    depth: z.int().min(0).default(0),
+    human: z.string().optional(),
+    roles: z.array(z.string()).default([]),
+    obtained: z.array(z.string()).default([]),
+    counts: z.strictObject({ read: z.int(), write: z.int(), escalate: z.int() }).default({ read: 0, write: 0, escalate: 0 }),
+  })
+  .prefault({})
+const context = z
+  .strictObject({
+    renewal: z.boolean().default(false),
+    ttl: z.int().default(300),
+    scope: z.record(z.string(), z.union([z.string(), z.array(z.string())])).default({}),
+    tool: z.string().optional(),
+    destination: z.string().optional(),
+    external: z.boolean().default(true),
+  })
+  .prefault({})
+const SOME_APPROVAL = { id: 'approval_case', agent: 'agent', role: 'role', groups: [] }
+const obtain = z.strictObject({ action: access, agent, role, task, context })
+const onTask = z.strictObject({ action: z.enum(TASK_ACTIONS), agent: agent.optional(), orchestrator: orchestrator.optional(), task })
+const delegate = z.strictObject({
+  action: z.enum(DELEGATE_ACTIONS),
+  agent,
+  task,
+  delegation: z.strictObject({
+    to: z.string(),
+    depth: z.int().min(1).default(1),
+    ttl: z.int().default(300),
+    chain: z.array(z.string()).optional(),
+  }),
+})
+const approve = z.strictObject({
+  action: z.enum(APPROVAL_ACTIONS),
+  agent: agent.optional(),
+  operator: operator.optional(),
+  approval: z.strictObject({ id: z.string(), agent: z.string(), role: z.string(), groups: z.array(z.string()) }).default(SOME_APPROVAL),
+})
+const operate = z.strictObject({
+  action: z.enum(OPERATOR_ACTIONS),
+  agent: agent.optional(),
+  operator: operator.optional(),
+  resource: z.strictObject({ type: z.enum(OPERATOR_RESOURCES), id: z.string() }).default({ type: 'Broker', id: 'this' }),
+})
+type Written = z.infer<typeof obtain> | z.infer<typeof onTask> | z.infer<typeof delegate> | z.infer<typeof approve> | z.infer<typeof operate>
+
+/** A request, and beside it the fields that `more` says. */
+export function written<More extends z.ZodRawShape>(more: More) {
+  return z.union([obtain.extend(more), onTask.extend(more), delegate.extend(more), approve.extend(more), operate.extend(more)])
+}
+
+export function requestOf(it: Written): PolicyRequest {
+  if ('role' in it) {
+    const { ttl, tool, ...rest } = it.context
+    const role = { ...it.role, access: it.action, maxTtlSeconds: ttl, maxLifetimeSeconds: ttl, scope: {}, params: {} }
+    const toolAsked = tool === undefined ? undefined : { name: tool, access: it.action }
+    return {
+      action: it.action,
+      principal: agentOf(it.agent),
+      role,
+      task: taskOf(it.task, { kind: 'orchestrator', id: 'orchestrator', issuer: 'cluster' }),
+      context: { ...rest, ttlSeconds: ttl, tool: toolAsked },
+    }
+  }
+  if ('delegation' in it) {
+    const { ttl: ttlSeconds, chain = [it.agent.id], ...rest } = it.delegation
+    const principal = agentOf(it.agent)
+    const opener = { kind: 'agent', id: principal.id, issuer: principal.issuer } as const
+    return { action: it.action, principal, task: taskOf(it.task, opener), delegation: { ...rest, ttlSeconds, chain } }
+  }
+  if ('approval' in it) {
+    const principal = it.operator ? operatorOf(it.operator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
+    return { action: it.action, principal, approval: it.approval }
+  }
+  if ('resource' in it) {
+    const principal = it.operator ? operatorOf(it.operator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
+    return { action: it.action, principal, resource: it.resource }
+  }
+  const principal = it.orchestrator ? orchestratorOf(it.orchestrator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
+  return { action: it.action, principal, task: taskOf(it.task, { kind: principal.kind, id: principal.id, issuer: principal.issuer }) }
+}
+
+const token = { subject: 'subject', tokenFingerprint: 'fingerprint', tokenIssuedAt: 0, tokenExpiresAt: 0 }
+function agentOf(it: z.infer<typeof agent>): Agent {
+  return { ...token, ...it, kind: 'agent' }
+}
+function orchestratorOf(it: z.infer<typeof orchestrator>): Orchestrator {
+  return { ...token, ...it, kind: 'orchestrator' }
+}
+function operatorOf(it: z.infer<typeof operator>): Operator {
+  return { ...token, ...it, kind: 'operator' }
+}
+function taskOf({ opened_by, roles, ...it }: z.infer<typeof task>, opener: Task['openedBy']): Task {
+  const id = 'task_case'
+  const times = { openedAt: 0, deadlineAt: 0, contextVersion: 1 }
+  const envelope = roles.map((role) => ({ role }))
+  return { ...it, ...times, id, root: id, state: 'active', openedBy: opened_by ?? opener, envelope, assignees: [], labels: {} }
+}

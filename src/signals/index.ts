@@ -1,0 +1,2 @@
+export { approvalNotice } from './approval-notice.js'
+export { openWebhooks, type Webhooks } from './webhooks.js'

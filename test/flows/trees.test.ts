@@ -1,0 +1,219 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import fc from 'fast-check'
+import { startTestBroker, type TestBroker } from '../support/broker.js'
+import { startRedis, type TestRedis } from '../support/redis.js'
+import { waitFor } from '../support/wait.js'
+
+/** Who works on a task at each depth, and so hands on to the next. */
+const AGENTS = ['triage', 'second', 'third'] as const
+
+let redis: TestRedis
+let test: TestBroker
+let flows: string
+let oncall: string
+let tokens: string[]
+
+beforeAll(async () => {
+  redis = await startRedis()
+  test = await startTestBroker({
+    redisSocket: redis.socketPath,
+    agents: ['second', 'third']
+      .map((id) => `  - {id: ${id}, match: {issuer: test, sub: ${id}}, owner: sre@example.com, autonomy: supervised, team: platform}\n`)
+      .join(''),
+    roles:
+      '  files: {provider: tokens, access: read, sensitivity: internal, max_ttl: 5m, scope: {dir: path, tables: set}, params: {audience: "https://reports.example"}}',
+    limits: '{requests_per_second: 100000, per_agent_live: 0, per_task_live: 100000, per_agent_tasks: 100000}',
+  })
+  flows = await test.token('flows')
+  oncall = await test.token('oncall')
+  tokens = await Promise.all(AGENTS.map((id) => test.token(id)))
+}, 60_000)
+afterAll(async () => {
+  await test?.stop()
+  await redis?.stop()
+})
+
+interface Entry {
+  role: string
+  scope?: { dir?: string; tables?: string[] }
+  max_ttl?: number
+  max_leases?: number
+}
+interface Node {
+  readonly id: string
+  readonly depth: number
+  readonly parent?: Node
+  readonly envelope: readonly Entry[]
+}
+interface Issued {
+  readonly node: Node
+  readonly role: string
+  readonly scope: { dir?: string; tables?: string[] }
+  readonly ttl: number
+}
+
+// Few values, so that what is asked is often just inside or just outside.
+const dir = fc.constantFrom('eu', 'eu/north', 'eu/north/a', 'eu/south', 'eu/', 'eun', 'eu/north/../south', 'us')
+const tables = fc.uniqueArray(fc.constantFrom('a', 'b', 'c'), { minLength: 1 })
+const scope = fc.record({ dir, tables }, { requiredKeys: [] })
+const ttl = fc.constantFrom(30, 60, 120, 240, 600)
+const entry = fc
+  .record(
+    { role: fc.constantFrom('files', 'api-token'), scope, max_ttl: ttl, max_leases: fc.integer({ min: 1, max: 3 }) },
+    { requiredKeys: ['role'] },
+  )
+  .map((it): Entry => (it.role === 'files' ? it : { ...it, scope: undefined }))
+const envelope = fc.uniqueArray(entry, { minLength: 1, maxLength: 2, selector: ({ role }) => role })
+const at = fc.nat(20)
+const step = fc.oneof(
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('hand on' as const), at, envelope, same: fc.boolean() }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('obtain' as const),
+      at,
+      role: fc.constantFrom('files', 'api-token'),
+      scope: fc.option(scope),
+      ttl: fc.option(ttl),
+    }),
+  },
+)
+
+/** Written down once more, and otherwise: whether a path is at or below another. */
+function isBelow(outer: string, inner: string): boolean {
+  const parts = (path: string) => path.split('/').filter((part) => part !== '')
+  return inner === outer || (!inner.includes('..') && parts(outer).every((part, n) => parts(inner)[n] === part))
+}
+
+function aboveOf(node: Node): Node[] {
+  return node.parent ? [node, ...aboveOf(node.parent)] : [node]
+}
+
+/** Every way in which what was issued is more than some envelope says. */
+function excessOf(issued: readonly Issued[]): string[] {
+  return issued.flatMap(({ node, role, scope, ttl }) =>
+    aboveOf(node).flatMap((one) => {
+      const limit = one.envelope.find((entry) => entry.role === role)
+      if (!limit) return [`${role} is not in the envelope at depth ${one.depth}`]
+      const wrong = []
+      if (ttl > Math.min(limit.max_ttl ?? 300, 300)) wrong.push(`${ttl} s, and ${limit.max_ttl} at depth ${one.depth}`)
+      if (limit.scope?.dir !== undefined && !(scope.dir !== undefined && isBelow(limit.scope.dir, scope.dir)))
+        wrong.push(`${scope.dir} at depth ${one.depth} of ${limit.scope.dir}`)
+      const allowed = limit.scope?.tables
+      if (allowed && !scope.tables?.every((table) => allowed.includes(table))) wrong.push(`${scope.tables} of ${allowed}`)
+      const taken = issued.filter((other) => other.role === role && aboveOf(other.node).includes(one)).length
+      if (taken > (limit.max_leases ?? taken)) wrong.push(`${taken} leases, and ${limit.max_leases} at depth ${one.depth}`)
+      return wrong
+    }),
+  )
+}
+
+describe('for random trees of tasks', () => {
+  it('what is issued is never outside the role or the envelope of any task above', async () => {
+    const seen = { issued: 0, refused: 0, deepest: 0 }
+    await fc.assert(
+      fc.asyncProperty(envelope, fc.array(step, { minLength: 8, maxLength: 24 }), async (all, steps) => {
+        const opened = await test.call('POST', '/v1/tasks', flows, {
+          intent: 'incident-triage',
+          confidence: 0.9,
+          classification: 'internal',
+          environment: 'production',
+          assignees: [{ agent: AGENTS[0] }],
+          envelope: all,
+          deadline_at: new Date(Date.now() + 600_000).toISOString(),
+        })
+        if (opened.status !== 201) throw new Error(JSON.stringify(opened.body))
+        const nodes: Node[] = [{ id: opened.body.task.id, depth: 0, envelope: all }]
+        const issued: Issued[] = []
+        for (const one of steps) {
+          const node = nodes[one.at % nodes.length]
+          if (!node) throw new Error('no task')
+          const token = tokens[node.depth] ?? ''
+          if (one.do === 'hand on') {
+            // Half of them hand on what they have themselves, so that trees grow.
+            const handed = one.same ? node.envelope : one.envelope
+            const body = { assignees: [{ agent: AGENTS[node.depth + 1] ?? 'nobody' }], envelope: handed }
+            const answer = await test.call('POST', `/v1/tasks/${node.id}/children`, token, body)
+            if (answer.status === 201) nodes.push({ id: answer.body.task.id, depth: node.depth + 1, parent: node, envelope: handed })
+            expect([201, 403]).toContain(answer.status)
+          } else {
+            const ask = { task: node.id, role: one.role, scope: one.scope ?? undefined, ttl: one.ttl ?? undefined }
+            const { status, body } = await test.call('POST', '/v1/leases', token, ask)
+            expect([201, 403, 429]).toContain(status)
+            seen[status === 201 ? 'issued' : 'refused']++
+            if (status !== 201) continue
+            const { role, scope, issued_at, expires_at } = body.lease
+            issued.push({ node, role, scope, ttl: (Date.parse(expires_at) - Date.parse(issued_at)) / 1000 })
+            seen.deepest = Math.max(seen.deepest, node.depth)
+          }
+        }
+        expect(excessOf(issued)).toEqual([])
+      }),
+      { numRuns: 60 },
+    )
+    expect(seen.issued).toBeGreaterThan(50)
+    expect(seen.refused).toBeGreaterThan(50)
+    expect(seen.deepest).toBe(2)
+  }, 120_000)
+
+  it('no interleaving of an end with handing on, obtaining and changing leaves a live lease', async () => {
+    const before = fc.nat(30)
+    const work = fc.array(fc.record({ what: fc.constantFrom('hand on', 'obtain', 'obtain below', 'change'), before }), { minLength: 3, maxLength: 8 })
+    const end = fc.record({ how: fc.constantFrom('complete', 'fail', 'cancel'), of: fc.constantFrom('root', 'child'), before })
+    const seen = { issued: 0, refused: 0 }
+    await fc.assert(
+      fc.asyncProperty(work, end, async (asks, { how, of, before }) => {
+        const entries = [{ role: 'api-token' }]
+        const root = await test.openTask({ envelope: entries, assignees: [{ agent: AGENTS[0] }] })
+        const child = (await handOn(root, 0)).body.task.id
+        const tasks = [child]
+        const leases: string[] = []
+        const obtain = async (task: string, depth: number) => {
+          const { status, body } = await test.call('POST', '/v1/leases', tokens[depth] ?? '', { task, role: 'api-token' })
+          seen[status === 201 ? 'issued' : 'refused']++
+          if (status === 201) leases.push(body.lease.id)
+          else expect(['task_ended', 'conflict']).toContain(body.code)
+        }
+        const doing: Record<(typeof asks)[number]['what'], () => Promise<unknown>> = {
+          obtain: () => obtain(child, 1),
+          change: () => test.call('PATCH', `/v1/tasks/${root}/context`, flows, { confidence: 0.9 }),
+          'hand on': () => handOn(child, 1),
+          'obtain below': async () => {
+            const { status, body } = await handOn(child, 1)
+            if (status !== 201) return
+            tasks.push(body.task.id)
+            await obtain(body.task.id, 2)
+          },
+        }
+        const ending = delayed(before, () =>
+          test.call('POST', `/v1/tasks/${of === 'root' ? root : child}/${how}`, of === 'root' ? flows : (tokens[0] ?? '')),
+        )
+        await Promise.all([...asks.map((ask) => delayed(ask.before, doing[ask.what])), ending])
+        expect((await ending).status).toBe(200)
+
+        for (const id of leases)
+          await waitFor(`the revoke of ${id}`, async () => (await test.call('GET', `/v1/leases/${id}`, oncall)).body.lease.state === 'revoked')
+        for (const task of tasks) {
+          const { body } = await test.call('GET', `/v1/tasks/${task}`, flows)
+          expect(body.task.state).not.toBe('active')
+          expect(body.leases.filter(({ state }: { state: string }) => state === 'active' || state === 'pending')).toEqual([])
+        }
+      }),
+      { numRuns: 150 },
+    )
+    expect(seen.issued).toBeGreaterThan(50)
+    expect(seen.refused).toBeGreaterThan(50)
+  }, 180_000)
+})
+
+const handOn = (parent: string, depth: number) =>
+  test.call('POST', `/v1/tasks/${parent}/children`, tokens[depth] ?? '', {
+    assignees: [{ agent: AGENTS[depth + 1] }],
+    envelope: [{ role: 'api-token' }],
+  })
+
+async function delayed<T>(ms: number, work: () => Promise<T>): Promise<T> {
+  const end = performance.now() + ms
+  while (performance.now() < end) await new Promise((resolve) => setImmediate(resolve))
+  return work()
+}
