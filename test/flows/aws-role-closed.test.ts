@@ -49,9 +49,10 @@ describe('an AWS role that had to be closed as a whole', () => {
     expect(held.filter(({ usable }) => usable())).toEqual([])
     expect(bystander.usable()).toBe(false)
     await waitFor('the lease that was denied with the others to be revoked', async () => (await stateOf(bystander)) === 'revoked', 20_000)
-    const events = readFileSync(join(test.folder, 'audit/events.jsonl'), 'utf8')
-    expect(events).toContain('"provider.told"')
-    expect(events).toContain('aws_role_closed')
+    await waitFor('it to be told', () => {
+      const events = readFileSync(join(test.folder, 'audit/events.jsonl'), 'utf8')
+      return events.includes('"provider.told"') && events.includes('aws_role_closed')
+    })
 
     const next = await obtain()
     expect(next.usable()).toBe(true)

@@ -36,6 +36,10 @@ afterAll(async () => {
   await Promise.all([redis?.stop(), github?.stop()])
 })
 
+const eventsOf = (folder: string) =>
+  readdirSync(folder)
+    .map((name) => readFileSync(join(folder, name), 'utf8'))
+    .join('\n')
 const openTask = () => test.openTask({ envelope: [{ role: 'code-read' }] })
 const obtain = async (task: string) => test.call('POST', '/v1/leases', agent, { task, role: 'code-read', ttl: 120 })
 const leasesOf = async (task: string) => (await test.call('GET', `/v1/tasks/${task}`, await test.token('oncall'))).body.leases
@@ -59,7 +63,10 @@ describe('a handle that is a secret', () => {
     const files = readdirSync(dirname(redis.socketPath), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
     const kept = files.map((entry) => readFileSync(join(entry.parentPath, entry.name), 'latin1')).join('\n')
     expect(kept).toContain('sealed')
-    const events = readFileSync(join(test.folder, 'audit/events.jsonl'), 'utf8')
+    const events = await waitFor('the events to be written', () => {
+      const text = readdirSync(test.folder).includes('audit') ? eventsOf(join(test.folder, 'audit')) : ''
+      return text.includes('"lease.revoked"') ? text : undefined
+    })
     expect(find({ token, key: String(first.keys[0]?.k) }, { redis: kept, log: test.logs.join('\n'), events })).toEqual([])
   })
 
