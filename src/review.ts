@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { isAssigned } from './authorize.js'
+import { isAssigned, policyRequest } from './authorize.js'
 import { narrow } from './envelope.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -30,13 +30,8 @@ export async function objectionTo(house: House, lease: Lease, task: Task, consen
   if (agents.length === 0) return { because: 'the agent is not configured' }
   for (const agent of agents) {
     if (!isAssigned(task, agent)) return { because: 'the agent is not assigned to the task' }
-    const request = {
-      action: role.access,
-      principal: agent,
-      role: { ...role, revocation: upstream.provider.revocation },
-      task: { ...withoutIt(task, lease), human: lease.human ?? task.human },
-      context: { renewal: false, ttlSeconds: left, scope: narrowed.scope, external: true },
-    } as const
+    const asked = { agent, task: { ...withoutIt(task, lease), human: lease.human ?? task.human }, role, upstream, narrowed }
+    const request = policyRequest(asked, {})
     const first = await house.policy.decide(request)
     const given = first.outcome === 'step-up' ? groupsOf(consent, first) : undefined
     const decision = given ? await house.policy.decide({ ...request, consent: given }) : first

@@ -81,7 +81,7 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
     if (!provider.sensitiveHandle) return handle
     return sealerOf(sealer)
       .open(id, handle)
-      .catch((error: unknown) => Promise.reject(new ProviderError('invalid', error instanceof Error ? error.message : 'the handle cannot be opened')))
+      .catch((error: unknown) => Promise.reject(new ProviderError('broken', error instanceof Error ? error.message : 'the handle cannot be opened')))
   }
   const mint = (request: MintRequest<unknown>): Promise<Minted> => {
     // Nothing is asked of anybody: there is nobody to protect.
@@ -136,7 +136,7 @@ function isUnknown(provider: Provider, handle: Handle): boolean {
 }
 
 function sealerOf(sealer: Sealer | undefined): Sealer {
-  if (!sealer) throw new ProviderError('invalid', 'handles of this provider are kept encrypted: the configuration needs "sealing"')
+  if (!sealer) throw new ProviderError('broken', 'handles of this provider are kept encrypted: the configuration needs "sealing"')
   return sealer
 }
 

@@ -1,5 +1,6 @@
 import type { House } from '../house.js'
 import type { Lease, LeaseState } from '../types.js'
+import type { Call } from './route.js'
 
 const LOOK_EVERY_MS = 100
 
@@ -7,6 +8,11 @@ export interface Patience {
   readonly seconds: number
   /** Ends the wait before its time: the caller is gone, or the broker drains. */
   readonly isOver: () => boolean
+}
+
+/** For as long as the caller asked and is there, and the broker stays. */
+export function patienceOf(seconds: number, { callerGone, around }: Pick<Call<unknown, unknown, unknown>, 'callerGone' | 'around'>): Patience {
+  return { seconds, isOver: () => callerGone() || around.isDraining() }
 }
 
 /**

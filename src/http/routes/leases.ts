@@ -22,7 +22,7 @@ import type { Agent, Lease, LeaseRecord, RequestContext } from '../../types.js'
 import { BROKER, notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
 import { approvalView, credentialView, leaseView } from '../view.js'
-import { untilSettled } from '../wait.js'
+import { patienceOf, untilSettled } from '../wait.js'
 import { POLL_SECONDS } from './approvals.js'
 
 const CONSENT = ['approval_required', 'approval_denied', 'approval_invalid'] as const
@@ -113,8 +113,7 @@ const giveBack = route({
   const closed = await closeLease(house, id, cause, event('lease.closing', context, principal, { task, lease: id, role, provider, cause }))
   if (!closed) throw notFound('lease')
   if (!query.wait) return { status: 200, body: { lease: leaseView(closed.lease) } }
-  const patience = { seconds: query.wait, isOver: () => callerGone() || around.isDraining() }
-  const [settled] = await untilSettled(house, [{ lease: id, state: closed.outcome }], patience)
+  const [settled] = await untilSettled(house, [{ lease: id, state: closed.outcome }], patienceOf(query.wait, { callerGone, around }))
   return { status: 200, body: { lease: leaseView(settled ?? closed.lease) } }
 })
 

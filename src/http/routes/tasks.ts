@@ -21,7 +21,7 @@ import type { Assignee, EnvelopeEntry, Lease, Principal, TaskEnd } from '../../t
 import { notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
 import { leaseView, taskView, timeView, treeView } from '../view.js'
-import { untilSettled } from '../wait.js'
+import { patienceOf, untilSettled } from '../wait.js'
 
 const open = route({
   method: 'post',
@@ -79,7 +79,8 @@ const change = route({
   path: '/v1/tasks/{id}/context',
   surfaces: ['public'],
   who: ['orchestrator', 'agent'],
-  summary: 'Changes what decisions depend on, and decides every live lease of the task and below anew; an agent may only make it stricter.',
+  summary:
+    'Changes what decisions depend on, and decides every live lease of the task and below anew; an agent may only raise the classification and lower the confidence.',
   id: TASK_ID,
   body: ContextRequest,
   query: WaitQuery,
@@ -89,8 +90,7 @@ const change = route({
   const { task, reviewed } = await changeContext(house, principal, id, body, context)
   const leases = { kept: reviewed.kept, closing: reviewed.closing.map(({ lease }) => lease) }
   if (!query.wait) return { status: 200, body: { task: taskView(task), leases } }
-  const patience = { seconds: query.wait, isOver: () => callerGone() || around.isDraining() }
-  const outcomes = (await untilSettled(house, reviewed.closing, patience)).map(leaseView)
+  const outcomes = (await untilSettled(house, reviewed.closing, patienceOf(query.wait, { callerGone, around }))).map(leaseView)
   return { status: 200, body: { task: taskView(task), leases: { ...leases, outcomes } } }
 })
 
@@ -130,8 +130,7 @@ const end = (verb: 'complete' | 'fail' | 'cancel', state: TaskEnd) =>
     const ended = await endTask(house, principal, id, { state, reason: body.reason }, context)
     const answer = { state: ended.state, closing: ended.closing }
     if (!query.wait) return { status: 200, body: answer }
-    const patience = { seconds: query.wait, isOver: () => callerGone() || around.isDraining() }
-    const leases = await untilSettled(house, ended.outcomes, patience)
+    const leases = await untilSettled(house, ended.outcomes, patienceOf(query.wait, { callerGone, around }))
     return { status: 200, body: { ...answer, leases: leases.map(leaseView) } }
   })
 

@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import type { Scope, ScopeKind } from '../../types.js'
 import { jsonText } from '../json-text.js'
+import { expand, placeholdersOf } from '../placeholders.js'
 import { ProviderError } from '../provider.js'
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html: `Policy`, plain text. */
 export const MAX_POLICY_LENGTH = 2048
-const PLACEHOLDER = /\$\{scope\.([A-Za-z][A-Za-z0-9_-]*)\}/g
 /** `*` and `?` are wildcards of IAM, `${…}` its policy variables. */
 const UNSAFE_VALUE = /[*?${}\p{C}]/u
 const MAX_VALUE_LENGTH = 256
@@ -95,39 +95,22 @@ function timeOf(ms: number): string {
 /** Filled in parsed strings, never in text: a value cannot end the string that it stands in. A list value in a list becomes several. */
 function fill(value: unknown, scope: Scope): unknown {
   if (typeof value === 'string') {
-    const filled = expand(value, scope)
+    const filled = expand(value, scope, checkValue)
     return filled.length === 1 ? filled[0] : filled
   }
-  if (Array.isArray(value)) return value.flatMap((one) => (typeof one === 'string' ? expand(one, scope) : [fill(one, scope)]))
+  if (Array.isArray(value)) return value.flatMap((one) => (typeof one === 'string' ? expand(one, scope, checkValue) : [fill(one, scope)]))
   if (typeof value === 'object' && value !== null) return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, fill(one, scope)]))
   return value
 }
 
-function expand(text: string, scope: Scope): string[] {
-  return [...new Set(text.match(PLACEHOLDER) ?? [])].reduce<string[]>(
-    (texts, placeholder) => {
-      const values = valuesOf(scope, placeholder.slice('${scope.'.length, -1))
-      return texts.flatMap((one) => values.map((value) => one.replaceAll(placeholder, () => value)))
-    },
-    [text],
-  )
-}
-
-function valuesOf(scope: Scope, key: string): string[] {
-  const values = Object.hasOwn(scope, key) ? [scope[key] ?? []].flat() : []
-  if (values.length === 0) throw new ProviderError('invalid', `this role needs a scope: "${key}"`)
-  if (values.some((value) => value === '' || value.length > MAX_VALUE_LENGTH || UNSAFE_VALUE.test(value)))
+function checkValue(value: string, key: string): void {
+  if (value === '' || value.length > MAX_VALUE_LENGTH || UNSAFE_VALUE.test(value))
     throw new ProviderError('invalid', `scope "${key}" must be text without wildcards, "$", braces or control characters`)
-  return values
-}
-
-function placeholdersOf(policy: PolicyDocument | undefined): Set<string> {
-  return new Set([...JSON.stringify(policy ?? {}).matchAll(PLACEHOLDER)].map(([, key = '']) => key))
 }
 
 /** Where a narrower value would allow more. */
 function misplaced(policy: PolicyDocument | undefined): string[] {
-  const uses = (value: unknown) => placeholdersOf({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', value }] }).size > 0
+  const uses = (value: unknown) => placeholdersOf(value).size > 0
   return (policy?.Statement ?? []).flatMap((one, index) => {
     const place = `policy.Statement[${index}]`
     if (one.Effect === 'Deny' && uses(one)) return [`${place}: a placeholder in a Deny would allow more where the scope is narrower`]

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Scope, ScopeKind } from '../../types.js'
 import { jsonText } from '../json-text.js'
+import { expand, PLACEHOLDER, placeholdersOf } from '../placeholders.js'
 import { ProviderError } from '../provider.js'
 import { comparisonsOf, fillCondition, readCondition, writeCondition } from './condition.js'
 
@@ -8,7 +9,6 @@ import { comparisonsOf, fillCondition, readCondition, writeCondition } from './c
 const MAX_RULES = 10
 export const MAX_BOUNDARY_LENGTH = 2048
 const MAX_VALUE_LENGTH = 256
-const PLACEHOLDER = /\$\{scope\.([A-Za-z][A-Za-z0-9_-]*)\}/g
 const BUCKETS = '//storage.googleapis.com/projects/_/buckets/'
 /** https://docs.cloud.google.com/storage/docs/buckets#naming */
 const BUCKET = /^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/
@@ -90,9 +90,9 @@ function fillRule(rule: Rule, scope: Scope): Rule[] {
   const condition = rule.availabilityCondition
   const templated = condition !== undefined && placeholdersOf(condition.expression).size > 0
   const availabilityCondition = templated
-    ? { ...condition, expression: writeCondition(fillCondition(readCondition(condition.expression), (text) => expand(text, scope))) }
+    ? { ...condition, expression: writeCondition(fillCondition(readCondition(condition.expression), (text) => expand(text, scope, checkValue))) }
     : condition
-  return expand(rule.availableResource, scope).map((availableResource) => {
+  return expand(rule.availableResource, scope, checkValue).map((availableResource) => {
     if (!BUCKET.test(availableResource.slice(BUCKETS.length))) throw new ProviderError('invalid', 'the scope makes no name of a bucket')
     return { ...rule, availableResource, ...(availabilityCondition && { availabilityCondition }) }
   })
@@ -110,29 +110,10 @@ function openEnds(boundary: AccessBoundary | undefined): string[] {
   })
 }
 
-/** One text for each value that the scope has for what stands in it. */
-function expand(text: string, scope: Scope): string[] {
-  return [...new Set(text.match(PLACEHOLDER) ?? [])].reduce<string[]>(
-    (texts, placeholder) => {
-      const values = valuesOf(scope, placeholder.slice('${scope.'.length, -1))
-      return texts.flatMap((one) => values.map((value) => one.replaceAll(placeholder, () => value)))
-    },
-    [text],
-  )
-}
+/** In CEL as in a name: it can neither end the text that it stands in nor make an empty segment. */
+const SAFE_VALUE = /^[^\p{C}\p{Zl}\p{Zp}${}/]([^\p{C}\p{Zl}\p{Zp}${}]*[^\p{C}\p{Zl}\p{Zp}${}/])?$/u
 
-function valuesOf(scope: Scope, key: string): string[] {
-  const values = Object.hasOwn(scope, key) ? [scope[key] ?? []].flat() : []
-  if (values.length === 0) throw new ProviderError('invalid', `this role needs a scope: "${key}"`)
-  if (
-    values.some(
-      (value) => value.length > MAX_VALUE_LENGTH || !/^[^\p{C}\p{Zl}\p{Zp}${}/]([^\p{C}\p{Zl}\p{Zp}${}]*[^\p{C}\p{Zl}\p{Zp}${}/])?$/u.test(value),
-    )
-  )
+function checkValue(value: string, key: string): void {
+  if (value.length > MAX_VALUE_LENGTH || !SAFE_VALUE.test(value))
     throw new ProviderError('invalid', `scope "${key}" must be text without "$", braces and control characters that neither begins nor ends with "/"`)
-  return values
-}
-
-function placeholdersOf(value: AccessBoundary | string | undefined): Set<string> {
-  return new Set([...JSON.stringify(value ?? '').matchAll(PLACEHOLDER)].map(([, key = '']) => key))
 }
