@@ -37,7 +37,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],
-    only: { providers: ['ProviderError'] },
+    only: { providers: ['ProviderError'], policy: ['documentOf'] },
   },
   signer: { types: ['providers'] },
   sealing: { types: COMMON },

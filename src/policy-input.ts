@@ -1,55 +1,43 @@
+import { documentOf } from './policy/document.js'
 import type { PolicyRequest } from './policy/policy.js'
-
-type ObtainRequest = Extract<PolicyRequest, { role: unknown }>
 
 /** A scope may be long, and its event is kept for ever: a request with more than this many characters of it is not kept to be asked again. */
 const MOST_SCOPE = 2_048
 
+/** What `case.ts` takes what is left out for: the value that most requests have. Everything else stays, so that an event reads by itself. */
+const LEFT_OUT: Readonly<Record<string, (value: unknown) => boolean>> = {
+  labels: isEmpty,
+  roles: isEmpty,
+  obtained: isEmpty,
+  scope: isEmpty,
+  counts: (value) => Object.values(value ?? {}).every((count) => count === 0),
+  depth: (value) => value === 0,
+  renewal: (value) => value === false,
+  external: (value) => value === true,
+}
+
 /**
- * What an event keeps of a request for a credential beside the decision on it: all that policies can read, and nothing else, as the cases of
- * `mayfly policy test` are written. So other policies can be asked the same later. What has its default there is left out.
+ * What an event keeps of a request beside the decision on it: all that policies can read, and nothing else, as the cases of
+ * `mayfly policy test` are written. So other policies can be asked the same later.
  */
-export function inputOf({ action, principal, role, task, context }: ObtainRequest): { readonly input?: object } {
-  if (lengthOf(context.scope) > MOST_SCOPE) return {}
-  const { id, issuer, owner, autonomy, team } = principal
-  const { name, provider, sensitivity, revocation } = role
-  const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, depth, obtained, counts } = task
-  const none = counts.read + counts.write + counts.escalate === 0
-  return {
-    input: {
-      action,
-      agent: { id, issuer, owner, autonomy, team, labels: some(principal.labels) },
-      role: { name, provider, sensitivity, revocation, labels: some(role.labels) },
-      task: {
-        opened_by: { kind: openedBy.kind, id: openedBy.id, issuer: openedBy.issuer },
-        orchestrator,
-        intent,
-        classified,
-        confidence,
-        classification,
-        environment,
-        human,
-        depth: depth === 0 ? undefined : depth,
-        obtained: some(obtained),
-        counts: none ? undefined : counts,
-      },
-      context: {
-        renewal: context.renewal || undefined,
-        ttl: context.ttlSeconds,
-        scope: Object.keys(context.scope).length === 0 ? undefined : context.scope,
-        tool: context.tool?.name,
-        destination: context.destination,
-        external: context.external ? undefined : false,
-      },
-    },
-  }
+export function inputOf(request: PolicyRequest): { readonly input?: object } {
+  if ('context' in request && lengthOf(request.context.scope) > MOST_SCOPE) return {}
+  // Without a consent: humans are asked anew.
+  const document = documentOf('consent' in request ? { ...request, consent: undefined } : request)
+  const kept = Object.entries(document).filter(([, part]) => part !== undefined)
+  return { input: Object.fromEntries(kept.map(([name, part]) => [name, lean(part)])) }
 }
 
-function some(list: readonly string[]): readonly string[] | undefined {
-  return list.length === 0 ? undefined : list
+function lean(part: unknown): unknown {
+  if (typeof part !== 'object' || part === null) return part
+  return Object.fromEntries(Object.entries(part).filter(([name, value]) => value !== undefined && LEFT_OUT[name]?.(value) !== true))
 }
 
-function lengthOf(scope: ObtainRequest['context']['scope']): number {
+function isEmpty(value: unknown): boolean {
+  return Object.keys(value ?? {}).length === 0
+}
+
+function lengthOf(scope: Extract<PolicyRequest, { role: unknown }>['context']['scope']): number {
   let length = 0
   for (const [key, value] of Object.entries(scope))
     length += typeof value === 'string' ? key.length + value.length : value.reduce((sum, one) => sum + one.length, key.length)

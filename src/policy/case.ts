@@ -1,9 +1,12 @@
 import { z } from 'zod'
-import type { Agent, Operator, Orchestrator, Task } from '../types.js'
+import type { Agent, Gateway, Operator, Orchestrator, Principal, Task } from '../types.js'
 import { APPROVAL_ACTIONS, DELEGATE_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
-import type { PolicyRequest } from './policy.js'
+import type { PolicyRequest, PolicyTask } from './policy.js'
 
-/** A request as data: what cases are written in, and what events keep of a request. What is left out has its most restrictive value. */
+/**
+ * A request as data: what cases are written in, what events keep of a request (`policy-input.ts`) and what OPA is asked with. `document.ts` is
+ * the way back. What is left out has its most restrictive value.
+ */
 const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
 const autonomy = z.enum(['scripted', 'supervised', 'autonomous'])
 const access = z.enum(OBTAIN_ACTIONS)
@@ -12,6 +15,10 @@ const caller = { id: z.string().default('anyone'), issuer: z.string().default('c
 const agent = z.strictObject({ ...caller, team: z.string().optional(), owner: z.string().default('owner@example.com'), autonomy })
 const orchestrator = z.strictObject({ ...caller, team: z.string().optional() })
 const operator = z.strictObject({ ...caller, groups: z.array(z.string()).default([]) })
+const gateway = z.strictObject({ ...caller, team: z.string().optional() })
+/** Who asks, one of them; nobody: an agent of whom nothing is known. */
+const asking = { agent: agent.optional(), orchestrator: orchestrator.optional(), operator: operator.optional(), gateway: gateway.optional() }
+const opener = z.strictObject({ kind: z.enum(['agent', 'orchestrator']), id: z.string(), issuer: z.string().default('cluster') })
 const role = z.strictObject({
   name: z.string(),
   provider: z.string().default('provider'),
@@ -21,8 +28,10 @@ const role = z.strictObject({
 })
 const task = z
   .strictObject({
-    opened_by: z.strictObject({ kind: z.enum(['agent', 'orchestrator']), id: z.string(), issuer: z.string().default('cluster') }).optional(),
-    /** Who opened the root of its tree, where that is another task. */
+    id: z.string().default('task_case'),
+    opened_by: opener.optional(),
+    /** Who opened the root of its tree, where that is another task: the first is for who runs tasks, the second for what is obtained in them. */
+    root_opened_by: opener.optional(),
     orchestrator: z.string().optional(),
     intent: z.string().default('unclassified'),
     classified: z.boolean().default(false),
@@ -47,11 +56,13 @@ const context = z
   })
   .prefault({})
 const SOME_APPROVAL = { id: 'approval_case', agent: 'agent', role: 'role', groups: [] }
-const obtain = z.strictObject({ action: access, agent, role, task, context })
-const onTask = z.strictObject({ action: z.enum(TASK_ACTIONS), agent: agent.optional(), orchestrator: orchestrator.optional(), task })
+/** The groups whose consent comes with it: asked as the second question after `step-up`. */
+const approval = z.strictObject({ groups: z.array(z.string()) }).optional()
+const obtain = z.strictObject({ action: access, agent, role, task, context, approval })
+const onTask = z.strictObject({ action: z.enum(TASK_ACTIONS), agent: asking.agent, orchestrator: asking.orchestrator, task })
 const delegate = z.strictObject({
   action: z.enum(DELEGATE_ACTIONS),
-  agent,
+  ...asking,
   task,
   delegation: z.strictObject({
     to: z.string(),
@@ -62,17 +73,19 @@ const delegate = z.strictObject({
 })
 const approve = z.strictObject({
   action: z.enum(APPROVAL_ACTIONS),
-  agent: agent.optional(),
-  operator: operator.optional(),
+  ...asking,
   approval: z.strictObject({ id: z.string(), agent: z.string(), role: z.string(), groups: z.array(z.string()) }).default(SOME_APPROVAL),
 })
 const operate = z.strictObject({
   action: z.enum(OPERATOR_ACTIONS),
-  agent: agent.optional(),
-  operator: operator.optional(),
+  ...asking,
   resource: z.strictObject({ type: z.enum(OPERATOR_RESOURCES), id: z.string() }).default({ type: 'Broker', id: 'this' }),
 })
-type Written = z.infer<typeof obtain> | z.infer<typeof onTask> | z.infer<typeof delegate> | z.infer<typeof approve> | z.infer<typeof operate>
+type Form = typeof obtain | typeof onTask | typeof delegate | typeof approve | typeof operate
+/** As it was read: with a value for everything. */
+export type Written = z.output<Form>
+/** As it may be written. */
+export type PolicyDocument = z.input<Form>
 
 /** A request, and beside it the fields that `more` says. */
 export function written<More extends z.ZodRawShape>(more: More) {
@@ -90,23 +103,18 @@ export function requestOf(it: Written): PolicyRequest {
       role,
       task: taskOf(it.task, { kind: 'orchestrator', id: 'orchestrator', issuer: 'cluster' }),
       context: { ...rest, ttlSeconds: ttl, tool: toolAsked },
+      ...(it.approval && { consent: it.approval.groups }),
     }
   }
   if ('delegation' in it) {
-    const { ttl: ttlSeconds, chain = [it.agent.id], ...rest } = it.delegation
-    const principal = agentOf(it.agent)
+    const principal = principalOf(it)
+    const { ttl: ttlSeconds, chain = [principal.id], ...rest } = it.delegation
     const opener = { kind: 'agent', id: principal.id, issuer: principal.issuer } as const
     return { action: it.action, principal, task: taskOf(it.task, opener), delegation: { ...rest, ttlSeconds, chain } }
   }
-  if ('approval' in it) {
-    const principal = it.operator ? operatorOf(it.operator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
-    return { action: it.action, principal, approval: it.approval }
-  }
-  if ('resource' in it) {
-    const principal = it.operator ? operatorOf(it.operator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
-    return { action: it.action, principal, resource: it.resource }
-  }
-  const principal = it.orchestrator ? orchestratorOf(it.orchestrator) : agentOf(it.agent ?? agent.parse({ autonomy: 'autonomous' }))
+  if ('approval' in it) return { action: it.action, principal: principalOf(it), approval: it.approval }
+  if ('resource' in it) return { action: it.action, principal: principalOf(it), resource: it.resource }
+  const principal = it.orchestrator ? orchestratorOf(it.orchestrator) : agentOf(it.agent ?? nobody())
   return { action: it.action, principal, task: taskOf(it.task, { kind: principal.kind, id: principal.id, issuer: principal.issuer }) }
 }
 
@@ -120,9 +128,20 @@ function orchestratorOf(it: z.infer<typeof orchestrator>): Orchestrator {
 function operatorOf(it: z.infer<typeof operator>): Operator {
   return { ...token, ...it, kind: 'operator' }
 }
-function taskOf({ opened_by, roles, ...it }: z.infer<typeof task>, opener: Task['openedBy']): Task {
-  const id = 'task_case'
+function gatewayOf(it: z.infer<typeof gateway>): Gateway {
+  return { ...token, ...it, kind: 'gateway', audiences: [] }
+}
+function nobody() {
+  return agent.parse({ autonomy: 'autonomous' })
+}
+function principalOf(it: Extract<Written, { operator?: unknown }>): Principal {
+  if (it.operator) return operatorOf(it.operator)
+  if (it.orchestrator) return orchestratorOf(it.orchestrator)
+  return it.gateway ? gatewayOf(it.gateway) : agentOf(it.agent ?? nobody())
+}
+function taskOf({ opened_by, root_opened_by, roles, ...it }: z.infer<typeof task>, opener: Task['openedBy']): Task & PolicyTask {
   const times = { openedAt: 0, deadlineAt: 0, contextVersion: 1 }
   const envelope = roles.map((role) => ({ role }))
-  return { ...it, ...times, id, root: id, state: 'active', openedBy: opened_by ?? opener, envelope, assignees: [], labels: {} }
+  const by = { openedBy: opened_by ?? opener, rootOpenedBy: root_opened_by }
+  return { ...it, ...times, ...by, root: it.id, state: 'active', envelope, assignees: [], labels: {} }
 }

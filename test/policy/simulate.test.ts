@@ -6,9 +6,10 @@ import fc from 'fast-check'
 import { attributes, UNCLASSIFIED, UNKNOWN_ENVIRONMENT } from '../../src/policy/attributes.js'
 import { requestOf, written } from '../../src/policy/case.js'
 import { candidateOf, type PolicyOptions, PolicyProblems, type SimulationAsk, simulate } from '../../src/policy/index.js'
-import type { ObtainContext, PolicyRequest } from '../../src/policy/policy.js'
+import type { PolicyRequest } from '../../src/policy/policy.js'
 import { inputOf } from '../../src/policy-input.js'
-import { agent, obtain, operator, role, shipped, task, withPolicies } from './fixtures.js'
+import { obtains } from './arbitrary.js'
+import { obtain, operator, shipped, withPolicies } from './fixtures.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'simulate-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -25,54 +26,6 @@ const try_ = (candidate: PolicyOptions, given: readonly unknown[], more: Partial
 describe('what an event keeps of a request', () => {
   const vocabulary = { intents: new Set(['deploy', UNCLASSIFIED]), environments: new Set(['production', UNKNOWN_ENVIRONMENT]) }
   const table = attributes(vocabulary)
-  const word = fc.constantFrom('a', 'b/c', 'd e', '', 'ü')
-  const words = fc.uniqueArray(word, { maxLength: 3 })
-  const sensitivity = fc.constantFrom('public' as const, 'internal' as const, 'confidential' as const, 'restricted' as const)
-  const maybe = <T>(it: fc.Arbitrary<T>) => fc.option(it, { nil: undefined })
-  const requests = fc
-    .record({
-      access: fc.constantFrom('read' as const, 'write' as const, 'escalate' as const),
-      agent: fc.record({
-        id: word,
-        issuer: word,
-        owner: word,
-        labels: words,
-        team: maybe(word),
-        autonomy: fc.constantFrom('scripted' as const, 'autonomous' as const),
-      }),
-      role: fc.record({
-        name: word,
-        provider: word,
-        labels: words,
-        sensitivity,
-        revocation: fc.constantFrom('immediate' as const, 'at-expiry' as const),
-      }),
-      task: fc.record({
-        openedBy: fc.record({ kind: fc.constantFrom('agent' as const, 'orchestrator' as const), id: word, issuer: word }),
-        intent: fc.constantFrom('deploy', 'other'),
-        classified: fc.boolean(),
-        confidence: fc.constantFrom(0, 0.59, 0.6, 1),
-        classification: sensitivity,
-        environment: fc.constantFrom('production', 'moon'),
-        human: maybe(word),
-        orchestrator: maybe(word),
-        depth: fc.nat(3),
-        obtained: words,
-        counts: fc.record({ read: fc.nat(2), write: fc.nat(2), escalate: fc.nat(2) }),
-      }),
-      context: fc.record({
-        renewal: fc.boolean(),
-        ttlSeconds: fc.integer({ min: 1, max: 3600 }),
-        scope: fc.dictionary(fc.constantFrom('bucket', 'prefix'), fc.oneof(word, words)),
-        destination: maybe(word),
-        external: fc.boolean(),
-        tool: maybe(word),
-      }),
-    })
-    .map(({ access, agent: who, role: which, task: what, context: { tool, ...context } }): ObtainRequest => {
-      const asked: ObtainContext = { ...context, tool: tool === undefined ? undefined : { name: tool, access } }
-      return { action: access, principal: agent(who), role: role({ ...which, access }), task: task(what), context: asked }
-    })
 
   it('is, attribute by attribute, what policy was asked: a new attribute that is forgotten fails here', () => {
     const all = (request: PolicyRequest) => {
@@ -85,7 +38,7 @@ describe('what an event keeps of a request', () => {
       }
     }
     fc.assert(
-      fc.property(requests, (request) => {
+      fc.property(obtains, (request) => {
         expect(all(requestOf(read.parse(kept(request))))).toEqual(all(request))
       }),
     )

@@ -1,0 +1,79 @@
+import type { Principal, Task } from '../types.js'
+import { isApproval, isDelegate, isObtain, isTask, type ObtainRequest } from './actions.js'
+import type { PolicyDocument } from './case.js'
+import type { PolicyRequest, PolicyTask } from './policy.js'
+
+/** A request as data: all that policies can read of it, and nothing else. The way back from `case.ts`, for requests of every kind. */
+export function documentOf(request: PolicyRequest): PolicyDocument {
+  if (isObtain(request)) return obtainOf(request)
+  if (isTask(request)) {
+    const { action, principal, task } = request
+    const who = principal.kind === 'agent' ? { agent: agentOf(principal) } : { orchestrator: callerOf(principal) }
+    return { action, ...who, task: policyTaskOf(task) }
+  }
+  const who = askingOf(request.principal)
+  if (isDelegate(request)) {
+    const { ttlSeconds: ttl, to, depth, chain } = request.delegation
+    return { action: request.action, ...who, task: policyTaskOf(request.task), delegation: { to, depth, ttl, chain: [...chain] } }
+  }
+  if (isApproval(request)) {
+    const { id, agent, role, groups } = request.approval
+    return { action: request.action, ...who, approval: { id, agent, role, groups: [...groups] } }
+  }
+  const { action, resource } = request
+  return { action, ...who, resource: { type: resource.type, id: resource.id } }
+}
+
+function obtainOf({ action, principal, role, task, context, consent }: ObtainRequest): PolicyDocument {
+  const { name, provider, sensitivity, revocation, labels } = role
+  const { renewal, ttlSeconds: ttl, scope, tool, destination, external } = context
+  return {
+    action,
+    agent: agentOf(principal),
+    role: { name, provider, sensitivity, revocation, labels: [...labels] },
+    task: taskOf(task),
+    context: { renewal, ttl, scope: scopeOf(scope), tool: tool?.name, destination, external },
+    approval: consent && { groups: [...consent] },
+  }
+}
+
+/** Which task it is, no policy can read where a credential is asked for. */
+function taskOf(task: Task) {
+  const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, depth, obtained, counts } = task
+  const { read, write, escalate } = counts
+  return {
+    opened_by: openerOf(openedBy),
+    ...{ orchestrator, intent, classified, confidence, classification, environment, human, depth },
+    obtained: [...obtained],
+    counts: { read, write, escalate },
+  }
+}
+
+function policyTaskOf({ id, openedBy, rootOpenedBy, intent, classification, environment, envelope, human }: PolicyTask) {
+  const openers = { opened_by: openerOf(openedBy), root_opened_by: rootOpenedBy && openerOf(rootOpenedBy) }
+  return { id, ...openers, intent, classification, environment, roles: envelope.map(({ role }) => role), human }
+}
+
+function openerOf({ kind, id, issuer }: Task['openedBy']) {
+  return { kind, id, issuer }
+}
+
+function askingOf(principal: Principal) {
+  if (principal.kind === 'agent') return { agent: agentOf(principal) }
+  if (principal.kind === 'orchestrator') return { orchestrator: callerOf(principal) }
+  if (principal.kind === 'gateway') return { gateway: callerOf(principal) }
+  const { team: _, ...operator } = callerOf(principal)
+  return { operator: { ...operator, groups: [...principal.groups] } }
+}
+
+function agentOf(agent: Extract<Principal, { kind: 'agent' }>) {
+  return { ...callerOf(agent), owner: agent.owner, autonomy: agent.autonomy }
+}
+
+function callerOf({ id, issuer, labels, team }: Principal) {
+  return { id, issuer, labels: [...labels], team }
+}
+
+function scopeOf(scope: ObtainRequest['context']['scope']): Record<string, string | string[]> {
+  return Object.fromEntries(Object.entries(scope).map(([key, value]) => [key, typeof value === 'string' ? value : [...value]]))
+}
