@@ -63,6 +63,7 @@ function childOf(house: House, opener: Orchestrator | Agent, parent: Task, ask: 
     id,
     parent: parent.id,
     openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer, instance: opener.kind === 'agent' ? opener.instance : undefined },
+    owner: opener.kind === 'agent' ? opener.owner : undefined,
     ...{ intent, classified, confidence, classification, environment, human },
     assignees: ask.assignees,
     envelope: ask.envelope,

@@ -86,6 +86,7 @@ function taskOf(
     id: newTaskId(house, opener, ask, assignees),
     assignees,
     openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer, instance: instanceOf(opener) },
+    owner: opener.kind === 'agent' ? opener.owner : undefined,
     intent: ask.intent,
     classification: ask.classification ?? 'restricted',
     environment: ask.environment !== undefined && vocabulary.environments.has(ask.environment) ? ask.environment : 'unknown',

@@ -202,6 +202,8 @@ export interface NewTask {
   readonly id: string
   readonly parent?: string
   readonly openedBy: Task['openedBy']
+  /** Of the agent that opens it: who answers for what it hands on. */
+  readonly owner?: string
   readonly intent: string
   readonly classified: boolean
   readonly confidence: number

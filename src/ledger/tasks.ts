@@ -207,17 +207,18 @@ function remember(store: Store, task: Task): Task {
 }
 
 /**
- * What a freeze may name a task by: who opened it, and whose word that rests on, or tasks opened with a stolen issuer's keys would go on
- * for agents of another. What is above it adds its own, in the script.
+ * What a freeze may name a task by: who opened it, who answers for that, and whose word it rests on, or tasks opened with a stolen issuer's
+ * keys would go on for agents of another. What is above it adds its own, in the script.
  */
-function tokensOf({ id, openedBy, human }: NewTask): string {
+function tokensOf({ id, openedBy, owner, human }: NewTask): string {
   const tokens = [token('task', id), token(openedBy.kind, openedBy.id), token('issuer', openedBy.issuer)]
+  if (owner !== undefined) tokens.push(token('owner', owner))
   if (human !== undefined) tokens.push(token('human', human))
   return tokens.join(' ')
 }
 
 /** Tells two bodies apart, whatever the order of their fields. */
-function digestOf({ id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, ...body }: NewTask): string {
+function digestOf({ id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, owner: _owner, ...body }: NewTask): string {
   return createHash('sha256')
     .update(JSON.stringify(sorted(body)))
     .digest('base64url')

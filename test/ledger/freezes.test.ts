@@ -58,12 +58,12 @@ describe('a freeze', () => {
     for (const { freeze: one } of set) await thaw(one.id)
   })
 
-  it('of a task covers its subtree, of an agent what it opened and delegated', async () => {
+  it('of a task covers its subtree, of an agent or its owner what it opened and delegated', async () => {
     const { ledger } = fixture
     const assignees = [{ agent: 'triage' }, { agent: 'helper' }]
     const root = await openTask(ledger, { assignees })
     const opener = { kind: 'agent', id: 'triage', issuer: 'cluster' } as const
-    const delegated = await openTask(ledger, { parent: root.id, openedBy: opener, assignees })
+    const delegated = await openTask(ledger, { parent: root.id, openedBy: opener, owner: 'sre@example.com', assignees })
     const deeper = await openTask(ledger, { parent: delegated.id, openedBy: { ...opener, id: 'helper' }, assignees })
     const helper = { agent: { id: 'helper', owner: 'o', issuer: 'cluster' } }
 
@@ -74,6 +74,12 @@ describe('a freeze', () => {
     const byAgent = await freeze({ agent: ['triage'] })
     expect([await grants(root.id, helper), await grants(delegated.id, helper), await grants(deeper.id, helper)]).toEqual([true, false, false])
     await thaw(byAgent.freeze.id)
+
+    expect(await grants(deeper.id, helper)).toBe(true)
+    const byOwner = await freeze({ owner: ['sre@example.com'] })
+    expect([await grants(root.id, helper), await grants(delegated.id, helper), await grants(deeper.id, helper)]).toEqual([true, false, false])
+    expect(await ledger.match({ owner: ['sre@example.com'], agent: ['helper'] })).toMatchObject([{ live: 1 }])
+    await thaw(byOwner.freeze.id)
 
     const both = await freeze({ agent: ['triage'], role: ['warehouse-read'] })
     expect([await grants(root.id, helper), await grants(deeper.id, helper)]).toEqual([true, false])

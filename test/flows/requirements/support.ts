@@ -33,13 +33,16 @@ export interface Scene extends Pick<TestBroker, 'call' | 'token' | 'openTask'> {
 
 const WRITE = 'provider: warehouse, access: write, max_ttl: 15m, max_lifetime: 1h, params: {member_of: [reporting_rw]}'
 
-/** To be called in `beforeAll`, and `stop` in `afterAll`: it takes some seconds. */
-export async function startScene(options: Omit<TestBrokerOptions, 'redisSocket' | 'postgresUrl'> = {}): Promise<Scene> {
+type SceneOptions = Omit<TestBrokerOptions, 'redisSocket' | 'postgresUrl'>
+
+/** To be called in `beforeAll`, and `stop` in `afterAll`: it takes some seconds. `about`: what is made of the PostgreSQL that runs by then. */
+export async function startScene(about: SceneOptions | ((postgres: TestPostgres) => Promise<SceneOptions>) = {}): Promise<Scene> {
   const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
   await postgres.query(
     'create role reporting_ro nologin; create role reporting_rw nologin; create table orders (id int); insert into orders values (1); ' +
       'grant select on orders to reporting_ro; grant select, insert, update on orders to reporting_rw',
   )
+  const options = typeof about === 'function' ? await about(postgres) : about
   const postgresUrl = await postgres.createBroker(['reporting_ro', 'reporting_rw'])
   const roles = `  warehouse-write: {sensitivity: restricted, ${WRITE}}\n${options.roles ?? ''}`
   const test = await startTestBroker({ ...options, roles, redisSocket: redis.socketPath, postgresUrl })

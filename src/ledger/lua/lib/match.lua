@@ -1,7 +1,8 @@
 -- include: clock record
 -- Which leases a selector covers. `selector` is JSON: `{all}` or `{dims: {<dimension>: {raw: {<value>: 1}, tokens: {<token>: 1}}}}`.
--- A lease is covered by its own values; by agent, task and issuer also through its task, and those above it.
+-- A lease is covered by its own values; by agent, owner, task and issuer also through its task, and those above it.
 local FIELDS = { agent = 'a', task = 't', role = 'ro', provider = 'pr', issuer = 'is', owner = 'o', human = 'h', orchestrator = 'or' }
+local THROUGH_TASKS = { agent = true, owner = true, task = true, issuer = true }
 local task_tokens = {}
 
 local function tokens_of(task)
@@ -12,7 +13,7 @@ end
 local function covered(record, values, dimension)
   local own = record[FIELDS[dimension]]
   if own and values.raw[own] then return true end
-  if dimension ~= 'agent' and dimension ~= 'task' and dimension ~= 'issuer' then return false end
+  if not THROUGH_TASKS[dimension] then return false end
   for token in string.gmatch(tokens_of(record.t), '%S+') do
     if values.tokens[token] then return true end
   end
