@@ -35,6 +35,37 @@ export interface Agent extends Caller {
   readonly autonomy: Autonomy
   /** What it may open for itself; absent: it opens no tasks. */
   readonly openTasks?: readonly EnvelopeEntry[]
+  /** How it behaved lately; absent: not looked up, or not counted. */
+  readonly conduct?: Conduct
+}
+/** How an agent behaved lately, on whatever replica. */
+export interface Conduct {
+  /** 0 to 100, in steps of ten. */
+  readonly risk: number
+  /** What it obtained within the last hour, in all its tasks. */
+  readonly recent: Readonly<Record<Access, number>>
+}
+export const RISK_SIGNALS = ['rate', 'loop', 'refused', 'novelty', 'drift'] as const
+export type RiskSignal = (typeof RISK_SIGNALS)[number]
+/** Why an agent's risk is what it is. */
+export interface AgentRisk extends Conduct {
+  /** 0 to 100. */
+  readonly value: number
+  /** Points of each signal, as they are by now. */
+  readonly signals: Readonly<Record<RiskSignal, number>>
+  readonly floor?: RiskFloor
+  /** First counted. Absent: nothing was. */
+  readonly since?: number
+  readonly driftedAt?: number
+}
+/** What an operator, or whatever watches from outside, knows of an agent: its risk is at least this. */
+export interface RiskFloor {
+  readonly value: number
+  readonly reason: string
+  readonly by: string
+  readonly at: number
+  /** Absent: until it is taken back. */
+  readonly until?: number
 }
 export interface Orchestrator extends Caller {
   readonly kind: 'orchestrator'
@@ -417,6 +448,7 @@ export type EventType =
   | 'approval.expired'
   | 'approval.spent'
   | 'approval.freed'
+  | 'agent.risk'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

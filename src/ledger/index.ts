@@ -13,6 +13,7 @@ import { eventCalls } from './outbox.js'
 import { type Durability, preflight } from './preflight.js'
 import { registerCalls } from './register.js'
 import { revocationCalls } from './revocations.js'
+import { riskCalls } from './risk.js'
 import { allScripts, defineScript } from './script.js'
 import { statusCalls } from './status.js'
 import { Clock, createAsk, type Store, type StoreOptions } from './store.js'
@@ -122,6 +123,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...revocationCalls(store),
     ...listingCalls(store),
     ...agentCalls(store),
+    ...riskCalls(store),
     ...statusCalls(store, options.durability),
     ...registerCalls(store),
     record: events.record,

@@ -75,6 +75,7 @@ export const keys = {
   agentTasks: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:tasks`,
   register: (partition: number, hash: string) => `${keys.prefix(partition)}register:${hash}`,
   agentLive: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:live`,
+  agentRisk: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:risk`,
 }
 
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567'

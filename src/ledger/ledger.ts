@@ -2,9 +2,11 @@ import type { Result } from '../errors.js'
 import type {
   Access,
   Agent,
+  AgentRisk,
   Approval,
   Cause,
   Claim,
+  Conduct,
   EmergencyRevocation,
   Event,
   Facts,
@@ -13,6 +15,8 @@ import type {
   LeaseState,
   Register,
   Revocation,
+  RiskFloor,
+  RiskSignal,
   Role,
   Scope,
   Selector,
@@ -165,6 +169,20 @@ export interface Ledger {
    */
   reach(agent: string, most: number): Promise<{ tasks: Task[]; leases: Lease[]; more: boolean }>
 
+  // --- risk: at the agent's own partition
+  /** Counts one thing that an agent did, whatever came of it. Answers how it behaves now; `before` is its risk without it. */
+  countRisk(agent: string, act: CountedAct, rules: RiskRules, event: Event): Promise<Conduct & { before: number; raised: readonly RiskSignal[] }>
+  risk(agent: string, rules: Pick<RiskRules, 'halfLifeMs'>): Promise<AgentRisk>
+  /** `floor`: 0 takes it away. `expected`: the floor that this was decided on. */
+  setRisk(
+    agent: string,
+    change: RiskChange,
+    rules: Pick<RiskRules, 'halfLifeMs' | 'novelty'>,
+    event: Event,
+  ): Promise<Result<{ before: number; risk: number }, 'stale'>>
+  /** Live leases of one agent, in all its tasks, as far as they are counted: where `per_agent_live` is set. */
+  leasesOfAgent(agent: string): Promise<Lease[]>
+
   /** First use of a single-use token: true once, on whatever replica, for `ttlMs`. */
   consume(hash: string, ttlMs: number): Promise<boolean>
   /** What one provider withdrew and must go on withdrawing. */
@@ -297,6 +315,48 @@ export type SettleOutcome =
   /** Nothing can be done before the upstream's own expiry. */
   | { readonly result: 'awaits_expiry' }
   | { readonly result: 'failed'; readonly error: string }
+
+/** One thing that an agent did. Names are whatever may be new of it: what it asked for, where it sends it. */
+export interface CountedAct {
+  /** Equal for equal requests. */
+  readonly digest: string
+  /** How often at once; absent: once. */
+  readonly times?: number
+  readonly names: readonly string[]
+  /** How many of them were refused. */
+  readonly refused?: number
+  /** No step of a script: `new` unless it asked for the first of `names` before. */
+  readonly drift?: 'now' | 'new'
+  /** What it has obtained by it. */
+  readonly obtained?: Access
+}
+/** How what an agent does becomes points, and how points go again. */
+export interface RiskRules {
+  readonly halfLifeMs: number
+  readonly rate: Ramp
+  readonly loop: Ramp
+  readonly refused: Points
+  /** An agent is learned for `learnMs`; what it has not asked for in `memoryMs` is new again. */
+  readonly novelty: Points & { readonly learnMs: number; readonly memoryMs: number }
+  readonly drift: Points
+}
+export interface Points {
+  readonly points: number
+  /** That the signal alone can add. */
+  readonly most: number
+}
+/** Points each time that `limit` is used up within a window. */
+export interface Ramp extends Points {
+  readonly limit: number
+  readonly windowMs: number
+}
+export interface RiskChange {
+  readonly floor?: { readonly value: number; readonly until?: number }
+  readonly expected?: Pick<RiskFloor, 'value' | 'until'>
+  readonly reset?: boolean
+  readonly reason: string
+  readonly by: string
+}
 
 export interface LeaseFilter {
   readonly task?: string

@@ -126,13 +126,16 @@ function completed(list: readonly string[]): Event {
   const { type, event: json = '{}', sub, task, lease, role, provider, approval, cause, code, ...small } = fields
   const event = JSON.parse(json) as Event
   const known = Object.fromEntries(Object.entries({ task, lease, role, provider, approval, code }).filter(([, value]) => value !== undefined))
-  const { agent, expires, usable, attempts, state } = small
+  const { agent, expires, usable, attempts, state, from, to, why } = small
   const facts = {
     ...(agent !== undefined && { agent }),
     ...(state !== undefined && { state }),
     ...(expires !== undefined && { expires_at: Number(expires) }),
     ...(usable !== undefined && { usable_until: Number(usable) }),
     ...(attempts !== undefined && { attempts: Number(attempts) }),
+    ...(from !== undefined && { from: Number(from) }),
+    ...(to !== undefined && { to: Number(to) }),
+    ...(why !== undefined && { why: why === '' ? [] : why.split(',') }),
   }
   const detail = { ...event.detail, ...facts }
   return {
