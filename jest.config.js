@@ -10,5 +10,5 @@ export default {
   },
   testTimeout: 30_000,
   maxWorkers: 2,
-  reporters: [['default', { summaryThreshold: 50 }], '<rootDir>/scripts/closing-line.js'],
+  reporters: [['default', { summaryThreshold: 50 }], '<rootDir>/scripts/named-tests.js', '<rootDir>/scripts/closing-line.js'],
 }
