@@ -62,6 +62,8 @@ export interface TestBrokerOptions {
   /** More YAML of the list `agents:`, each line with its line break. */
   readonly agents?: string
   readonly limits?: string
+  /** More YAML below `issuers:`, indented by two; a token whose claims have an `iss` is of that one. */
+  readonly issuers?: string
   /** More YAML below `operators:`, indented by two. */
   readonly operators?: string
   /** One more policy file, as Cedar. */
@@ -98,7 +100,7 @@ export async function prepare(options: TestBrokerOptions): Promise<Prepared> {
   const token = (sub: string, claims: Record<string, unknown> = {}) =>
     new SignJWT({ ...claims })
       .setProtectedHeader({ alg: 'ES256', kid: 'test' })
-      .setIssuer(ISSUER)
+      .setIssuer(typeof claims.iss === 'string' ? claims.iss : ISSUER)
       .setAudience(AUDIENCE)
       .setSubject(sub)
       .setJti(crypto.randomUUID())
@@ -230,6 +232,7 @@ signing: {issuer: https://mayfly.test, keys: env:SIGNING}
 ${options.more ?? ''}
 issuers:
   test: {jwks: env:JWKS, issuer: "${ISSUER}", audience: ${AUDIENCE}}
+${options.issuers ?? ''}
 agents:
   - {id: triage, match: ${match('triage')}, owner: sre@example.com, autonomy: supervised, team: platform, open_tasks: {envelope: [{role: api-token, max_ttl: 60s}]}}
   - {id: reporter, match: ${match('reporter')}, owner: bi@example.com, autonomy: scripted, team: platform}
