@@ -45,7 +45,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {
-    files: ['config', 'config-schema', 'config-references', 'config-policy'],
+    files: ['config', 'config-schema', 'config-references', 'config-policy', 'config-issuers'],
     values: [...COMMON, 'providers', 'signer', 'sealing'],
     types: ['paths', 'identity', 'policy', 'signals'],
     only: { identity: ['ALGORITHMS'] },

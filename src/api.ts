@@ -553,7 +553,14 @@ export const ReadyAnswer = z
   .object({
     state: z.enum(['ready', 'starting', 'draining']).describe('the only thing that the status depends on'),
     ledger: z.object({ reachable: z.boolean(), durability: z.string().optional(), problems: z.int() }),
-    issuers: z.array(z.object({ name: z.string(), state: z.enum(['ready', 'stale', 'down']), keys: z.int() })),
+    issuers: z.array(
+      z.object({
+        name: z.string(),
+        state: z.enum(['ready', 'stale', 'down']),
+        keys: z.int(),
+        authorities: z.int().optional().describe('X.509 authorities of a SPIFFE trust domain'),
+      }),
+    ),
     providers: z.array(z.object({ name: z.string(), circuit: z.enum(['closed', 'open', 'half-open']) })),
   })
   .meta({ id: 'ReadyAnswer' })

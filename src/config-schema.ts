@@ -53,12 +53,18 @@ const listener = z.strictObject({
 })
 
 const issuer = z.strictObject({
-  preset: z.enum(['kubernetes', 'github-actions']).optional(),
+  preset: z.enum(['kubernetes', 'github-actions', 'spiffe']).optional(),
   url: z.url().optional(),
   jwks_uri: z.url().optional(),
   jwks: keySet.optional(),
   issuer: word.optional(),
-  audience: z.union([word, z.strictObject({ contains: word })]),
+  trust_domain: z
+    .string()
+    .regex(/^[a-z0-9._-]{1,255}$/, 'must be lower-case letters, digits, dots, dashes and underscores, without spiffe://')
+    .optional(),
+  bundle: z.string().min(1).max(1_048_576).optional(),
+  /** Missing only where a trust domain takes no tokens. */
+  audience: z.union([word, z.strictObject({ contains: word })]).optional(),
   algorithms: z.array(z.enum(ALGORITHMS)).min(1).optional(),
   typ: z.array(word).optional(),
   max_lifetime: seconds.optional(),

@@ -2,11 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { issuerOf } from './config-issuers.js'
 import { PolicyPart, policyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
-import { ConfigFile, type EnvelopeFile, type IssuerFile } from './config-schema.js'
+import { ConfigFile, type EnvelopeFile } from './config-schema.js'
 import type { Limits } from './house.js'
-import type { IdentityOptions, IssuerOptions, Match } from './identity/options.js'
+import type { IdentityOptions, Match } from './identity/options.js'
 import type { PolicyOptions } from './policy/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
@@ -251,32 +252,6 @@ function identityOf(file: ConfigFile, problems: string[]): IdentityOptions {
     gateways: file.gateways.map(ruleOf<(typeof file.gateways)[number]>('gateways')),
     ownIssuers: file.signing ? [file.signing.issuer] : [],
   }
-}
-
-function issuerOf(name: string, issuer: IssuerFile, problems: string[]): [string, IssuerOptions][] {
-  const { audience, algorithms, typ, preset, only } = issuer
-  const checks = {
-    audience,
-    algorithms,
-    typ,
-    preset,
-    only,
-    maxLifetimeSeconds: issuer.max_lifetime,
-    skewSeconds: issuer.skew,
-    singleUse: issuer.single_use,
-  }
-  if (issuer.jwks) {
-    const text = issuer.issuer ?? issuer.url
-    if (!text) problems.push(`issuers.${name}.issuer: say which "iss" the tokens of this key set carry`)
-    return text ? [[name, { kind: 'jwks', keys: issuer.jwks, issuer: text, ...checks }]] : []
-  }
-  if (!issuer.url && issuer.preset !== 'github-actions') {
-    problems.push(`issuers.${name}.url: name the issuer's URL, or a key set with "jwks"`)
-    return []
-  }
-  const { url, ca } = issuer
-  const outbound = { allowHttpLoopback: issuer.allow_http_loopback, allowPrivateAddresses: issuer.allow_private_addresses }
-  return [[name, { kind: 'oidc', url, jwksUri: issuer.jwks_uri, ca, ...outbound, staleLimitSeconds: issuer.stale_limit, ...checks }]]
 }
 
 function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['approvals'] {

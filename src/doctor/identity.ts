@@ -33,9 +33,11 @@ async function keysOf(identity: Identity): Promise<readonly IssuerStatus[]> {
   return identity.status()
 }
 
-function issuerFinding({ name, state, keys, error }: IssuerStatus): Finding {
-  if (state === 'ready') return { area: 'issuers', level: 'ok', what: `${name}: ${keys} ${keys === 1 ? 'key' : 'keys'}` }
-  const mend = 'its tokens are refused until its keys can be fetched: check url (or jwks_uri), ca and the way there'
+function issuerFinding({ name, state, keys, authorities, error }: IssuerStatus): Finding {
+  const held = `${keys} ${keys === 1 ? 'key' : 'keys'}${authorities === undefined ? '' : `, ${authorities} X.509 authorities`}`
+  if (state === 'ready') return { area: 'issuers', level: 'ok', what: `${name}: ${held}` }
+  const where = authorities === undefined ? 'url (or jwks_uri)' : 'bundle'
+  const mend = `its tokens are refused until its keys can be fetched: check ${where}, ca and the way there`
   return { area: 'issuers', level: state === 'stale' ? 'warn' : 'fail', what: `${name}: ${error ?? 'no answer in time'}`, mend }
 }
 

@@ -30,7 +30,7 @@ export async function readiness({ house, around }: { house: House; around: Surro
     issuers: around
       .identity()
       .status()
-      .map(({ name, state, keys }) => ({ name, state, keys })),
+      .map(({ name, state, keys, authorities }) => ({ name, state, keys, authorities })),
     providers: [...house.upstreams.values()].map((upstream) => ({ name: upstream.name, circuit: upstream.state() })),
   }
 }

@@ -14,6 +14,8 @@ export function checkHeader({ header }: ParsedJws, issuer: Issuer): void {
   if (header.typ !== undefined && !issuer.typ.includes(mediaType(header.typ))) {
     refuse('token_invalid', `"typ" is neither JWT nor on the list of issuer ${issuer.name}`)
   }
+  // JWT-SVID §2.
+  if (issuer.domain && header.hasOthers) refuse('token_invalid', 'the header of a JWT-SVID holds "alg", "kid" and "typ" alone')
 }
 
 /** Not a token made for something else (RFC 8725 §3.12). */
@@ -26,6 +28,7 @@ export function checkPurpose({ claims }: ParsedJws): void {
 
 /** The broker is the sole audience, unless the configuration says that there may be others. */
 export function checkAudience({ claims }: ParsedJws, issuer: Issuer): void {
+  if (issuer.audience === undefined) refuse('token_invalid', `issuer ${issuer.name} takes no tokens, only certificates: it has no audience`)
   const audience = typeof claims.aud === 'string' ? [claims.aud] : claims.aud
   if (!Array.isArray(audience) || !audience.every((member) => typeof member === 'string')) refuse('token_invalid', '"aud" is missing or no string')
   if (!audience.includes(issuer.audience)) refuse('token_invalid', `"aud" is not the audience of issuer ${issuer.name}`)
@@ -53,13 +56,15 @@ export interface Validity {
   readonly expiresAt: number
 }
 
-/** `exp` and `iat` are required, `nbf` is not; the life between them is capped. */
+/** `exp` and `iat` are required, `nbf` is not; the life between them is capped. A JWT-SVID may lack `iat`, and was then issued as long ago as it can be. */
 export function checkTime({ claims }: ParsedJws, issuer: Issuer, now: number): Validity {
   const expiresAt = numericDate(claims.exp, 'exp')
-  const issuedAt = numericDate(claims.iat, 'iat')
+  const isUndated = issuer.domain !== undefined && claims.iat === undefined
+  const issuedAt = isUndated ? expiresAt - issuer.maxLifetimeMs : numericDate(claims.iat, 'iat')
   const notBefore = claims.nbf === undefined ? issuedAt : numericDate(claims.nbf, 'nbf')
   if (now >= expiresAt + issuer.skewMs) refuse('token_expired', '"exp" has passed')
-  if (issuedAt > now + issuer.skewMs) refuse('token_invalid', '"iat" is in the future')
+  if (issuedAt > now + issuer.skewMs)
+    refuse('token_invalid', isUndated ? `it lives longer than the cap of issuer ${issuer.name}` : '"iat" is in the future')
   if (notBefore > now + issuer.skewMs) refuse('token_invalid', '"nbf" is in the future')
   if (expiresAt <= issuedAt || expiresAt <= notBefore) refuse('token_invalid', '"exp" is not after "iat" and "nbf"')
   if (expiresAt - issuedAt > issuer.maxLifetimeMs) refuse('token_invalid', `it lives longer than the cap of issuer ${issuer.name}`)

@@ -21,6 +21,8 @@ export interface IssuerStatus {
   readonly name: string
   readonly state: 'ready' | 'stale' | 'down'
   readonly keys: number
+  /** X.509 authorities of a trust domain; absent where there can be none. */
+  readonly authorities?: number
   readonly fetchedAt?: number
   readonly error?: string
 }

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import { type JsonObject, parseStrictObject } from './json.js'
 import { refuse } from './refuse.js'
+import { isSpiffeUri } from './spiffe/id.js'
 
 const MAX_TOKEN_BYTES = 8192
 const MAX_KID_LENGTH = 256
 const MAX_SUBJECT_LENGTH = 1024
+const MAX_SPIFFE_ID_LENGTH = 2048
 const BASE64URL = /^[A-Za-z0-9_-]+$/
 const PRINTABLE_ASCII = /^[\x20-\x7e]+$/
 const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}]/u
@@ -16,8 +18,9 @@ const FORBIDDEN_FIELDS = ['jku', 'x5u', 'jwk', 'x5c', 'crit', 'b64', 'enc', 'zip
 
 /** A token that is well-formed, and about which nothing else is known. */
 export interface ParsedJws {
-  readonly header: { readonly alg: string; readonly kid?: string; readonly typ?: string }
-  readonly claims: JsonObject & { readonly iss: string; readonly sub: string }
+  readonly header: { readonly alg: string; readonly kid?: string; readonly typ?: string; readonly hasOthers: boolean }
+  /** Only a JWT-SVID may lack `iss`. */
+  readonly claims: JsonObject & { readonly iss?: string; readonly sub: string }
   /** The first two parts: what is signed. Unlike the token it can't be altered while the signature still verifies. */
   readonly signingInput: string
 }
@@ -52,21 +55,22 @@ function parseHeader(part: string): ParsedJws['header'] {
   for (const field of FORBIDDEN_FIELDS) {
     if (Object.hasOwn(header, field)) refuse('token_invalid', `the header field "${field}" is not allowed`)
   }
-  const { alg, kid, typ } = header
+  const { alg, kid, typ, ...others } = header
   if (typeof alg !== 'string') refuse('token_invalid', 'the header has no "alg"')
   if (typ !== undefined && typeof typ !== 'string') refuse('token_invalid', 'the header\'s "typ" is not a string')
   if (kid !== undefined && (typeof kid !== 'string' || kid.length > MAX_KID_LENGTH || !PRINTABLE_ASCII.test(kid))) {
     refuse('token_invalid', `the header's "kid" is not printable ASCII of at most ${MAX_KID_LENGTH} characters`)
   }
-  return { alg, kid, typ }
+  return { alg, kid, typ, hasOthers: Object.keys(others).length > 0 }
 }
 
 function parseClaims(part: string): ParsedJws['claims'] {
   const claims = parseObject(part, 'payload')
   const { iss, sub } = claims
-  if (typeof iss !== 'string') refuse('token_invalid', 'the token has no "iss"')
-  if (typeof sub !== 'string' || sub === '' || sub.length > MAX_SUBJECT_LENGTH || UNPRINTABLE.test(sub)) {
-    refuse('token_invalid', `"sub" is not printable text of 1 to ${MAX_SUBJECT_LENGTH} characters`)
+  if (iss !== undefined && typeof iss !== 'string') refuse('token_invalid', '"iss" is no string')
+  const longest = typeof sub === 'string' && isSpiffeUri(sub) ? MAX_SPIFFE_ID_LENGTH : MAX_SUBJECT_LENGTH
+  if (typeof sub !== 'string' || sub === '' || sub.length > longest || UNPRINTABLE.test(sub)) {
+    refuse('token_invalid', `"sub" is not printable text of 1 to ${longest} characters`)
   }
   return { ...claims, iss, sub }
 }

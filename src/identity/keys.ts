@@ -1,8 +1,10 @@
 import type { IssuerStatus } from './identity.js'
-import { usableKeys, type VerificationKey } from './jwk.js'
-import type { Algorithm } from './options.js'
+import type { VerificationKey } from './jwk.js'
 
 const REFRESH_MS = 5 * 60_000
+/** What an issuer may ask for instead. */
+const SHORTEST_REFRESH_MS = 30_000
+const LONGEST_REFRESH_MS = 3_600_000
 /** After a failed fetch, and between two fetches that unknown key ids caused. */
 const COOL_DOWN_MS = 10_000
 const TICK_MS = 15_000
@@ -20,29 +22,42 @@ export interface Keys {
   find(header: KeyHint, except?: VerificationKey): Promise<FoundKey>
   /** Whether a key found earlier still stands: neither withdrawn nor older than the stale limit. */
   stands(key: VerificationKey): boolean
+  /** Whether what was fetched may be relied on: there, and not older than the stale limit. */
+  isCurrent(): boolean
   status(): Omit<IssuerStatus, 'name'>
   /** Begins to fetch in the background. Apart from the constructor: a configuration that turns out wrong asks nobody. */
   start(): void
   close(): void
 }
 
+/** What one fetch brought. */
+export interface KeySet {
+  readonly keys: readonly VerificationKey[]
+  /** Keys that were left out. */
+  readonly ignored: number
+  /** X.509 authorities that came with them, where an issuer vouches by certificates too. */
+  readonly authorities?: number
+  /** How often the issuer wants to be asked; every 5 minutes when absent. */
+  readonly refreshSeconds?: number
+}
+
 /** Keys that came with the configuration. */
-export function staticKeys(keys: readonly VerificationKey[], now: () => number): Keys {
+export function staticKeys({ keys, authorities }: Pick<KeySet, 'keys' | 'authorities'>, now: () => number): Keys {
   const held = new KeyRing()
   held.replace(keys)
   const fetchedAt = now()
   return {
     find: async (header, except) => held.find(header, except) ?? UNKNOWN,
     stands: (key) => held.has(key),
-    status: () => ({ state: 'ready', keys: held.size, fetchedAt }),
+    isCurrent: () => true,
+    status: () => ({ state: 'ready', keys: held.size, authorities, fetchedAt }),
     start: () => undefined,
     close: () => undefined,
   }
 }
 
 export interface FetchedKeysOptions {
-  readonly fetch: (signal: AbortSignal) => Promise<readonly unknown[]>
-  readonly algorithms: readonly Algorithm[]
+  readonly fetch: (signal: AbortSignal) => Promise<KeySet>
   readonly staleLimitMs: number
   readonly now: () => number
 }
@@ -54,7 +69,8 @@ export interface FetchedKeysOptions {
 export class FetchedKeys implements Keys {
   readonly #ring = new KeyRing()
   readonly #options: FetchedKeysOptions
-  readonly #refreshMs: number
+  #refreshMs: number
+  #authorities: number | undefined
   readonly #closing = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #fetchedAt: number | undefined
@@ -65,7 +81,7 @@ export class FetchedKeys implements Keys {
 
   constructor(options: FetchedKeysOptions) {
     this.#options = options
-    this.#refreshMs = Math.min(REFRESH_MS, options.staleLimitMs / 2)
+    this.#refreshMs = this.#refreshOf({})
   }
 
   start(): void {
@@ -95,9 +111,15 @@ export class FetchedKeys implements Keys {
     return this.#ring.has(key) && !this.#isStale()
   }
 
+  isCurrent(): boolean {
+    this.#refreshIfDue()
+    return !this.#isStale()
+  }
+
   status(): Omit<IssuerStatus, 'name'> {
-    const state = this.#isStale() || this.#ring.size === 0 ? 'down' : this.#error === undefined ? 'ready' : 'stale'
-    return { state, keys: this.#ring.size, fetchedAt: this.#fetchedAt, error: this.#error }
+    const holdsNothing = this.#ring.size === 0 && !this.#authorities
+    const state = this.#isStale() || holdsNothing ? 'down' : this.#error === undefined ? 'ready' : 'stale'
+    return { state, keys: this.#ring.size, authorities: this.#authorities, fetchedAt: this.#fetchedAt, error: this.#error }
   }
 
   close(): void {
@@ -107,6 +129,11 @@ export class FetchedKeys implements Keys {
 
   #isStale(): boolean {
     return this.#fetchedAt === undefined || this.#options.now() - this.#fetchedAt > this.#options.staleLimitMs
+  }
+
+  #refreshOf({ refreshSeconds }: Pick<KeySet, 'refreshSeconds'>): number {
+    const wanted = refreshSeconds === undefined ? REFRESH_MS : Math.min(Math.max(1000 * refreshSeconds, SHORTEST_REFRESH_MS), LONGEST_REFRESH_MS)
+    return Math.min(wanted, this.#options.staleLimitMs / 2)
   }
 
   #refreshIfDue(): void {
@@ -136,12 +163,14 @@ export class FetchedKeys implements Keys {
   async #load(): Promise<void> {
     if (this.#closing.signal.aborted) return
     try {
-      const { keys, ignored } = usableKeys(await this.#options.fetch(this.#closing.signal), this.#options.algorithms)
+      const set = await this.#options.fetch(this.#closing.signal)
       // An empty set is the issuer's word, not a failure: it has withdrawn its keys.
-      this.#ring.replace(keys)
+      this.#ring.replace(set.keys)
+      this.#authorities = set.authorities
+      this.#refreshMs = this.#refreshOf(set)
       this.#fetchedAt = this.#options.now()
       this.#failedAt = undefined
-      this.#error = keys.length === 0 ? `the key set has no usable key (${ignored} ignored)` : undefined
+      this.#error = set.keys.length === 0 && !set.authorities ? `the key set has no usable key (${set.ignored} ignored)` : undefined
     } catch (error) {
       this.#failedAt = this.#options.now()
       this.#error = error instanceof Error ? error.message : 'the keys could not be fetched'

@@ -1,4 +1,13 @@
-import type { AgentRule, GatewayRule, IdentityOptions, IssuerOptions, OperatorRule, OrchestratorRule, Preset } from './options.js'
+import type {
+  AgentRule,
+  GatewayRule,
+  IdentityOptions,
+  IssuerOptions,
+  OperatorRule,
+  OrchestratorRule,
+  Preset,
+  SpiffeIssuerOptions,
+} from './options.js'
 import { compileTemplate } from './template.js'
 
 type AnyRule = AgentRule | OrchestratorRule | OperatorRule | GatewayRule
@@ -7,6 +16,7 @@ type AnyRule = AgentRule | OrchestratorRule | OperatorRule | GatewayRule
 const BINDINGS: Readonly<Record<Preset | 'other', readonly (readonly string[])[]>> = {
   kubernetes: [['namespace', 'service_account'], ['service_account_uid'], ['sub']],
   'github-actions': [['repository_id', 'job_workflow_ref'], ['repository_id', 'environment'], ['repository_owner_id', 'job_workflow_ref'], ['sub']],
+  spiffe: [['path'], ['sub'], ['spiffe_id']],
   other: [['sub'], ['client_id'], ['azp'], ['oid'], ['groups'], ['roles']],
 }
 /** Names that their holder can give up, and another take, beside the claim that stays. */
@@ -18,6 +28,7 @@ const MUTABLE: Readonly<Record<Preset | 'other', Readonly<Record<string, string>
     actor: 'actor_id',
     sub: 'repository_id, repository_owner_id, job_workflow_ref and environment',
   },
+  spiffe: {},
   other: { email: 'sub', preferred_username: 'sub', upn: 'sub', name: 'sub', nickname: 'sub' },
 }
 /** Claims whose first part names who owns the rest: `org/repo`, `repo:org/repo:…`. */
@@ -35,13 +46,14 @@ export function lintIdentity(options: IdentityOptions): string[] {
     const issuer = options.issuers[rule.match.issuer]
     if (issuer === undefined) continue
     findings.push(...lintPatterns(path, rule, issuer), ...lintBinding(path, rule, issuer), ...lintNames(path, rule, issuer))
+    if (issuer.kind === 'spiffe') findings.push(...lintSpiffe(path, rule, issuer))
   }
   return [...findings, ...lintOperators(options), ...lintSameIds(options)]
 }
 
 function lintPatterns(path: string, { match }: AnyRule, issuer: IssuerOptions): string[] {
   return Object.entries(match.claims)
-    .filter(([claim, pattern]) => OWNED.has(claim) && OPEN_OWNER.test(pattern) && !(claim === 'sub' && issuer.preset === 'kubernetes'))
+    .filter(([claim, pattern]) => OWNED.has(claim) && OPEN_OWNER.test(pattern) && !(claim === 'sub' && presetOf(issuer) === 'kubernetes'))
     .map(
       ([claim, pattern]) =>
         `${path}.match.${claim}: "${pattern}" also matches owners that others can register; write the owner in full, or bind its id`,
@@ -49,15 +61,17 @@ function lintPatterns(path: string, { match }: AnyRule, issuer: IssuerOptions): 
 }
 
 function lintBinding(path: string, rule: AnyRule, issuer: IssuerOptions): string[] {
-  const bindings = BINDINGS[issuer.preset ?? 'other']
-  const bound = new Set([...Object.entries(rule.match.claims).flatMap(([claim, pattern]) => (pattern === '*' ? [] : [claim])), ...placeholders(rule)])
+  const bindings = BINDINGS[presetOf(issuer)]
+  const matched = Object.entries(rule.match.claims).flatMap(([claim, pattern]) => (/^(?:spiffe:\/\/[^/]*)?[/*]+$/.test(pattern) ? [] : [claim]))
+  // Two paths that differ fill a part of them alike: an id does not bind a workload.
+  const bound = new Set([...matched, ...(issuer.kind === 'spiffe' ? [] : placeholders(rule))])
   if (bindings.some((claims) => claims.every((claim) => bound.has(claim)))) return []
   const ways = bindings.map((claims) => claims.join(' with ')).join(', or ')
   return [`${path}.match: no subject is bound, so others of the same issuer match too; bind ${ways}`]
 }
 
 function lintNames(path: string, rule: AnyRule, issuer: IssuerOptions): string[] {
-  const mutable = MUTABLE[issuer.preset ?? 'other']
+  const mutable = MUTABLE[presetOf(issuer)]
   const instance = 'instance' in rule && rule.instance !== undefined ? [rule.instance] : []
   const used = [
     ...Object.entries(rule.match.claims)
@@ -69,6 +83,21 @@ function lintNames(path: string, rule: AnyRule, issuer: IssuerOptions): string[]
   return used
     .filter(({ claim }) => Object.hasOwn(mutable, claim))
     .map(({ at, claim }) => `${path}.${at}: "${claim}" is a name that can pass to another; use ${mutable[claim]}`)
+}
+
+/** A pattern that no workload of the trust domain can match is a slip, and the agent would be told only that nothing matches. */
+function lintSpiffe(path: string, { match }: AnyRule, { trustDomain }: SpiffeIssuerOptions): string[] {
+  const beginnings: Readonly<Record<string, string>> = { path: '/', sub: `spiffe://${trustDomain}/`, spiffe_id: `spiffe://${trustDomain}/` }
+  return Object.entries(match.claims).flatMap(([claim, pattern]) => {
+    const beginning = beginnings[claim]
+    return beginning === undefined || pattern.startsWith(beginning)
+      ? []
+      : [`${path}.match.${claim}: "${pattern}" matches no workload of ${trustDomain}; begin it with "${beginning}"`]
+  })
+}
+
+function presetOf(issuer: IssuerOptions): Preset | 'other' {
+  return issuer.kind === 'spiffe' ? 'spiffe' : (issuer.preset ?? 'other')
 }
 
 /** Two people behind one id could approve their own request, and no event would tell them apart. */

@@ -17,15 +17,10 @@ export interface IdentityOptions {
   readonly cacheEntries?: number
 }
 
-export type IssuerOptions = OidcIssuerOptions | JwksIssuerOptions
+export type IssuerOptions = OidcIssuerOptions | JwksIssuerOptions | SpiffeIssuerOptions
 
-/** Keys by OIDC discovery. */
-export interface OidcIssuerOptions extends IssuerChecks {
-  readonly kind: 'oidc'
-  /** Compared byte for byte with `iss` and with the discovery document's `issuer`. Required unless the preset has one. */
-  readonly url?: string
-  /** Skips discovery. */
-  readonly jwksUri?: string
+/** How what an issuer publishes is fetched. */
+export interface Fetching {
   /** PEM of the authorities to trust instead of the system's, for issuers with a private one (a cluster's API server). */
   readonly ca?: string
   /** Development only: permits `http:` and loopback addresses, and `http:` to nothing else. */
@@ -36,6 +31,15 @@ export interface OidcIssuerOptions extends IssuerChecks {
   readonly staleLimitSeconds?: number
 }
 
+/** Keys by OIDC discovery. */
+export interface OidcIssuerOptions extends IssuerChecks, Fetching {
+  readonly kind: 'oidc'
+  /** Compared byte for byte with `iss` and with the discovery document's `issuer`. Required unless the preset has one. */
+  readonly url?: string
+  /** Skips discovery. */
+  readonly jwksUri?: string
+}
+
 /** Keys from a file, read by whoever read the configuration: works with every identity provider down. */
 export interface JwksIssuerOptions extends IssuerChecks {
   readonly kind: 'jwks'
@@ -43,6 +47,25 @@ export interface JwksIssuerOptions extends IssuerChecks {
   /** The `iss` text its tokens carry. */
   readonly issuer: string
 }
+
+/**
+ * A SPIFFE trust domain. Its tokens and certificates are known by the trust domain of the SPIFFE ID in them: a JWT-SVID need not name an issuer,
+ * and what `iss` it names says nothing.
+ */
+export interface SpiffeIssuerOptions extends Omit<IssuerChecks, 'audience' | 'typ' | 'preset'>, Fetching {
+  readonly kind: 'spiffe'
+  /** In lower case, without `spiffe://`. */
+  readonly trustDomain: string
+  /** Absent: JWT-SVIDs are refused, and only X.509-SVIDs are taken. */
+  readonly audience?: IssuerChecks['audience']
+  readonly bundle: BundleOptions
+}
+/** Where the bundle of a trust domain comes from: fetched (SPIFFE Federation, profile https_web), or with the configuration. */
+export type BundleOptions =
+  | { readonly url: string }
+  | { readonly jwks: object }
+  /** X.509 authorities alone. */
+  | { readonly pem: string }
 
 /** RFC 8725: what a token of this issuer must be. */
 export interface IssuerChecks {
@@ -58,16 +81,18 @@ export interface IssuerChecks {
   readonly skewSeconds?: number
   /** Each token serves one request, on whatever replica. */
   readonly singleUse?: boolean
-  readonly preset?: Preset
+  readonly preset?: Exclude<Preset, 'spiffe'>
   /** Kinds of principal that this issuer may speak for; all when absent. */
   readonly only?: readonly Principal['kind'][]
 }
 
-export type Preset = 'kubernetes' | 'github-actions'
+export type Preset = 'kubernetes' | 'github-actions' | 'spiffe'
 
 /** Asymmetric only: a verifier that holds a symmetric key could also sign. */
 export const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'EdDSA', 'Ed25519'] as const
 export type Algorithm = (typeof ALGORITHMS)[number]
+/** JWT-SVID §2.1. */
+export const SPIFFE_ALGORITHMS: readonly Algorithm[] = ['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512']
 export const DEFAULT_ALGORITHMS: readonly Algorithm[] = ['ES256', 'ES384', 'PS256', 'RS256', 'EdDSA', 'Ed25519']
 
 /**

@@ -1,11 +1,13 @@
 import { isObject, type JsonObject } from './json.js'
 import type { Preset } from './options.js'
 import { refuse } from './refuse.js'
+import { parseSpiffeId, type SpiffeId } from './spiffe/id.js'
 
 /** The issuer's url where a preset has one of its own. */
 export const PRESET_URLS: Readonly<Record<Preset, string | undefined>> = {
   kubernetes: undefined,
   'github-actions': 'https://token.actions.githubusercontent.com',
+  spiffe: undefined,
 }
 
 /** What patterns and templates see. A Map: claim names come from outside. */
@@ -18,6 +20,7 @@ const GITHUB_REQUIRED = ['repository_id', 'repository_owner_id', 'run_id']
 export function exposeClaims(payload: JsonObject, preset: Preset | undefined): Claims {
   const claims = plainClaims(payload)
   if (preset === 'kubernetes') return kubernetesClaims(payload, claims)
+  if (preset === 'spiffe') return jwtSvidClaims(claims)
   if (preset === 'github-actions') {
     for (const claim of GITHUB_REQUIRED) if (!claims.has(claim)) refuse('token_invalid', `a GitHub Actions token has "${claim}"`)
   }
@@ -58,4 +61,24 @@ function kubernetesClaims(payload: JsonObject, claims: Map<string, string | read
     refuse('token_invalid', '"sub" and "kubernetes.io" do not name one service account with its uid')
   }
   return claims
+}
+
+/** So many segments of a path are claims of their own. */
+const MAX_SEGMENTS = 16
+const SPIFFE_CLAIM = /^(?:spiffe_id|trust_domain|path|path_\d+|svid)$/
+
+function jwtSvidClaims(claims: Map<string, string | readonly string[]>): Claims {
+  // What the token itself says under these names is not what they mean here.
+  for (const name of claims.keys()) if (SPIFFE_CLAIM.test(name)) claims.delete(name)
+  const id = parseSpiffeId(String(claims.get('sub')))
+  if ('refused' in id) refuse('token_invalid', `"sub" is no SPIFFE ID of a workload: it ${id.refused}`)
+  for (const [name, value] of spiffeClaims(id, 'jwt')) claims.set(name, value)
+  return claims
+}
+
+/** `spiffe://prod.example/ns/team-a/sa/triage` -> path, and path_1 to path_4. `svid` says what showed it. */
+export function spiffeClaims({ trustDomain, path, segments }: SpiffeId, svid: 'jwt' | 'x509'): Map<string, string> {
+  const spiffeId = `spiffe://${trustDomain}${path}`
+  const named = segments.slice(0, MAX_SEGMENTS).map((segment, index): [string, string] => [`path_${index + 1}`, segment])
+  return new Map([['sub', spiffeId], ['spiffe_id', spiffeId], ['trust_domain', trustDomain], ['path', path], ['svid', svid], ...named])
 }

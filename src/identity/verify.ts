@@ -7,12 +7,13 @@ import { fingerprint, type ParsedJws, parseJws } from './jws.js'
 import type { Mapping } from './mapping.js'
 import { exposeClaims } from './presets.js'
 import { refuse } from './refuse.js'
+import { isSpiffeUri, parseSpiffeId } from './spiffe/id.js'
 
 /** Runs one check. `describe` says what was found, for `explain`; its text may quote the token. */
 export type Check = <T>(name: string, run: () => T | Promise<T>, describe: (found: T) => string) => Promise<T>
 
 export interface Verifier {
-  /** By `iss`. */
+  /** By `iss`; trust domains are among them by their URI, which no `iss` names. */
   readonly issuers: ReadonlyMap<string, Issuer>
   readonly ownIssuers: readonly string[]
   readonly mapping: Mapping
@@ -78,13 +79,28 @@ export async function verifyToken(token: string, verifier: Verifier, check: Chec
   return { principal: Object.freeze(principal), issuer, key, jws }
 }
 
-function issuerOf({ claims }: ParsedJws, { issuers, ownIssuers }: Verifier): Issuer {
-  if (ownIssuers.includes(claims.iss)) refuse('token_invalid', 'it was signed by this broker, and is no workload token')
-  const issuer = issuers.get(claims.iss)
-  if (issuer !== undefined) return issuer
-  const near = [...issuers.values()].find((candidate) => loosely(candidate.iss) === loosely(claims.iss))
+/**
+ * By `iss`, or else by the trust domain of a SPIFFE ID as `sub`. Whatever a token says of itself, it is held against the keys of one issuer and mapped
+ * by the rules of that one: an OIDC issuer that signs `sub: spiffe://…` speaks for its own subjects only, and so does a trust domain that signs
+ * another's `iss`.
+ */
+function issuerOf({ claims: { iss, sub } }: ParsedJws, { issuers, ownIssuers }: Verifier): Issuer {
+  if (iss !== undefined && ownIssuers.includes(iss)) refuse('token_invalid', 'it was signed by this broker, and is no workload token')
+  const named = iss === undefined ? undefined : issuers.get(iss)
+  if (named !== undefined && named.domain === undefined) return named
+  if (isSpiffeUri(sub)) return domainOf(sub, issuers)
+  if (iss === undefined) refuse('token_invalid', 'the token has no "iss", and only a JWT-SVID may lack it')
+  const near = [...issuers.values()].find((candidate) => candidate.domain === undefined && loosely(candidate.iss) === loosely(iss))
   const hint = near === undefined ? '' : `; it differs from issuer ${near.name} only in case or a final slash, and must be equal`
   refuse('token_invalid', `no issuer of the configuration has its "iss"${hint}`)
+}
+
+function domainOf(sub: string, issuers: Verifier['issuers']): Issuer {
+  const id = parseSpiffeId(sub)
+  if ('refused' in id) refuse('token_invalid', `"sub" is no SPIFFE ID of a workload: it ${id.refused}`)
+  const issuer = issuers.get(`spiffe://${id.trustDomain}`)
+  if (issuer?.domain === undefined) refuse('token_invalid', 'no issuer of the configuration has its "iss" or the trust domain of its "sub"')
+  return issuer
 }
 
 function loosely(iss: string): string {

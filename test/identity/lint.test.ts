@@ -7,6 +7,7 @@ const issuers: IdentityOptions['issuers'] = {
   cluster: { kind: 'oidc', url: 'https://k8s.example', audience: 'mayfly', preset: 'kubernetes' },
   ci: { kind: 'oidc', audience: 'mayfly', preset: 'github-actions' },
   sso: { kind: 'oidc', url: 'https://sso.example', audience: 'mayfly' },
+  mesh: { kind: 'spiffe', trustDomain: 'prod.example', audience: 'mayfly', bundle: { url: 'https://spire.example' } },
 }
 const lintAgent = (issuer: string, claims: Record<string, string>, more: { id?: string; instance?: string } = {}) =>
   lintIdentity({ issuers, agents: [{ ...agent, id: 'a', match: { issuer, claims }, ...more }] })
@@ -30,6 +31,7 @@ describe('the lint of identity', () => {
             claims: { repository_id: '74', repository_owner_id: '65', job_workflow_ref: 'org/app/.github/workflows/x.yml@*', environment: 'prod' },
           },
         },
+        { ...agent, id: 'mesh/{path_2}', match: { issuer: 'mesh', claims: { path: '/ns/team-*/sa/triage' } }, instance: 'path_6' },
         { ...agent, id: 'ci-new', match: { issuer: 'ci', claims: { sub: 'repo:org@65/app@74:environment:prod' } } },
       ],
       orchestrators: [{ id: 'flows', match: { issuer: 'cluster', claims: { namespace: 'flows', service_account: 'worker' } } }],
@@ -62,6 +64,11 @@ describe('the lint of identity', () => {
     ['ci', { repository_owner_id: '65' }],
     ['sso', {}],
     ['sso', { sub: '*' }],
+    ['mesh', {}],
+    ['mesh', { trust_domain: 'prod.example', svid: 'jwt' }],
+    ['mesh', { path_2: 'team-a', path_4: 'triage' }],
+    ['mesh', { path: '/*/*' }],
+    ['mesh', { sub: 'spiffe://prod.example/*' }],
     ['sso', { email_verified: 'true' }],
   ])('%s %p: no subject is bound', (issuer, claims) => {
     expect(lintAgent(issuer, claims)).toContainEqual(expect.stringMatching(/^agents\[0\]\.match: no subject is bound/))
@@ -76,6 +83,16 @@ describe('the lint of identity', () => {
     expect(lintAgent(issuer, claims)).toContainEqual(
       expect.stringMatching(new RegExp(`^agents\\[0\\]\\.${path}: .* can pass to another; use ${instead}`)),
     )
+  })
+  it('a trust domain: parts of a path in the id bind no workload, and a pattern that can match none is a slip', () => {
+    expect(lintAgent('mesh', {}, { id: '{path_2}/{path_4}' })).toEqual([
+      expect.stringMatching(/no subject is bound.*bind path, or sub, or spiffe_id/),
+    ])
+    expect(lintAgent('mesh', { path: 'ns/team-a/sa/triage' })).toEqual([
+      expect.stringMatching(/matches no workload of prod.example; begin it with "\/"/),
+    ])
+    for (const claim of ['sub', 'spiffe_id'])
+      expect(lintAgent('mesh', { [claim]: 'spiffe://other.example/a' })).toEqual([expect.stringMatching(/begin it with "spiffe:\/\/prod.example\/"/)])
   })
   it('a name in the id or as the instance', () => {
     expect(lintAgent('sso', { sub: 'x' }, { id: 'a/{email}' })).toContainEqual(expect.stringMatching(/^agents\[0\]\.id: "email" is a name/))

@@ -1,0 +1,59 @@
+import type { IssuerFile } from './config-schema.js'
+import type { BundleOptions, IssuerOptions } from './identity/options.js'
+
+const OF_SPIFFE = ['trust_domain', 'bundle'] as const
+const NOT_OF_SPIFFE = ['url', 'jwks_uri', 'jwks', 'issuer', 'typ'] as const
+
+/** One issuer of the file: by discovery, with a key set, or a SPIFFE trust domain. None where a field that its kind needs is missing. */
+export function issuerOf(name: string, issuer: IssuerFile, problems: string[]): [string, IssuerOptions][] {
+  const { audience, algorithms, typ, preset, only } = issuer
+  if (preset === 'spiffe') return trustDomainOf(name, issuer, problems)
+  for (const field of OF_SPIFFE) if (issuer[field] !== undefined) problems.push(`issuers.${name}.${field}: is for "preset: spiffe"`)
+  if (audience === undefined) {
+    problems.push(`issuers.${name}.audience: missing: what its tokens carry as "aud" for this broker`)
+    return []
+  }
+  const checks = { ...lifeOf(issuer), audience, algorithms, typ, preset, only }
+  if (issuer.jwks) {
+    const text = issuer.issuer ?? issuer.url
+    if (!text) problems.push(`issuers.${name}.issuer: say which "iss" the tokens of this key set carry`)
+    return text ? [[name, { kind: 'jwks', keys: issuer.jwks, issuer: text, ...checks }]] : []
+  }
+  if (!issuer.url && preset !== 'github-actions') {
+    problems.push(`issuers.${name}.url: name the issuer's URL, or a key set with "jwks"`)
+    return []
+  }
+  return [[name, { kind: 'oidc', url: issuer.url, jwksUri: issuer.jwks_uri, ...fetchingOf(issuer), ...checks }]]
+}
+
+function trustDomainOf(name: string, issuer: IssuerFile, problems: string[]): [string, IssuerOptions][] {
+  for (const field of NOT_OF_SPIFFE)
+    if (issuer[field] !== undefined) problems.push(`issuers.${name}.${field}: is not for a trust domain, which has trust_domain and bundle`)
+  const { trust_domain: trustDomain, bundle, audience, algorithms, only } = issuer
+  if (trustDomain === undefined || bundle === undefined) {
+    for (const field of OF_SPIFFE) if (issuer[field] === undefined) problems.push(`issuers.${name}.${field}: missing: "preset: spiffe" needs it`)
+    return []
+  }
+  const source = bundleOf(`issuers.${name}.bundle`, bundle, problems)
+  return source ? [[name, { kind: 'spiffe', trustDomain, bundle: source, audience, algorithms, only, ...lifeOf(issuer), ...fetchingOf(issuer) }]] : []
+}
+
+/** What `file:` or `env:` stood for is there by now. */
+function bundleOf(path: string, text: string, problems: string[]): BundleOptions | undefined {
+  if (text.startsWith('-----BEGIN')) return { pem: text }
+  if (!text.trimStart().startsWith('{')) return { url: text }
+  try {
+    return { jwks: JSON.parse(text) as object }
+  } catch {
+    problems.push(`${path}: is neither a URL, nor a SPIFFE bundle (JSON), nor certificates (PEM)`)
+    return undefined
+  }
+}
+
+function lifeOf(issuer: IssuerFile) {
+  return { maxLifetimeSeconds: issuer.max_lifetime, skewSeconds: issuer.skew, singleUse: issuer.single_use }
+}
+
+function fetchingOf({ ca, allow_http_loopback, allow_private_addresses, stale_limit }: IssuerFile) {
+  return { ca, allowHttpLoopback: allow_http_loopback, allowPrivateAddresses: allow_private_addresses, staleLimitSeconds: stale_limit }
+}

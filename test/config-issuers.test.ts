@@ -1,0 +1,53 @@
+import { describe, expect, it } from '@jest/globals'
+import { issuerOf } from '../src/config-issuers.js'
+import { ConfigFile, type IssuerFile } from '../src/config-schema.js'
+import { newTrustDomain } from './support/trust-domain.js'
+
+const parsed = (issuer: object): IssuerFile => ConfigFile.shape.issuers.parse({ it: issuer }).it as IssuerFile
+function read(issuer: object) {
+  const problems: string[] = []
+  const [entry] = issuerOf('it', parsed(issuer), problems)
+  return { options: entry?.[1], problems }
+}
+
+describe('an issuer of the file', () => {
+  const mesh = { preset: 'spiffe', trust_domain: 'prod.example', bundle: 'https://spire.example/bundle', audience: 'mayfly' }
+  it('is a trust domain with the bundle at a URL, or as it stands in a file', async () => {
+    const domain = await newTrustDomain('prod.example')
+    const common = { kind: 'spiffe', trustDomain: 'prod.example', audience: 'mayfly' }
+    const fetched = read({ ...mesh, ca: 'PEM', stale_limit: '10m', max_lifetime: '1h', algorithms: ['ES256'], only: ['agent'], single_use: true })
+    expect(fetched).toMatchObject({
+      problems: [],
+      options: {
+        ...common,
+        bundle: { url: mesh.bundle },
+        ca: 'PEM',
+        staleLimitSeconds: 600,
+        maxLifetimeSeconds: 3600,
+        algorithms: ['ES256'],
+        only: ['agent'],
+        singleUse: true,
+      },
+    })
+    expect(read({ ...mesh, bundle: JSON.stringify(domain.bundle()) }).options).toMatchObject({ ...common, bundle: { jwks: domain.bundle() } })
+    expect(read({ ...mesh, bundle: domain.authority.pem }).options).toMatchObject({ ...common, bundle: { pem: domain.authority.pem } })
+    expect(read({ ...mesh, audience: undefined })).toMatchObject({ problems: [], options: { kind: 'spiffe', audience: undefined } })
+  })
+  it.each<[string, object, string]>([
+    ['a trust domain without its bundle', { ...mesh, bundle: undefined }, 'issuers.it.bundle: missing'],
+    ['a bundle without its trust domain', { ...mesh, trust_domain: undefined }, 'issuers.it.trust_domain: missing'],
+    ['a bundle that is none', { ...mesh, bundle: '{' }, 'issuers.it.bundle: is neither'],
+    ['a trust domain with a URL of its own', { ...mesh, url: 'https://x.example' }, 'issuers.it.url: is not for a trust domain'],
+    ['a trust domain with an issuer', { ...mesh, issuer: 'x' }, 'issuers.it.issuer: is not for a trust domain'],
+    ['a trust domain with types of tokens', { ...mesh, typ: ['at+jwt'] }, 'issuers.it.typ: is not for a trust domain'],
+    ['a trust domain of an OIDC issuer', { url: 'https://x.example', audience: 'm', trust_domain: 'x' }, 'issuers.it.trust_domain: is for'],
+    ['an OIDC issuer without audience', { url: 'https://x.example' }, 'issuers.it.audience: missing'],
+    ['a key set without its issuer', { jwks: '{"keys":[{"kty":"EC"}]}', audience: 'm' }, 'issuers.it.issuer: say which'],
+    ['neither URL nor key set', { audience: 'm' }, "issuers.it.url: name the issuer's URL"],
+  ])('is refused: %s', (_what, issuer, problem) => {
+    expect(read(issuer).problems).toEqual([expect.stringContaining(problem)])
+  })
+  it.each(['Prod.example', 'spiffe://prod.example', 'prod.example:1', ''])('has no trust domain %p', (name) => {
+    expect(() => parsed({ ...mesh, trust_domain: name })).toThrow(/lower-case letters/)
+  })
+})
