@@ -70,13 +70,15 @@ const role: readonly Attribute<ObtainRequest['role']>[] = [
 
 /** Everything that the broker knows, and so everything that a policy may read. */
 export function attributes({ intents, environments }: Vocabulary) {
-  const intent = (it: string) => (intents.has(it) ? it : UNCLASSIFIED)
+  // Whoever has no say can put any word there, also one of the catalogue.
+  const intent = (it: { readonly intent: string; readonly classified: boolean }) =>
+    it.classified && intents.has(it.intent) ? it.intent : UNCLASSIFIED
   const environment = (it: string) => (environments.has(it) ? it : UNKNOWN_ENVIRONMENT)
   const obtain: readonly Attribute<ObtainRequest>[] = [
     { name: 'renewal', codec: flag, of: (it) => it.context.renewal },
     { name: 'ttl', codec: long, of: (it) => it.context.ttlSeconds },
-    { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it.task.intent) },
-    { name: 'classified', codec: flag, of: (it) => it.task.classified && intent(it.task.intent) !== UNCLASSIFIED },
+    { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it.task) },
+    { name: 'classified', codec: flag, of: (it) => intent(it.task) !== UNCLASSIFIED },
     { name: 'confidence', codec: decimal, of: (it) => confidence(it.task.confidence) },
     { name: 'level', codec: long, of: (it) => level(it.task.classification) },
     { name: 'environment', codec: entity('Environment', UNKNOWN_ENVIRONMENT), of: (it) => environment(it.task.environment) },
@@ -94,7 +96,7 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'accumulated.escalations', codec: long, of: (it) => it.task.counts.escalate },
   ]
   const task: readonly Attribute<TaskRequest['task']>[] = [
-    { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it.intent) },
+    { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it) },
     { name: 'level', codec: long, of: (it) => level(it.classification) },
     { name: 'environment', codec: entity('Environment', UNKNOWN_ENVIRONMENT), of: (it) => environment(it.environment) },
     { name: 'roles', codec: entities('Role'), of: (it) => it.envelope.map((entry) => entry.role) },

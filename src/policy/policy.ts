@@ -18,7 +18,7 @@ export type PolicyRequest =
 
 export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard'
 export type OperatorResource = 'Broker' | 'Agent' | 'Task' | 'Role' | 'Provider' | 'Issuer' | 'Human' | 'Orchestrator'
-export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'> & {
+export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classified' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'> & {
   /** Who opened the root of its tree, where that is another task. */
   readonly rootOpenedBy?: Task['openedBy']
 }

@@ -182,6 +182,18 @@ describe('each attribute of the policy input', () => {
     },
   )
 
+  it('an intent that nobody with a say has named is none, whatever its name', () => {
+    const policy = preparePolicy(
+      withPolicies(
+        '@id("it") permit (principal, action in [Action::"read", Action::"openTask"], resource); @id("no") forbid (principal, action == Action::"read", resource) unless { context.intent == Intent::"deploy" }; @id("nor") forbid (principal, action == Action::"openTask", resource) unless { resource.intent == Intent::"deploy" };',
+      ),
+    )
+    const asked = (classified: boolean) => [obtain({ task: { intent: 'deploy', classified } }), open({ intent: 'deploy', classified })]
+    expect(asked(true).map((one) => policy.decide(one).outcome)).toEqual(['allow', 'allow'])
+    expect(asked(false).map((one) => policy.decide(one).outcome)).toEqual(['deny', 'deny'])
+    policy.close()
+  })
+
   it('stands in the shipped schema, which has no others', () => {
     const schema = readSchema(newCedar(), sample)
     const attrs = (type: { shape?: { attributes?: object } } | undefined) => Object.keys(type?.shape?.attributes ?? {})

@@ -67,7 +67,6 @@ const FLIPS: [string, Asked][] = [
   ['ttl', { context: { ttlSeconds: 601 } }],
   ['intent', { task: { intent: 'deploy' } }],
   ['classified', { task: { classified: false } }],
-  ['classified', { task: { intent: 'nonsense' } }],
   ['confidence', { task: { confidence: 0.49 } }],
   ['level', { task: { classification: 'restricted' } }],
   ['environment', { task: { environment: 'staging' } }],
