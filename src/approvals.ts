@@ -65,12 +65,16 @@ async function mayDecide(house: House, operator: Operator, id: string, context: 
 
 /** The agent's owner, the human that it acts for, and who opened the task or one above it or owns the agent that did, by whatever name the broker knows the operator. */
 function isOwn({ roster }: House, { request, openers }: Approval, operator: Operator): boolean {
-  const { id, subject } = operator
-  // `sso/ann`: the issuer's name before the person's is common in ids.
-  const names = new Set([id, subject, id.slice(id.lastIndexOf('/') + 1)].map(folded))
+  const names = new Set([operator.id, operator.subject].flatMap(namesOf))
   const owners = openers.flatMap((one) => (one.kind === 'agent' ? roster(one).map(({ owner }) => owner) : []))
   const interested = [request.owner, request.human, ...openers.map(({ id: by }) => by), ...owners].filter((one) => one !== undefined)
-  return interested.some((one) => names.has(folded(one)))
+  return interested.some((one) => namesOf(one).some((name) => names.has(name)))
+}
+
+/** `sso/ann` is ann too, on either side: the issuer's name before the person's is common in ids, and in what owners are called. */
+function namesOf(name: string): string[] {
+  const whole = folded(name)
+  return [whole, whole.slice(whole.lastIndexOf('/') + 1)].filter((one) => one !== '')
 }
 
 function folded(name: string): string {

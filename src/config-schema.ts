@@ -172,6 +172,7 @@ export const ConfigFile = z.strictObject({
       ttl: seconds.default(900),
       granted_ttl: seconds.default(300),
       open_per_task: z.int().min(1).max(100).default(8),
+      open_per_agent: z.int().min(1).max(10_000).default(100),
       webhooks: z.array(webhook).max(16).default([]),
     })
     .prefault({}),

@@ -40,6 +40,7 @@ export interface Config {
     readonly ttlSeconds: number
     readonly grantedSeconds: number
     readonly openPerTask: number
+    readonly openPerAgent: number
     readonly webhooks: readonly WebhookOptions[]
   }
   readonly sinks: readonly { readonly name: string; readonly path: string }[]
@@ -259,7 +260,8 @@ function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['app
     if (!url.startsWith('https:') && !allow_http_loopback) problems.push(`approvals.webhooks.${index}.url: must be https`)
     return { url, secret, ca, allowHttpLoopback: allow_http_loopback, allowPrivateAddresses: allow_private_addresses }
   })
-  return { ttlSeconds: approvals.ttl, grantedSeconds: approvals.granted_ttl, openPerTask: approvals.open_per_task, webhooks }
+  const { ttl: ttlSeconds, granted_ttl: grantedSeconds, open_per_task: openPerTask, open_per_agent: openPerAgent } = approvals
+  return { ttlSeconds, grantedSeconds, openPerTask, openPerAgent, webhooks }
 }
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {

@@ -67,10 +67,13 @@ function isWithin(kind: ScopeKind, outer: string | readonly string[], inner: str
   return inner === outer || (kind === 'path' && isPathBelow(outer, inner))
 }
 
-/** `a/b` is below `a` and `a/`; never `ab`, and nothing with an empty, `.` or `..` segment is below anything. */
+/**
+ * `a/b` is below `a` and `a/`; never `ab`, and nothing with an empty, `.` or `..` segment is below anything. Nor is what could be read as one
+ * by an upstream that decodes, that takes `\` for `/` or that cuts parameters off at `;`: `%2e%2e`, `x\..`, `..;x`.
+ */
 function isPathBelow(outer: string, inner: string): boolean {
   const prefix = outer.endsWith('/') ? outer : `${outer}/`
   if (!inner.startsWith(prefix)) return false
   const rest = inner.slice(prefix.length).replace(/\/$/, '')
-  return rest === '' || rest.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..')
+  return rest === '' || rest.split('/').every((segment) => /[^.]/.test(segment.replace(/;.*$/, '')) && !/\\|%(?:2e|2f|5c|25)/i.test(segment))
 }

@@ -45,6 +45,8 @@ export interface Approvals {
   readonly grantedSeconds: number
   /** Not over yet, of one agent in one task. */
   readonly openPerTask: number
+  /** And in all tasks of a partition: humans who are asked too much agree to anything. */
+  readonly openPerAgent: number
   /** Tells whoever wants to know. Answers at once, and never throws. */
   notify(what: 'asked' | 'granted' | 'denied', approval: Approval): void
 }

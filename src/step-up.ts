@@ -68,13 +68,13 @@ async function put(
   context: RequestContext,
   { decision, no, fresh, task, role, request: asking }: Waiting,
 ): Promise<undefined> {
-  const { ttlSeconds, openPerTask } = house.approvals
+  const { ttlSeconds, openPerTask: most, openPerAgent: mostOfAgent } = house.approvals
   const id = house.ledger.newApprovalId(task.id)
   const needs = decision.stepUp ?? []
   const about = { task: task.id, role: role.name, provider: role.provider }
   const told = event('approval.asked', context, agent, { ...about, decision, detail: { digest, needs, ...request, ...inputOf(asking) } })
   const asked = await house.ledger.askApproval(
-    { id, task: task.id, agent, role: role.name, digest, contextVersion: task.contextVersion, needs, request, ttlSeconds, most: openPerTask },
+    { id, task: task.id, agent, role: role.name, digest, contextVersion: task.contextVersion, needs, request, ttlSeconds, most, mostOfAgent },
     told,
   )
   if (asked.ok) {
@@ -149,6 +149,6 @@ function tooMuch(): MayflyError {
 }
 
 function tooMany(): MayflyError {
-  const next = 'wait until one of the open approvals of this task is decided'
-  return new MayflyError('quota_exceeded', 'too many approvals are open for this agent in this task', { next, retryAfterSeconds: 30 })
+  const next = 'wait until one of the open approvals is decided'
+  return new MayflyError('quota_exceeded', 'too many approvals are open for this agent', { next, retryAfterSeconds: 30 })
 }

@@ -35,6 +35,11 @@ describe('narrowing a request', () => {
     ['the parent', { prefix: '' }],
     ['a way up', { prefix: 'a/../b' }],
     ['an empty segment', { prefix: 'a//b' }],
+    ['a way up that is decoded later', { prefix: 'a/%2e%2E/b' }],
+    ['one that is decoded twice', { prefix: 'a/%252e%252e/b' }],
+    ['separators that are decoded later', { prefix: 'a/b%2f..%2f../c' }],
+    ['separators of another system', { prefix: 'a/b\\..\\..\\c' }],
+    ['a way up with parameters', { prefix: 'a/..;v=1/b' }],
     ['a key that the role does not have', { other: 'x' }],
     ['a list for a path', { prefix: ['a'] }],
     ['a string for a set', { tables: 't1' }],
@@ -51,7 +56,7 @@ describe('narrowing a request', () => {
   })
 
   it('never leaves the envelope, whatever is asked', () => {
-    const segment = fc.constantFrom('a', 'b', 'ab', '..', '.', '')
+    const segment = fc.constantFrom('a', 'b', 'ab', '..', '.', '', '%2e%2e', '.%2E', 'a%2f..', 'b\\..\\..')
     const path = fc.array(segment, { maxLength: 4 }).map((parts) => parts.join('/'))
     fc.assert(
       fc.property(path, path, (outer, inner) => {

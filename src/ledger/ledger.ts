@@ -308,6 +308,8 @@ export interface NewApproval extends Pick<Approval, 'id' | 'task' | 'role' | 'di
   readonly ttlSeconds: number
   /** That this agent may have for this task at once. */
   readonly most: number
+  /** And for all tasks of its partition: those that it opened, and those that are for it alone. */
+  readonly mostOfAgent: number
 }
 
 export type SettleOutcome =

@@ -1,4 +1,4 @@
-import type { Approval } from '../types.js'
+import type { Approval, Scope } from '../types.js'
 import type { Notice } from './webhooks.js'
 
 const LONGEST_WORDS = 300
@@ -36,16 +36,30 @@ export function approvalNotice(what: 'asked' | 'granted' | 'denied', approval: A
 }
 
 function question({ id, agent, role, needs, expiresAt, request }: Approval): string {
-  const { access, sensitivity, ttlSeconds, reasons, claimed, owner, task } = request
+  const { access, sensitivity, scope, ttlSeconds, reasons, claimed, owner, human, task } = request
   const lines = [
     `Agent ${words(agent)} (owner ${words(owner)}) asks for ${words(role)} (${access}, ${sensitivity}) for ${ttlSeconds} s`,
+    ...scopeLine(scope),
     `Task: ${words(task.intent)}${task.classified ? '' : ' (not classified)'}, opened by ${words(task.openedBy.id)}`,
+    ...(human === undefined ? [] : [`On behalf of ${words(human)}`]),
     ...reasons.map((reason) => `Why you are asked: ${words(reason)}`),
-    ...(claimed.reason === undefined ? [] : [`The agent says (nobody has checked it): "${words(claimed.reason)}"`]),
+    ...claimedLines(claimed),
     `Needed: ${needs.map(({ group, approvals }) => `${approvals} of ${words(group)}`).join(', ')}, until ${new Date(expiresAt).toISOString()}`,
     `mayfly approve ${id}`,
   ]
   return lines.join('\n')
+}
+
+/** What is consented to, so all of it, or it is said that there is more. */
+function scopeLine(scope: Scope): string[] {
+  const parts = Object.entries(scope).map(([key, value]) => `${key} = ${[value].flat().join(', ')}`)
+  const text = parts.join('; ')
+  return parts.length === 0 ? [] : [`Limited to: ${words(text)}${text.length > LONGEST_WORDS ? '… (all of it: mayfly approvals)' : ''}`]
+}
+
+function claimedLines({ reason, tool, destination }: Approval['request']['claimed']): string[] {
+  const parts = [reason, tool && `tool: ${tool}`, destination && `to: ${destination}`].filter((one) => one !== undefined && one !== '')
+  return parts.length === 0 ? [] : [`The agent says (nobody has checked it): "${words(parts.join('; '))}"`]
 }
 
 /** One line of plain text: no control or direction characters, no Slack markup (https://api.slack.com/reference/surfaces/formatting#escaping). */

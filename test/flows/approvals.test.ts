@@ -27,6 +27,8 @@ beforeAll(async () => {
     roles:
       '  warehouse-write: {provider: warehouse, access: write, sensitivity: restricted, max_ttl: 15m, max_lifetime: 1h, params: {member_of: [reporting_rw]}}\n' +
       '  api-write: {provider: tokens, access: write, sensitivity: restricted, max_ttl: 5m, max_lifetime: 30m, scope: {table: equal}, params: {audience: "https://reports.example"}}',
+    more: 'approvals: {open_per_agent: 40}',
+    agents: '  - {id: branded, match: {issuer: test, sub: branded}, owner: sso/second, autonomy: supervised, team: platform}\n',
     operators: [
       '  - {id: second, match: {issuer: test, sub: second}, groups: [sre-oncall]}',
       '  - {id: sre@example.com, match: {issuer: test, sub: owner}, groups: [sre-oncall]}',
@@ -201,6 +203,13 @@ describe('nobody agrees to what is their own', () => {
     expect((await decide(id, 'approve')).body.approval.state).toBe('granted')
   })
 
+  it('nor the owner where it is the owner that is called by a longer name', async () => {
+    const task = await openTask({ assignees: [{ agent: 'branded' }] })
+    const id = (await obtain(task, 'api-write', {}, await test.token('branded'))).body.approval.id
+    expect((await decide(id, 'approve', await test.token('second'))).body).toMatchObject({ status: 403, code: 'denied' })
+    expect((await decide(id, 'approve')).body.approval.state).toBe('granted')
+  })
+
   it('nor the owner of an agent that handed the task on', async () => {
     const part = { assignees: [{ agent: 'reporter' }], envelope: [{ role: 'api-write' }] }
     const child = (await call('POST', `/v1/tasks/${await openTask()}/children`, agent, part)).body.task.id
@@ -272,4 +281,19 @@ it('asks for a bounded number of things at once', async () => {
   const [first] = asked.filter(({ status }) => status === 202)
   await decide(first?.body.approval.id, 'deny')
   await waitFor('room for one more', async () => (await obtain(task, 'api-write', { scope: { table: 'more' } })).status === 202)
+})
+
+it('asks for a bounded number of things at once, in however many tasks that the agent opens for itself', async () => {
+  const copy = await test.token('copy-asker', { run: 'r1' })
+  const own = { intent: 'anything', envelope: [{ role: 'api-token', max_ttl: 60 }], deadline_at: new Date(Date.now() + 600_000).toISOString() }
+  const tasks: string[] = []
+  for (let n = 0; n < 6; n++) tasks.push((await call('POST', '/v1/tasks', copy, own)).body.task.id)
+  const asks = tasks.flatMap((task) => Array.from({ length: 8 }, (_, ttl) => obtain(task, 'api-token', { ttl: ttl + 1 }, copy)))
+  const asked = await Promise.all(asks)
+  expect(asked.filter(({ status }) => status === 202)).toHaveLength(40)
+  expect(asked.find(({ status }) => status !== 202)?.body).toMatchObject({ status: 429, code: 'quota_exceeded' })
+  expect((await obtain(await openTask())).status).toBe(202)
+  await call('POST', `/v1/tasks/${tasks[0]}/cancel`, copy)
+  const again = await Promise.all(Array.from({ length: 8 }, (_, ttl) => obtain(`${tasks[5]}`, 'api-token', { ttl: ttl + 1 }, copy)))
+  expect(again.filter(({ status }) => status === 202)).toHaveLength(8)
 })

@@ -40,7 +40,8 @@ beforeAll(async () => {
     redisSocket: redis.socketPath,
     more: `approvals: {webhooks: [{url: env:HOOK, secret: env:HOOK_SECRET, allow_http_loopback: true}, {url: "https://127.0.0.1:${port}/private", secret: env:HOOK_SECRET}]}`,
     env: { HOOK: `http://127.0.0.1:${port}/hook/T0KEN`, HOOK_SECRET: `whsec_${key.toString('base64')}` },
-    roles: '  api-write: {provider: tokens, access: write, sensitivity: restricted, max_ttl: 5m, params: {audience: "https://reports.example"}}',
+    roles:
+      '  api-write: {provider: tokens, access: write, sensitivity: restricted, max_ttl: 5m, scope: {table: equal, rows: set}, params: {audience: "https://reports.example"}}',
   })
 }, 60_000)
 beforeEach(() => {
@@ -93,6 +94,18 @@ describe('humans are told', () => {
     expect(line).toMatch(/^The agent says \(nobody has checked it\): "/)
     expect(text).not.toMatch(/[<>\u202e]|:\/\//)
     expect(line).toContain('&lt;!channel&gt;')
+  })
+
+  it('of what they would consent to: its limits, which the agent chose, and for whom', async () => {
+    const scope = { table: 'orders\u202efor 1 s <!here>', rows: ['a', 'b'] }
+    await ask({ scope, tool: 'psql', destination: 'https://evil.example' })
+    const [first] = await oneGot()
+    const lines: string[] = JSON.parse(first?.body ?? '').text.split('\n')
+    expect(lines).toContain('Limited to: table = orders for 1 s &lt;!here&gt;; rows = a, b')
+    expect(lines).toContain('The agent says (nobody has checked it): "tool: psql; to: https[:]//evil.example"')
+    await ask({ scope: { rows: Array.from({ length: 64 }, (_, n) => `some-row-${n}`) } })
+    const [, second] = await oneGot(2)
+    expect(JSON.parse(second?.body ?? '').text).toMatch(/^Limited to: rows = some-row-0, .*… \(all of it: mayfly approvals\)$/m)
   })
 
   it('again under the same id until the receiver takes it, and no redirect is followed', async () => {

@@ -1,8 +1,8 @@
 #!lua
 -- Puts one exact request before those who may agree to it; a request that was put before them already has the same approval.
 -- key: approval
--- args: approval task agent instance issuer role digest context_version needs shown ttl_ms:number most:number retention:number freezable
---   event outbox_limit:number
+-- args: approval task agent instance issuer role digest context_version needs shown ttl_ms:number most:number most_of_agent:number retention:number
+--   freezable event outbox_limit:number
 -- answer: 'asked' | 'known', id, record | 'denied', id | 'not_found' 'ended' 'frozen' 'stale' 'quota' 'outbox_full', detail
 -- event: approval.asked; approval.expired for what is over
 -- include: approval freeze
@@ -37,6 +37,8 @@ if tonumber(redis.call('HGET', of_task, 'n:' .. agent) or 0) >= most then
   end
   if tonumber(redis.call('HGET', of_task, 'n:' .. agent) or 0) >= most then return { 'quota', 'open approvals' } end
 end
+-- However many tasks it opened: humans who are asked too much agree to anything.
+if tonumber(redis.call('HGET', base .. 'asking', agent) or 0) >= most_of_agent then return { 'quota', 'open approvals of the agent' } end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
 
 -- Who opened this task, or one above it, does not agree to what is asked for it.
@@ -52,5 +54,6 @@ if instance ~= '' then write(KEYS[1], record, 'i', instance) end
 redis.call('ZADD', base .. 'approvals', record.xa, approval)
 redis.call('HSET', of_task, 'd:' .. digest, approval)
 redis.call('HINCRBY', of_task, 'n:' .. agent, 1)
+count_asking(agent, 1)
 tell('approval.asked', event, 'approval', approval, 'expires', record.xa)
 return { 'asked', approval, flat(record) }

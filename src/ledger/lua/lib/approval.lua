@@ -1,7 +1,8 @@
 -- include: clock record event lineage
 -- A human's consent to one exact request: `o`pen -> `g`ranted -> `b`ound to a pending lease -> `s`pent by the lease that became active; or
 -- `d`enied, or e`x`pired. Open and granted ones are in `approvals`, by when they are over. `task:<id>:approvals` holds, of a task that
--- goes on, `d:<digest>` -> the approval of that request, denied ones too, and `n:<agent>` -> how many of its are not over.
+-- goes on, `d:<digest>` -> the approval of that request, denied ones too, and `n:<agent>` -> how many of its are not over. `asking` counts
+-- those of each agent in all tasks of the partition.
 
 -- Why an open or granted approval can no longer be used, or nil.
 local function approval_over(record)
@@ -17,6 +18,11 @@ local function approval_over(record)
   return nil
 end
 
+-- One approval of this agent more, or less, is not over.
+local function count_asking(agent, more)
+  if redis.call('HINCRBY', base .. 'asking', agent, more) <= 0 then redis.call('HDEL', base .. 'asking', agent) end
+end
+
 -- The end of an approval. A denial is remembered for as long as its task may live, since the same request is not put to anybody again; and
 -- so is what was spent, since the lease may be decided anew.
 local function end_approval(id, record, state)
@@ -27,6 +33,7 @@ local function end_approval(id, record, state)
   write(key, record, 's', state, 'sa', now)
   redis.call('EXPIRE', key, keep)
   redis.call('ZREM', base .. 'approvals', id)
+  count_asking(record.a, -1)
   local counted = 'n:' .. record.a
   if redis.call('HEXISTS', of_task, counted) == 1 and redis.call('HINCRBY', of_task, counted, -1) <= 0 then redis.call('HDEL', of_task, counted) end
   if state ~= 'd' and redis.call('HGET', of_task, 'd:' .. record.dg) == id then redis.call('HDEL', of_task, 'd:' .. record.dg) end
@@ -89,6 +96,7 @@ local function unspend_approval(id, lease_id)
   local of_task = base .. 'task:' .. record.t .. ':approvals'
   redis.call('HSETNX', of_task, 'd:' .. record.dg, id)
   redis.call('HINCRBY', of_task, 'n:' .. record.a, 1)
+  count_asking(record.a, 1)
 end
 
 -- What is asked for a task that has ended is asked no more.
