@@ -17,22 +17,25 @@ export const PolicyPart = z.looseObject({
   orchestrators: z.array(z.looseObject({ team: z.string().optional() })).default([]),
   operators: z.array(z.looseObject({ team: z.string().optional(), groups: z.array(z.string()) })).default([]),
   gateways: z.array(z.looseObject({ team: z.string().optional() })).default([]),
+  humans: z.array(ConfigFile.shape.humans.unwrap().element.pick({ team: true, groups: true }).loose()).default([]),
 })
 export type PolicyPart = Pick<
   z.output<typeof PolicyPart>,
-  'policies' | 'vocabulary' | 'providers' | 'roles' | 'issuers' | 'agents' | 'orchestrators' | 'operators' | 'gateways'
+  'policies' | 'vocabulary' | 'providers' | 'roles' | 'issuers' | 'agents' | 'orchestrators' | 'operators' | 'gateways' | 'humans'
 >
 
 export async function policyOf(file: PolicyPart, refs: References, problems: string[]): Promise<PolicyOptions> {
-  const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways]
+  const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways, ...file.humans]
   const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
+  const consenting = unique(file.operators.flatMap((operator) => operator.groups))
   return {
     schema: (await refs.read(file.policies.schema, 'policies.schema')) ?? '',
     files: await filesOf(file, refs, problems),
     vocabulary: file.vocabulary,
     known: {
       teams: unique(rules.map((rule) => rule.team)),
-      groups: unique(file.operators.flatMap((operator) => operator.groups)),
+      groups: unique([...consenting, ...file.humans.flatMap(({ groups = [] }) => (Array.isArray(groups) ? groups : Object.keys(groups)))]),
+      consenting,
       providers: Object.keys(file.providers),
       roles: Object.keys(file.roles),
       issuers: Object.keys(file.issuers),

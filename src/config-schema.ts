@@ -26,7 +26,7 @@ const word = z.string().min(1).max(256)
 const pem = z.string().min(1).max(65_536)
 const access = z.enum(['read', 'write', 'escalate'])
 const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
-const kind = z.enum(['agent', 'orchestrator', 'operator', 'gateway'])
+const kind = z.enum(['agent', 'orchestrator', 'operator', 'gateway', 'human'])
 const json = z.string().transform((text, context) => {
   try {
     return JSON.parse(text) as unknown
@@ -80,16 +80,25 @@ const match = z.looseObject({ issuer: name }).catchall(z.string().min(1))
 const scope = z.record(z.string(), z.union([word, z.array(word).min(1)]))
 const envelope = z.array(z.strictObject({ role: name, scope: scope.optional(), max_ttl: seconds.optional(), max_leases: z.int().min(1).optional() }))
 const rule = { id: word, match, team: name.optional(), labels: z.array(word).optional() }
+const onBehalfOf = { on_behalf_of: z.strictObject({ audience: word }).optional() }
 const agent = z.strictObject({
   ...rule,
+  ...onBehalfOf,
   instance: word.optional(),
   owner: word,
   autonomy: z.enum(['scripted', 'supervised', 'autonomous']),
   open_tasks: z.strictObject({ envelope }).optional(),
 })
-const orchestrator = z.strictObject(rule)
+const orchestrator = z.strictObject({ ...rule, ...onBehalfOf })
 const operator = z.strictObject({ ...rule, groups: z.array(name).min(1) })
 const gateway = z.strictObject({ ...rule, audiences: z.array(word).min(1) })
+const shownBy = z.record(word, z.string().min(1)).refine((claims) => Object.keys(claims).length > 0, 'name the claims by which a token shows it')
+const human = z.strictObject({
+  id: word,
+  match,
+  team: name.optional(),
+  groups: z.union([z.array(name), z.record(name, shownBy)]).optional(),
+})
 
 const role = z.strictObject({
   provider: name,
@@ -145,6 +154,7 @@ export const ConfigFile = z.strictObject({
   orchestrators: z.array(orchestrator).default([]),
   operators: z.array(operator).default([]),
   gateways: z.array(gateway).default([]),
+  humans: z.array(human).default([]),
   providers: z.record(name, ProviderCommon),
   roles: z.record(name, role),
   vocabulary: z

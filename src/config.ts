@@ -243,14 +243,17 @@ function identityOf(file: ConfigFile, problems: string[]): IdentityOptions {
   }
   return {
     issuers: Object.fromEntries(Object.entries(file.issuers).flatMap(([name, issuer]) => issuerOf(name, issuer, problems))),
-    agents: file.agents.map(ruleOf<(typeof file.agents)[number]>('agents')).map(({ open_tasks, ...rule }, index) => {
+    agents: file.agents.map(ruleOf<(typeof file.agents)[number]>('agents')).map(({ open_tasks, on_behalf_of, ...rule }, index) => {
       for (const entry of open_tasks?.envelope ?? [])
         if (!Object.hasOwn(file.roles, entry.role)) problems.push(`agents[${index}].open_tasks: there is no role "${entry.role}"`)
-      return { ...rule, openTasks: open_tasks && envelopeOf(open_tasks.envelope) }
+      return { ...rule, openTasks: open_tasks && envelopeOf(open_tasks.envelope), onBehalfOf: on_behalf_of }
     }),
-    orchestrators: file.orchestrators.map(ruleOf<(typeof file.orchestrators)[number]>('orchestrators')),
+    orchestrators: file.orchestrators.map(ruleOf<(typeof file.orchestrators)[number]>('orchestrators')).map(({ on_behalf_of, ...rule }) => {
+      return { ...rule, onBehalfOf: on_behalf_of }
+    }),
     operators: file.operators.map(ruleOf<(typeof file.operators)[number]>('operators')),
     gateways: file.gateways.map(ruleOf<(typeof file.gateways)[number]>('gateways')),
+    humans: file.humans.map(ruleOf<(typeof file.humans)[number]>('humans')),
     ownIssuers: file.signing ? [file.signing.issuer] : [],
   }
 }

@@ -72,6 +72,26 @@ export const ERRORS = {
       'It does not exist for this caller, was given for another request or context, is not granted (any more), is spent, or is not enough for what policy asks now.',
     next: 'Ask again without `approval`.',
   },
+  on_behalf_of_required: {
+    status: 403,
+    title: "A newer token of the human's is needed",
+    means:
+      'The lease rests on a token of the human on whose behalf it is: a renewal takes one that is newer and was issued since the lease was issued or last renewed. Where no credential may outlive that token, it is over.',
+    next: 'Have the human let you act again, and send the new token as `on_behalf_of`.',
+  },
+  on_behalf_of_invalid: {
+    status: 403,
+    title: "The human's token was not accepted",
+    means:
+      'The token in `on_behalf_of` failed a check, fits no configured human, is not for this caller to act with, or is of another human than the task or lease is for; which it is is told only in the event.',
+    next: 'Have the human sign in for you: the token has to name you as its audience or in `may_act`. An operator finds the reason in the event.',
+  },
+  on_behalf_of_expired: {
+    status: 403,
+    title: "The human's token has expired",
+    means: 'The token in `on_behalf_of` was good and its time is over.',
+    next: 'Have the human let you act again, and send the new token.',
+  },
   outside_envelope: {
     status: 403,
     title: "Outside the task's envelope",

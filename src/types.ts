@@ -37,6 +37,8 @@ export interface Agent extends Caller {
   readonly openTasks?: readonly EnvelopeEntry[]
   /** How it behaved lately; absent: not looked up, or not counted. */
   readonly conduct?: Conduct
+  /** The audience of tokens with which humans let it, and nobody else, act for them. */
+  readonly humanAudience?: string
 }
 /** How an agent behaved lately, on whatever replica. */
 export interface Conduct {
@@ -69,6 +71,7 @@ export interface RiskFloor {
 }
 export interface Orchestrator extends Caller {
   readonly kind: 'orchestrator'
+  readonly humanAudience?: string
 }
 export interface Operator extends Caller {
   readonly kind: 'operator'
@@ -81,6 +84,22 @@ export interface Gateway extends Caller {
 }
 /** Who is calling, verified from a token. */
 export type Principal = Agent | Orchestrator | Operator | Gateway
+
+/** What a human's own token showed: who they are rests on it, and not on somebody's word. */
+export interface HumanProof {
+  /** Name of the issuer in the configuration. */
+  readonly issuer: string
+  readonly subject: string
+  readonly team?: string
+  readonly groups: readonly string[]
+  readonly tokenFingerprint: string
+  readonly tokenIssuedAt: number
+  readonly tokenExpiresAt: number
+}
+/** On whose behalf an agent acts, verified from a token of theirs that lets it. Never a caller. */
+export interface Human extends HumanProof {
+  readonly id: string
+}
 
 /** One line of the most that a task may ever obtain. */
 export interface EnvelopeEntry {
@@ -123,6 +142,8 @@ export interface Task {
   readonly envelope: readonly EnvelopeEntry[]
   readonly labels: Readonly<Record<string, string>>
   readonly human?: string
+  /** Absent: who opened it named them. */
+  readonly humanProof?: HumanProof
   readonly externalId?: string
   readonly openedAt: number
   readonly deadlineAt: number
@@ -189,6 +210,8 @@ export interface Lease {
   readonly issuer: string
   readonly orchestrator: string
   readonly human?: string
+  /** What was presented for this very lease. */
+  readonly humanProof?: HumanProof
   readonly role: string
   readonly provider: string
   readonly access: Access
@@ -330,6 +353,7 @@ export interface ApprovalRequest {
   /** The lease that is to be renewed. */
   readonly renews?: string
   readonly human?: string
+  readonly humanProof?: HumanProof
   readonly task: Pick<Task, 'openedBy' | 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'deadlineAt'>
   /** The policies that ask for a human, and why. */
   readonly policies: readonly string[]

@@ -38,7 +38,15 @@ export async function ready(path: string, env: Readonly<Record<string, string | 
   }
   const agent = agentOf(rule, id)
   const { issuer } = rule.match
-  const alone = { ...config.identity, issuers: only(config.identity.issuers, issuer), agents: [rule], orchestrators: [], operators: [], gateways: [] }
+  const alone = {
+    ...config.identity,
+    issuers: only(config.identity.issuers, issuer),
+    agents: [rule],
+    orchestrators: [],
+    operators: [],
+    gateways: [],
+    humans: [],
+  }
   const policies = await policyFindings(config)
   const { findings, obtainable } = policies.some(({ level }) => level === 'fail')
     ? { findings: [], obtainable: [] }

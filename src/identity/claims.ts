@@ -26,28 +26,33 @@ export function checkPurpose({ claims }: ParsedJws): void {
   }
 }
 
-/** The broker is the sole audience, unless the configuration says that there may be others. */
-export function checkAudience({ claims }: ParsedJws, issuer: Issuer): void {
-  if (issuer.audience === undefined) refuse('token_invalid', `issuer ${issuer.name} takes no tokens, only certificates: it has no audience`)
+export function audienceOf({ claims }: ParsedJws): readonly string[] {
   const audience = typeof claims.aud === 'string' ? [claims.aud] : claims.aud
   if (!Array.isArray(audience) || !audience.every((member) => typeof member === 'string')) refuse('token_invalid', '"aud" is missing or no string')
-  if (!audience.includes(issuer.audience)) refuse('token_invalid', `"aud" is not the audience of issuer ${issuer.name}`)
+  return audience
+}
+
+/** The broker, or whoever is meant instead, is the sole audience, unless the configuration says that there may be others. */
+export function checkAudience(jws: ParsedJws, issuer: Issuer, meant = issuer.audience): void {
+  if (meant === undefined) refuse('token_invalid', `issuer ${issuer.name} takes no tokens, only certificates: it has no audience`)
+  const audience = audienceOf(jws)
+  if (!audience.includes(meant)) refuse('token_invalid', `"aud" is not the audience of issuer ${issuer.name}`)
   if (audience.length > 1 && !issuer.audienceMayHaveOthers) {
     refuse('token_invalid', `"aud" has other members, which issuer ${issuer.name} allows only with audience: {contains: …}`)
   }
 }
 
 /**
- * RFC 8693 §4.4: `may_act` names who may act for the subject. Whoever presents a token acts, so an agent's token that names somebody else is
- * not for this agent to present.
+ * RFC 8693 §4.4: `may_act` names who may act for the subject. Whoever presents a token acts, so one that names somebody else is not for its
+ * subject to call with: an agent that was let act for an operator is no operator.
  */
 export function checkMayAct({ claims }: ParsedJws, { kind, id }: Principal): void {
-  if (kind !== 'agent' || !Object.hasOwn(claims, 'may_act')) return
+  if (!Object.hasOwn(claims, 'may_act')) return
   const actor = claims.may_act
   if (typeof actor !== 'object' || actor === null || Array.isArray(actor)) refuse('token_invalid', '"may_act" is no object')
   const { sub, iss = claims.iss } = actor as { sub?: unknown; iss?: unknown }
   if (iss !== claims.iss || (sub !== claims.sub && sub !== id))
-    refuse('token_invalid', '"may_act" names somebody else than the agent that it maps to')
+    refuse('token_invalid', `"may_act" names somebody else than the ${kind} that it maps to`)
 }
 
 /** Milliseconds since the Unix epoch. */

@@ -1,9 +1,14 @@
-import type { Principal } from '../types.js'
+import type { Agent, Human, Orchestrator, Principal } from '../types.js'
 
 /** Token -> Principal. Throws `MayflyError` with `token_missing|token_invalid|token_expired|token_replayed`. */
 export interface Identity {
   /** `authorization` is the raw header value, exactly one; the reason for a refusal is in `error.details.internal`, never in its message. */
   verify(authorization: string | undefined): Promise<Principal>
+  /**
+   * On whose behalf `presenter` may act with this token of a human's. Throws `MayflyError` with `on_behalf_of_invalid|on_behalf_of_expired`;
+   * the reason is in `error.details.internal` alone.
+   */
+  verifyHuman(token: string, presenter: Agent | Orchestrator): Promise<Human>
   /** Which check failed, in words, for `mayfly doctor --token-file`. Uses no cache and consumes nothing. */
   explain(token: string): Promise<TokenExplanation>
   status(): readonly IssuerStatus[]

@@ -1,5 +1,7 @@
+import { compileBinding } from './binding.js'
 import { TokenCache } from './cache.js'
 import { explainToken } from './explain.js'
+import { verifyHuman } from './human.js'
 import type { Identity, IdentityCapabilities } from './identity.js'
 import { createIssuer, type Issuer } from './issuer.js'
 import { bearerToken } from './jws.js'
@@ -19,7 +21,14 @@ const run: Check = async (_name, check) => check()
  */
 export function createIdentity(options: IdentityOptions, { consume, now }: IdentityCapabilities): Identity {
   const issuers = createIssuers(options, now)
-  const verifier = { issuers, ownIssuers: options.ownIssuers ?? [], mapping: compileMapping(options, [...issuers.values()]), now }
+  const all = [...issuers.values()]
+  const verifier = {
+    issuers,
+    ownIssuers: options.ownIssuers ?? [],
+    mapping: compileMapping(options, all),
+    binding: compileBinding(options, all),
+    now,
+  }
   const cache = new TokenCache(options.cacheEntries)
   for (const { keys } of issuers.values()) keys.start()
   return {
@@ -32,6 +41,7 @@ export function createIdentity(options: IdentityOptions, { consume, now }: Ident
       else cache.set(token, { principal, issuer, key })
       return principal
     },
+    verifyHuman: (token, presenter) => verifyHuman(token, presenter, verifier, consume),
     explain: (token) => explainToken(token, verifier),
     status: () => [...issuers.values()].map(({ name, keys }) => ({ name, ...keys.status() })),
     cache,

@@ -41,7 +41,7 @@ export interface Issuer {
   readonly skewMs: number
   readonly singleUse: boolean
   readonly preset?: Preset
-  readonly only?: readonly Principal['kind'][]
+  readonly only?: readonly (Principal['kind'] | 'human')[]
 }
 
 /** Compiles one issuer; throws an `Error` that names the path of what is wrong. */

@@ -1,6 +1,7 @@
 import type {
   AgentRule,
   GatewayRule,
+  HumanRule,
   IdentityOptions,
   IssuerOptions,
   OperatorRule,
@@ -10,7 +11,7 @@ import type {
 } from './options.js'
 import { compileTemplate } from './template.js'
 
-type AnyRule = AgentRule | OrchestratorRule | OperatorRule | GatewayRule
+type AnyRule = AgentRule | OrchestratorRule | OperatorRule | GatewayRule | HumanRule
 
 /** Any of these sets of claims tells who the subject is. */
 const BINDINGS: Readonly<Record<Preset | 'other', readonly (readonly string[])[]>> = {
@@ -48,7 +49,7 @@ export function lintIdentity(options: IdentityOptions): string[] {
     findings.push(...lintPatterns(path, rule, issuer), ...lintBinding(path, rule, issuer), ...lintNames(path, rule, issuer))
     if (issuer.kind === 'spiffe') findings.push(...lintSpiffe(path, rule, issuer))
   }
-  return [...findings, ...lintOperators(options), ...lintSameIds(options)]
+  return [...findings, ...lintPeople(options), ...lintSameIds(options)]
 }
 
 function lintPatterns(path: string, { match }: AnyRule, issuer: IssuerOptions): string[] {
@@ -100,13 +101,15 @@ function presetOf(issuer: IssuerOptions): Preset | 'other' {
   return issuer.kind === 'spiffe' ? 'spiffe' : (issuer.preset ?? 'other')
 }
 
-/** Two people behind one id could approve their own request, and no event would tell them apart. */
-function lintOperators({ operators = [] }: IdentityOptions): string[] {
-  return operators.flatMap((rule, index) => {
-    const isShared = placeholders(rule).length === 0 && !Object.values(rule.match.claims).some((pattern) => !pattern.includes('*'))
-    const isGroup = placeholders(rule).length === 0 && Object.keys(rule.match.claims).every((claim) => claim === 'groups' || claim === 'roles')
-    return isShared || isGroup ? [`operators[${index}].id: all who match share one id; put a claim into it, for example "sso/{sub}"`] : []
-  })
+/** Two people behind one id could approve their own request, or use what only one of them may; and no event would tell them apart. */
+function lintPeople({ operators = [], humans = [] }: IdentityOptions): string[] {
+  return Object.entries({ operators, humans }).flatMap(([kind, rules]) =>
+    rules.flatMap((rule: OperatorRule | HumanRule, index: number) => {
+      const isShared = placeholders(rule).length === 0 && !Object.values(rule.match.claims).some((pattern) => !pattern.includes('*'))
+      const isGroup = placeholders(rule).length === 0 && Object.keys(rule.match.claims).every((claim) => claim === 'groups' || claim === 'roles')
+      return isShared || isGroup ? [`${kind}[${index}].id: all who match share one id; put a claim into it, for example "sso/{sub}"`] : []
+    }),
+  )
 }
 
 /** Two rules of one kind that can give the same id make one principal of two subjects. */
@@ -123,8 +126,8 @@ function lintSameIds(options: IdentityOptions): string[] {
 }
 
 function rulesOf(options: IdentityOptions): [string, AnyRule][] {
-  const { agents = [], orchestrators = [], operators = [], gateways = [] } = options
-  return Object.entries({ agents, orchestrators, operators, gateways }).flatMap(([kind, rules]) =>
+  const { agents = [], orchestrators = [], operators = [], gateways = [], humans = [] } = options
+  return Object.entries({ agents, orchestrators, operators, gateways, humans }).flatMap(([kind, rules]) =>
     rules.map((rule: AnyRule, index): [string, AnyRule] => [`${kind}[${index}]`, rule]),
   )
 }

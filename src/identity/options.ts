@@ -11,6 +11,8 @@ export interface IdentityOptions {
   readonly orchestrators?: readonly OrchestratorRule[]
   readonly operators?: readonly OperatorRule[]
   readonly gateways?: readonly GatewayRule[]
+  /** On whose behalf agents may act. */
+  readonly humans?: readonly HumanRule[]
   /** The `iss` texts under which this broker itself signs: such a token is never a workload token. */
   readonly ownIssuers?: readonly string[]
   /** Verified tokens remembered at most; 20,000 when absent, 0 turns the cache off. */
@@ -82,8 +84,8 @@ export interface IssuerChecks {
   /** Each token serves one request, on whatever replica. */
   readonly singleUse?: boolean
   readonly preset?: Exclude<Preset, 'spiffe'>
-  /** Kinds of principal that this issuer may speak for; all when absent. */
-  readonly only?: readonly Principal['kind'][]
+  /** Whom this issuer may speak for; all when absent. */
+  readonly only?: readonly (Principal['kind'] | 'human')[]
 }
 
 export type Preset = 'kubernetes' | 'github-actions' | 'spiffe'
@@ -118,11 +120,26 @@ export interface AgentRule extends Rule {
   readonly autonomy: Autonomy
   /** What it may open for itself; absent: it opens no tasks. */
   readonly openTasks?: readonly EnvelopeEntry[]
+  readonly onBehalfOf?: ActsFor
 }
-export type OrchestratorRule = Rule
+export interface OrchestratorRule extends Rule {
+  readonly onBehalfOf?: ActsFor
+}
+/** `audience`: of the tokens with which humans let it act for them, filled as ids are, so that each has one of its own. */
+export interface ActsFor {
+  readonly audience: string
+}
 export interface OperatorRule extends Rule {
   readonly groups: readonly string[]
 }
 export interface GatewayRule extends Rule {
   readonly audiences: readonly string[]
+}
+/** A person, who calls nothing. */
+export interface HumanRule {
+  readonly id: string
+  readonly match: Match
+  readonly team?: string
+  /** A list is for all who match; else each group with the claims by which a token shows it. */
+  readonly groups?: readonly string[] | Readonly<Record<string, Match['claims']>>
 }

@@ -1,5 +1,6 @@
 import { compactVerify, errors } from 'jose'
 import type { Principal } from '../types.js'
+import type { Binding } from './binding.js'
 import { checkAudience, checkHeader, checkMayAct, checkPurpose, checkTime } from './claims.js'
 import type { Issuer } from './issuer.js'
 import type { VerificationKey } from './jwk.js'
@@ -17,6 +18,7 @@ export interface Verifier {
   readonly issuers: ReadonlyMap<string, Issuer>
   readonly ownIssuers: readonly string[]
   readonly mapping: Mapping
+  readonly binding: Binding
   readonly now: () => number
 }
 export interface Verified {
@@ -26,8 +28,11 @@ export interface Verified {
   readonly jws: ParsedJws
 }
 
-/** Token -> principal: parse, find issuer and key, verify the signature, check the claims, map. Throws `MayflyError` at the first check that fails. */
-export async function verifyToken(token: string, verifier: Verifier, check: Check): Promise<Verified> {
+/**
+ * A token that its issuer signed, and that nothing says is no access token: parse, find issuer and key, verify the signature. Whom and what it
+ * is for is not looked at yet.
+ */
+export async function authenticToken(token: string, verifier: Verifier, check: Check): Promise<Omit<Verified, 'principal'>> {
   const jws = await check('form', () => parseJws(token), describeToken)
   const issuer = await check(
     'issuer',
@@ -49,9 +54,18 @@ export async function verifyToken(token: string, verifier: Verifier, check: Chec
     () => checkPurpose(jws),
     () => 'nothing says that it was made for something else',
   )
+  return { issuer, key, jws }
+}
+
+/** Token -> principal: find out that it is authentic, check the claims, map. Throws `MayflyError` at the first check that fails. */
+export async function verifyToken(token: string, verifier: Verifier, check: Check): Promise<Verified> {
+  const { issuer, key, jws } = await authenticToken(token, verifier, check)
   await check(
     'audience',
-    () => checkAudience(jws, issuer),
+    () => {
+      checkAudience(jws, issuer)
+      verifier.binding.checkCaller(jws)
+    },
     () => `it is for ${issuer.audience}`,
   )
   const { issuedAt, expiresAt } = await check('time', () => checkTime(jws, issuer, verifier.now()), describeTime)
@@ -70,7 +84,7 @@ export async function verifyToken(token: string, verifier: Verifier, check: Chec
   const principal = await check(
     'principal',
     () => {
-      const mapped = verifier.mapping(claims, facts)
+      const mapped = verifier.mapping.caller(claims, facts)
       checkMayAct(jws, mapped)
       return mapped
     },

@@ -90,6 +90,7 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'selfOpened', codec: flag, of: (it) => orchestratorOf(it.task) === NO_ORCHESTRATOR },
     { name: 'orchestrator', codec: entity('Orchestrator'), of: (it) => orchestratorOf(it.task) },
     { name: 'human', codec: entity('Human'), of: (it) => it.task.human },
+    { name: 'humanProven', codec: flag, of: (it) => it.task.human !== undefined && it.task.humanProof !== undefined },
     { name: 'accumulated.obtained', codec: strings, of: (it) => it.task.obtained },
     { name: 'accumulated.reads', codec: long, of: (it) => it.task.counts.read },
     { name: 'accumulated.writes', codec: long, of: (it) => it.task.counts.write },

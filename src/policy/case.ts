@@ -40,6 +40,8 @@ const task = z
     environment: z.string().default('unknown'),
     depth: z.int().min(0).default(0),
     human: z.string().optional(),
+    /** What their token showed; absent: somebody named them. */
+    human_proof: z.strictObject({ team: z.string().optional(), groups: z.array(z.string()).default([]) }).optional(),
     roles: z.array(z.string()).default([]),
     obtained: z.array(z.string()).default([]),
     counts: z.strictObject({ read: z.int(), write: z.int(), escalate: z.int() }).default({ read: 0, write: 0, escalate: 0 }),
@@ -139,9 +141,10 @@ function principalOf(it: Extract<Written, { operator?: unknown }>): Principal {
   if (it.orchestrator) return orchestratorOf(it.orchestrator)
   return it.gateway ? gatewayOf(it.gateway) : agentOf(it.agent ?? nobody())
 }
-function taskOf({ opened_by, root_opened_by, roles, ...it }: z.infer<typeof task>, opener: Task['openedBy']): Task & PolicyTask {
+function taskOf({ opened_by, root_opened_by, roles, human_proof, ...it }: z.infer<typeof task>, opener: Task['openedBy']): Task & PolicyTask {
   const times = { openedAt: 0, deadlineAt: 0, contextVersion: 1 }
   const envelope = roles.map((role) => ({ role }))
   const by = { openedBy: opened_by ?? opener, rootOpenedBy: root_opened_by }
-  return { ...it, ...times, ...by, root: it.id, state: 'active', envelope, assignees: [], labels: {} }
+  const humanProof = human_proof && { ...token, issuer: 'sso', ...human_proof }
+  return { ...it, ...times, ...by, humanProof, root: it.id, state: 'active', envelope, assignees: [], labels: {} }
 }

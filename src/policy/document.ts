@@ -39,11 +39,12 @@ function obtainOf({ action, principal, role, task, context, consent }: ObtainReq
 
 /** Which task it is, no policy can read where a credential is asked for. */
 function taskOf(task: Task) {
-  const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, depth, obtained, counts } = task
+  const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, humanProof, depth, obtained, counts } = task
   const { read, write, escalate } = counts
   return {
     opened_by: openerOf(openedBy),
     ...{ orchestrator, intent, classified, confidence, classification, environment, human, depth },
+    human_proof: humanProof && { team: humanProof.team, groups: [...humanProof.groups] },
     obtained: [...obtained],
     counts: { read, write, escalate },
   }

@@ -19,7 +19,7 @@ export function lint(json: PolicyJson, actions: ReadonlySet<Action>, options: Pi
   const conditions = conditionsOf(json)
   const nodes = conditions.flatMap(({ body }) => [...walk(body)])
   return [
-    ...lintAnnotations(json, actions, conditions, options.known.groups),
+    ...lintAnnotations(json, actions, conditions, options.known.consenting ?? options.known.groups),
     ...lintOperators(nodes),
     ...lintLiterals(json, options.known),
     ...lintHierarchy(json, nodes, actions),
@@ -50,7 +50,7 @@ function lintAnnotations(json: PolicyJson, actions: ReadonlySet<Action>, conditi
       problems.push(`@${name} belongs on a permit for read, write or escalate alone, or on a forbid that limits those and asks for no consent`)
   }
   if (stepUp != null && json.effect !== 'forbid') problems.push('@stepUp belongs on a forbid')
-  if (stepUp && !groups.includes(stepUp)) problems.push(`@stepUp names the group "${stepUp}", which the configuration does not know`)
+  if (stepUp && !groups.includes(stepUp)) problems.push(`@stepUp names the group "${stepUp}", which no operator of the configuration is in`)
   if (approvals != null && stepUp == null) problems.push('@approvals belongs beside @stepUp')
   if (stepUp && json.effect === 'forbid' && !conditions.some((one) => one.kind === 'unless' && consents(one.body, stepUp)))
     problems.push(`@stepUp needs: unless { context.approval.groups.contains(Group::"${stepUp}") }`)

@@ -20,6 +20,8 @@ export interface PolicyOptions {
   readonly known: {
     readonly teams: readonly string[]
     readonly groups: readonly string[]
+    /** Those of them that an operator may be in, and so consent for; all when absent. */
+    readonly consenting?: readonly string[]
     readonly providers: readonly string[]
     readonly roles: readonly string[]
     /** Names of issuers in the configuration. */

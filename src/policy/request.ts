@@ -1,5 +1,5 @@
 import type { Principal } from '../types.js'
-import { type Action, familyOf, isApproval, isDelegate, isObtain, isTask } from './actions.js'
+import { type Action, familyOf, isApproval, isDelegate, isObtain, isTask, type ObtainRequest } from './actions.js'
 import type { Attribute, Attributes, CedarValue, Codec, Raw } from './attributes.js'
 import type { StatefulAuthorizationCall } from './cedar.js'
 import type { PolicyRequest } from './policy.js'
@@ -22,6 +22,8 @@ interface Subject {
   readonly id: string
   /** All ancestors, however far above. */
   readonly in: readonly string[]
+  /** A human is in groups besides. */
+  readonly inGroups?: readonly string[]
   readonly attributes: readonly Raw[]
 }
 
@@ -37,7 +39,7 @@ export interface Form {
 export type EngineCall = Pick<StatefulAuthorizationCall, 'principal' | 'action' | 'resource' | 'context' | 'entities'>
 export type Ancestors = (kind: 'teams' | 'groups', names: readonly string[]) => readonly string[]
 
-const PARENT: Readonly<Record<string, string>> = { Agent: 'Team', Orchestrator: 'Team', Operator: 'Group', Role: 'Provider' }
+const PARENT: Readonly<Record<string, string>> = { Agent: 'Team', Orchestrator: 'Team', Operator: 'Group', Human: 'Team', Role: 'Provider' }
 const TYPES: Readonly<Record<Principal['kind'], string>> = { agent: 'Agent', orchestrator: 'Orchestrator', operator: 'Operator', gateway: 'Gateway' }
 const NONE: readonly never[] = []
 
@@ -85,6 +87,19 @@ export function formOf(action: Action, projection: Projection, table: Attributes
     return { type, id, in: NONE, attributes: NONE }
   }
 
+  /** Whom somebody only named is in nothing. */
+  const behalf = ({ human, humanProof }: ObtainRequest['task']): Subject | undefined => {
+    if (human === undefined) return undefined
+    const { team, groups = NONE } = humanProof ?? {}
+    return {
+      type: 'Human',
+      id: idOf('Human', human),
+      in: principalIn && team !== undefined ? ancestors('teams', [team]) : NONE,
+      inGroups: principalIn && groups.length > 0 ? ancestors('groups', groups) : NONE,
+      attributes: NONE,
+    }
+  }
+
   const withApproval = reads.has('context.approval.groups')
   return {
     action,
@@ -100,7 +115,7 @@ export function formOf(action: Action, projection: Projection, table: Attributes
             attributes: role.map((it) => it.of(request.role)),
           },
           context: obtainContext.map((it) => it.of(request)),
-          human: request.task.human === undefined ? undefined : { type: 'Human', id: idOf('Human', request.task.human), in: NONE, attributes: NONE },
+          human: behalf(request.task),
         }
       }
       if (isDelegate(request)) {
@@ -134,7 +149,10 @@ export function formOf(action: Action, projection: Projection, table: Attributes
     samples() {
       const types =
         family === 'obtain' ? ['Agent', 'Human'] : family === 'task' ? ['Agent', 'Orchestrator'] : family === 'delegate' ? ['Agent'] : ['Operator']
-      const subject = (type: string) => ({ type, id: '', in: NONE, attributes: (attributesOf[type] ?? []).map(({ codec }) => codec.sample) })
+      const subject = (type: string): Subject => {
+        const attributes = (attributesOf[type] ?? []).map(({ codec }) => codec.sample)
+        return type === 'Human' && principalIn ? { type, id: '', in: [''], inGroups: [''], attributes } : { type, id: '', in: NONE, attributes }
+      }
       const resource = subject(family === 'obtain' ? 'Role' : family === 'approval' ? 'Approval' : 'Task')
       return types.map((type) => ({ principal: subject(type), resource, context: context.map(({ codec }) => codec.sample) }))
     },
@@ -160,12 +178,15 @@ export function keyOf(action: Action, { principal, resource, context, human }: Q
     resource.attributes,
     context,
     human?.id,
+    human?.in,
+    human?.inGroups,
   ])
 }
 
 /** Nothing is sent of an entity of which nothing but its id is known: to the engine that is the same. */
-function entity({ type, id, in: above, attributes }: Subject, attributesOf: Readonly<Record<string, readonly Named[]>>) {
+function entity({ type, id, in: above, inGroups = NONE, attributes }: Subject, attributesOf: Readonly<Record<string, readonly Named[]>>) {
   const parents = above.map((parent) => ({ type: PARENT[type] ?? '', id: wellFormed(parent) }))
+  for (const group of inGroups) parents.push({ type: 'Group', id: wellFormed(group) })
   const attrs = record(attributesOf[type] ?? [], attributes)
   return parents.length === 0 && Object.keys(attrs).length === 0 ? [] : [{ uid: { type, id }, attrs, parents }]
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { OPERATOR_RESOURCES } from '../../src/policy/actions.js'
 import type { ObtainContext, PolicyRequest } from '../../src/policy/policy.js'
-import { agent, operator, orchestrator, role, task } from './fixtures.js'
+import { agent, operator, orchestrator, proof, role, task } from './fixtures.js'
 
 /** Requests of every kind, of few words: so that what is compared is often alike. */
 const word = fc.constantFrom('a', 'b/c', 'd e', '', 'ü')
@@ -29,6 +29,7 @@ const tasks = fc
     classification: sensitivity,
     environment: fc.constantFrom('production', 'moon'),
     human: maybe(word),
+    humanProof: maybe(fc.record({ team: maybe(word), groups: words }).map(proof)),
     orchestrator: maybe(word),
     depth: fc.nat(3),
     envelope: words.map((roles) => roles.map((one) => ({ role: one }))),

@@ -5,7 +5,7 @@ import { newCedar } from '../../src/policy/cedar.js'
 import type { PolicyRequest } from '../../src/policy/policy.js'
 import { preparePolicy } from '../../src/policy/prepare.js'
 import { readSchema } from '../../src/policy/schema.js'
-import { agent, obtain, operator, orchestrator, sample, task, withPolicies } from './fixtures.js'
+import { agent, obtain, operator, orchestrator, proof, sample, task, withPolicies } from './fixtures.js'
 
 /** A condition that holds for the first request and not for the second, which differ in nothing but what the attribute tells. */
 type Flip = readonly [condition: string, holds: PolicyRequest, fails: PolicyRequest]
@@ -114,6 +114,11 @@ const FLIPS: Readonly<Record<string, Readonly<Record<string, Flip>>>> = {
       obtain({ task: { openedBy: { kind: 'orchestrator', id: 'other', issuer: 'cluster' }, orchestrator: 'other' } }),
     ],
     'context.human': ['context has human && context.human == Human::"ann"', obtain({ task: { human: 'ann' } }), obtain({ task: { human: 'bob' } })],
+    'context.humanProven': [
+      'context.humanProven',
+      obtain({ task: { human: 'ann', humanProof: proof() } }),
+      obtain({ task: { human: 'ann', humanProof: undefined } }),
+    ],
     'context.accumulated.obtained': [
       '!context.accumulated.obtained.contains("read:restricted")',
       obtain({ task: { obtained: [] } }),
@@ -216,5 +221,39 @@ describe('each attribute of the policy input', () => {
       const flipped = Object.keys(FLIPS[familyOf(action)] ?? {})
       expect([action, [...paths].filter((path) => path !== CONSENT).sort()]).toEqual([action, flipped.sort()])
     }
+  })
+})
+
+describe('the team and the groups of a human', () => {
+  const inside = { teams: { dev: ['company'] }, groups: { security: ['sre-oncall'] } }
+  const human = (it?: Parameters<typeof proof>[0]) => obtain({ task: { human: 'ann', humanProof: it && proof(it) } })
+  it.each<[string, string, PolicyRequest, PolicyRequest]>([
+    ['a team', 'principal is Human in Team::"dev"', human({ team: 'dev' }), human({ team: 'data' })],
+    ['a team inside another', 'principal is Human in Team::"company"', human({ team: 'dev' }), human({ team: 'data' })],
+    ['a group', 'principal is Human in Group::"security"', human({ groups: ['security'] }), human({ groups: [] })],
+    ['a group inside another', 'principal is Human in Group::"sre-oncall"', human({ groups: ['security'] }), human({ groups: [] })],
+    ['one of several groups', 'principal is Human in Group::"sre-oncall"', human({ groups: ['legal', 'sre-oncall'] }), human({ groups: ['legal'] })],
+    ['that of a token, not of a name', 'principal is Human in Group::"security"', human({ groups: ['security'] }), human()],
+  ])('%s flips the decision, for a permit and for a forbid', (_, scope, holds, fails) => {
+    const known = { ...sample.known, groups: [...sample.known.groups, 'legal'] }
+    const agents = '@id("agents") permit (principal is Agent, action == Action::"read", resource);'
+    const permit = preparePolicy(withPolicies(`${agents} @id("it") permit (${scope}, action == Action::"read", resource);`, { inside, known }))
+    expect([permit.decide(holds), permit.decide(fails)]).toMatchObject([
+      { outcome: 'allow', policies: ['agents', 'it'] },
+      { outcome: 'deny', policies: [] },
+    ])
+    const all = '@id("all") permit (principal, action == Action::"read", resource);'
+    const forbid = preparePolicy(withPolicies(`${all} @id("it") forbid (${scope}, action == Action::"read", resource);`, { inside, known }))
+    expect([forbid.decide(holds), forbid.decide(fails)]).toMatchObject([
+      { outcome: 'deny', policies: ['it'] },
+      { outcome: 'allow', policies: ['all'] },
+    ])
+    for (const policy of [permit, forbid]) policy.close()
+  })
+
+  it('are not for a schema that has none of them: told when it is loaded', () => {
+    const schema = sample.schema.replace('entity Human in [Team, Group];', 'entity Human;')
+    const text = '@id("it") permit (principal in Team::"dev", action == Action::"read", resource);'
+    expect(() => preparePolicy(withPolicies(text, { schema }))).toThrow(/read by Human/)
   })
 })

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { PolicyOptions } from '../../src/policy/options.js'
 import type { ObtainContext, PolicyRequest } from '../../src/policy/policy.js'
-import type { Agent, Operator, Orchestrator, Role, Task } from '../../src/types.js'
+import type { Agent, HumanProof, Operator, Orchestrator, Role, Task } from '../../src/types.js'
 
 const config = join(import.meta.dirname, '../../config')
 const file = (name: string) => ({ name, text: readFileSync(join(config, 'policies', name), 'utf8') })
@@ -39,6 +39,9 @@ export function orchestrator(it: Partial<Orchestrator> = {}): Orchestrator {
 }
 export function operator(it: Partial<Operator> = {}): Operator {
   return { ...token, kind: 'operator', id: 'sso/ann', issuer: 'sso', labels: [], groups: ['sre-oncall'], ...it }
+}
+export function proof(it: Partial<HumanProof> = {}): HumanProof {
+  return { ...token, issuer: 'sso', groups: [], ...it }
 }
 export function task(it: Partial<Task> = {}): Task {
   return {

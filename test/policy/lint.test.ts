@@ -49,7 +49,7 @@ describe('refused at load', () => {
     [
       '@stepUp of an unknown group',
       '@id("a") @stepUp("nobody") forbid(principal, action == Action::"read", resource);',
-      '"nobody", which the configuration',
+      '"nobody", which no operator',
     ],
     [
       'the consent of another group',
@@ -60,6 +60,13 @@ describe('refused at load', () => {
     ['what is no Cedar', '@id("a") permit(principal, action);', 'test.cedar:'],
   ])('%s', (_, text, message) => {
     expect(problems(text)).toContain(message)
+  })
+
+  it('@stepUp of a group that humans are in and no operator is: nobody could ever consent', () => {
+    const text =
+      '@id("a") @stepUp("security") forbid(principal, action == Action::"read", resource) unless { context.approval.groups.contains(Group::"security") };'
+    expect(problems(text)).toBe('')
+    expect(problems(text, { known: { ...sample.known, consenting: ['sre-oncall'] } })).toContain('"security", which no operator')
   })
 
   it.each([

@@ -4,7 +4,7 @@ import type { SyncPolicy } from '../../src/policy/index.js'
 import type { PolicyRequest } from '../../src/policy/policy.js'
 import { preparePolicy } from '../../src/policy/prepare.js'
 import type { Decision, Scope } from '../../src/types.js'
-import { type Asked, obtain, operator, shipped, task, withPolicies } from './fixtures.js'
+import { type Asked, obtain, operator, proof, shipped, task, withPolicies } from './fixtures.js'
 
 /** Reads everything that can be read, with every kind of comparison. */
 const EVERYTHING = `
@@ -36,6 +36,9 @@ const EVERYTHING = `
 @id("self-opened") forbid (principal, action == Action::"read", resource) when { context.selfOpened };
 @id("orchestrator") forbid (principal, action == Action::"read", resource) when { context.orchestrator == Orchestrator::"rogue" };
 @id("human") permit (principal, action == Action::"read", resource) when { context has human && context.human == Human::"ann" };
+@id("human-proven") forbid (principal, action == Action::"read", resource) when { context.humanProven };
+@id("human-team") forbid (principal is Human in Team::"dev", action == Action::"read", resource);
+@id("human-group") forbid (principal is Human, action == Action::"read", resource) when { principal in Group::"security" };
 @id("obtained") forbid (principal, action == Action::"read", resource) when { context.accumulated.obtained.contains("read:restricted") };
 @id("reads") forbid (principal, action == Action::"read", resource) when { context.accumulated.reads > 2 };
 @id("writes") forbid (principal, action == Action::"read", resource) when { context.accumulated.writes > 2 };
@@ -80,6 +83,9 @@ const FLIPS: [string, Asked][] = [
   ['self-opened', { task: { openedBy: { kind: 'agent', id: 'triage', issuer: 'cluster' } } }],
   ['orchestrator', { task: { openedBy: { kind: 'orchestrator', id: 'rogue', issuer: 'cluster' } } }],
   ['human', { task: { human: 'ann' } }],
+  ['human-proven', { task: { human: 'ann', humanProof: proof() } }],
+  ['human-team', { task: { human: 'ann', humanProof: proof({ team: 'dev' }) } }],
+  ['human-group', { task: { human: 'ann', humanProof: proof({ groups: ['security'] }) } }],
   ['obtained', { task: { obtained: ['read:restricted'] } }],
   ['reads', { task: { counts: { read: 3, write: 0, escalate: 0 } } }],
   ['writes', { task: { counts: { read: 0, write: 3, escalate: 0 } } }],
@@ -206,6 +212,9 @@ const anything: fc.Arbitrary<Asked> = fc.record({
     environment: fc.constantFrom('production', 'staging', 'nonsense'),
     depth: count,
     human: fc.option(word, { nil: undefined }),
+    humanProof: fc.option(fc.record({ team: fc.constantFrom('dev', 'data'), groups: fc.subarray(['security', 'sre-oncall']) }).map(proof), {
+      nil: undefined,
+    }),
     obtained: fc.constantFrom([], ['read:restricted'], ['read:public', 'write:internal']),
     counts: fc.record({ read: count, write: count, escalate: count }),
     openedBy: fc.record({ kind: fc.constantFrom('agent', 'orchestrator'), id: word, issuer: fc.constant('cluster') }),
@@ -233,7 +242,8 @@ const READS_ALL = `
 @id("names-agents") forbid (principal in Team::"dev", action in Action::"obtain", resource) when {
   context.ttl == 987654321 && principal == Agent::"x" && principal.issuer == Issuer::"sso" && principal.owner == Human::"x" &&
   principal.labels.isEmpty() && principal.autonomy == Autonomy::"scripted" };
-@id("names-humans") forbid (principal == Human::"x", action in Action::"obtain", resource) when { context.ttl == 987654321 };
+@id("names-humans") forbid (principal == Human::"x", action in Action::"obtain", resource) when { context.ttl == 987654321 && context.humanProven };
+@id("in-group") forbid (principal in Group::"security", action in Action::"obtain", resource) when { context.ttl == 987654321 };
 `
 
 describe('a remembered answer', () => {
