@@ -50,9 +50,9 @@ function taskOf(task: Task) {
   }
 }
 
-function policyTaskOf({ id, openedBy, rootOpenedBy, intent, classification, environment, envelope, human }: PolicyTask) {
+function policyTaskOf({ id, openedBy, rootOpenedBy, intent, classified, classification, environment, envelope, human }: PolicyTask) {
   const openers = { opened_by: openerOf(openedBy), root_opened_by: rootOpenedBy && openerOf(rootOpenedBy) }
-  return { id, ...openers, intent, classification, environment, roles: envelope.map(({ role }) => role), human }
+  return { id, ...openers, intent, classified, classification, environment, roles: envelope.map(({ role }) => role), human }
 }
 
 function openerOf({ kind, id, issuer }: Task['openedBy']) {

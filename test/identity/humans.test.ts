@@ -127,10 +127,10 @@ describe('the binding to who presents it', () => {
   })
 
   it('by may_act with a SPIFFE ID, which needs no issuer', async () => {
-    const bundle = { kind: 'file', bundle: { keys: [{ ...cluster.jwk, use: 'jwt-svid' }] } }
-    const mesh = { kind: 'spiffe', trustDomain: 'prod.example', bundle: { document: bundle.bundle }, audience: 'mayfly' }
+    const jwks = { keys: [{ ...cluster.jwk, use: 'jwt-svid' }] }
+    const mesh = { kind: 'spiffe', trustDomain: 'prod.example', bundle: { jwks }, audience: 'mayfly' } as const
     const svid = { ...triage, id: 'mesh/triage', issuer: 'mesh', subject: 'spiffe://prod.example/triage' }
-    const other = createIdentity({ ...options, issuers: { ...options.issuers, mesh: mesh as never } }, house())
+    const other = createIdentity({ ...options, issuers: { ...options.issuers, mesh } }, house())
     for (const mayAct of [{ sub: svid.subject }, { iss: 'spiffe://prod.example', sub: svid.subject }])
       expect(await other.verifyHuman(await named(mayAct), svid)).toMatchObject({ id: 'sso/ann' })
     expect(await refusal(await named({ sub: 'spiffe://prod.example/triage/2' }), svid, other)).toEqual(invalid(/"may_act" names somebody else/))
