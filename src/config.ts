@@ -222,6 +222,9 @@ function rolesOf(file: ConfigFile, providers: ReadonlyMap<string, ProviderConfig
       return []
     }
     problems.push(...provider.module.checkRole(params.data, role.scope, provider.options).map((problem) => `roles.${name}: ${problem}`))
+    // A permit for read or write never matches what leads to other credentials.
+    for (const what of role.access === 'escalate' ? [] : (provider.module.escalates?.(params.data) ?? []))
+      problems.push(`roles.${name}.access: must be escalate: ${what}`)
     const { access, sensitivity, scope, labels } = role
     const maxLifetimeSeconds = role.max_lifetime ?? role.max_ttl
     if (maxLifetimeSeconds < role.max_ttl) problems.push(`roles.${name}.max_lifetime: is shorter than max_ttl`)

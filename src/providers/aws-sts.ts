@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { z } from 'zod'
 import { MAX_INLINE_CHARACTERS, patternOf } from './aws-sts/document.js'
+import { escalations } from './aws-sts/escalation.js'
 import { type Iam, openIam } from './aws-sts/iam.js'
 import { policyDocument, policyProblems, sessionPolicy } from './aws-sts/policy.js'
 import { openRevocations, type Revocations, roleNameOf } from './aws-sts/revocations.js'
@@ -56,6 +57,7 @@ export const awsSts: ProviderModule<Options, Params> = {
   options,
   params,
   checkRole: ({ policy, allow_iam: allowIam }, scope, options) => policyProblems({ policy, allowIam }, scope, options.early_revocation),
+  escalates: escalations,
   target: ({ region, endpoint }) => endpoint ?? region,
 
   async open(options, context) {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { askForToken, type Entra } from './azure/entra.js'
+import { opensKeyVaults } from './azure/key-vaults.js'
 import { deadline, within } from './deadline.js'
 import { duration } from './duration.js'
 import { openExchange } from './exchange.js'
@@ -69,6 +70,7 @@ export const azure: ProviderModule<Options, Params> = {
       : []),
     ...(new Set(scopes).size < scopes.length ? ['params.scopes: names one twice'] : []),
   ],
+  escalates: ({ scopes }) => scopes.filter(opensKeyVaults).map((one) => `params.scopes: ${one} opens key vaults`),
   target: ({ authority, tenant }) => `${authority}/${tenant}`,
 
   async open(options, context) {

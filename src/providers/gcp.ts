@@ -80,6 +80,7 @@ export const gcp: ProviderModule<Options, Params> = {
   params,
   secrets: ['credentials'],
   checkRole: ({ access_boundary }, scope) => boundaryProblems(access_boundary, scope),
+  escalates: ({ access_boundary }) => lasting(access_boundary).map((role) => `access_boundary: ${role} lets others in`),
   target: ({ endpoints }) => new URL(endpoints.iamcredentials).host,
 
   async open({ credentials, endpoints }, context) {

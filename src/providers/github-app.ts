@@ -3,7 +3,7 @@ import { deadline, within } from './deadline.js'
 import { judge } from './github-app/answer.js'
 import { type Created, type GitHub, type Installation, normalKey, openGitHub, tokenText } from './github-app/client.js'
 import { credentialOf } from './github-app/credential.js'
-import { beyond } from './github-app/permissions.js'
+import { beyond, escalations } from './github-app/permissions.js'
 import { checkScope, narrow, type Params, params } from './github-app/role.js'
 import { LATE_MS, openGiveBack } from './give-back.js'
 import { upstreamName } from './name.js'
@@ -40,6 +40,7 @@ export const githubApp: ProviderModule<Options, Params> = {
   needs: ['sealing'],
   secrets: ['private_key'],
   checkRole: (_params, scope) => checkScope(scope),
+  escalates: ({ permissions }) => escalations(permissions),
   target: ({ api_url, app_id }) => `${api_url} app ${app_id}`,
 
   async open(options, context) {

@@ -38,6 +38,8 @@ const params = z.strictObject({
 type Options = z.infer<typeof options>
 type Params = z.infer<typeof params>
 
+/** https://www.postgresql.org/docs/current/predefined-roles.html */
+const REACHES_THE_SERVER = new Set(['pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'])
 const handleShape = z.object({ role: identifier, heir: identifier.optional(), drop_owned: z.literal(true).optional() })
 
 const OLDEST_VERSION = 140000
@@ -59,6 +61,8 @@ export const postgres: ProviderModule<Options, Params> = {
     Object.entries(scope)
       .filter(([key, kind]) => key !== 'member_of' || kind !== 'set')
       .map(([key, kind]) => `scope.${key}: ${kind} narrows nothing here; a postgres role may have scope {member_of: set}`),
+  escalates: ({ member_of }) =>
+    member_of.filter((one) => REACHES_THE_SERVER.has(one)).map((one) => `params.member_of: ${one} reaches the server's files, with the keys in them`),
   target({ url, admin_role }) {
     const { host, port, database } = addressOf(url)
     return JSON.stringify([host, port, database, admin_role ?? null])

@@ -20,6 +20,11 @@ export interface ProviderModule<Options = unknown, Params = unknown> {
   readonly secrets?: readonly string[]
   /** What is wrong with one role, in sentences; found when the configuration is read. Empty: nothing. */
   checkRole(params: Params, scope: Readonly<Record<string, ScopeKind>>, options: Options): string[]
+  /**
+   * What of the parameters lets a role reach other credentials: what it reads of secrets, or writes of who may do what. Such a role has access
+   * `escalate`, whatever it does otherwise. Only what can be seen here; absent, or empty: nothing.
+   */
+  escalates?(params: Params): string[]
   /** Which upstream the options point at, without its credentials: what a reload may not change under live leases. */
   target(options: Options): string
   open(options: Options, context: ProviderContext): Promise<Provider<Params>>

@@ -16,7 +16,7 @@ beforeAll(async () => {
   test = await startTestBroker({
     redisSocket: redis.socketPath,
     postgresUrl: await postgres.createBroker(['reporting_ro']),
-    roles: `  secret-signed: {provider: signed, access: read, sensitivity: restricted, max_ttl: 5m, params: {audience: "https://reports.example"}}
+    roles: `  secret-signed: {provider: signed, access: read, sensitivity: restricted, labels: [irrevocable-accepted], max_ttl: 5m, params: {audience: "https://reports.example"}}
   api-write: {provider: tokens, access: write, sensitivity: restricted, max_ttl: 5m, params: {audience: "https://reports.example"}}`,
   })
 }, 60_000)

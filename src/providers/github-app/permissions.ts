@@ -115,6 +115,14 @@ export function lasting(permissions: Permissions): Permission[] {
   return PERMISSIONS.filter((name) => permissions[name] === 'admin' || (permissions[name] === 'write' && !LEAVES_NO_WAY_IN.has(name)))
 }
 
+/** What of the permissions reaches other credentials, in sentences. An alert of secret scanning holds the secret that was found. */
+export function escalations(permissions: Permissions): string[] {
+  return [
+    ...lasting(permissions).map((name) => `permissions.${name}: ${permissions[name]} can make access`),
+    ...(permissions.secret_scanning_alerts ? ['permissions.secret_scanning_alerts reads the secrets that were found'] : []),
+  ]
+}
+
 /** What is given beyond what may be, as `name: level`. Names and levels as an upstream writes them. */
 export function beyond(given: Readonly<Record<string, string>>, allowed: Readonly<Record<string, string | undefined>>): string[] {
   return Object.entries(given)

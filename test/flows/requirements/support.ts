@@ -26,6 +26,8 @@ export interface Scene extends Pick<TestBroker, 'call' | 'token' | 'openTask'> {
   logins(): Promise<string[]>
   /** Resolves once no login is left upstream. */
   nothingUpstream(): Promise<void>
+  /** Ends every task that was opened here, for the next test to begin with nothing upstream. */
+  clear(): Promise<void>
   /** Everything told so far that fits. */
   told(fits?: (event: Told) => boolean): Promise<Told[]>
   stop(): Promise<void>
@@ -33,7 +35,8 @@ export interface Scene extends Pick<TestBroker, 'call' | 'token' | 'openTask'> {
 
 const WRITE = 'provider: warehouse, access: write, max_ttl: 15m, max_lifetime: 1h, params: {member_of: [reporting_rw]}'
 
-type SceneOptions = Omit<TestBrokerOptions, 'redisSocket' | 'postgresUrl'>
+/** `groups`: more NOLOGIN roles that the broker gives logins for. */
+type SceneOptions = Omit<TestBrokerOptions, 'redisSocket' | 'postgresUrl'> & { readonly groups?: readonly string[] }
 
 /** To be called in `beforeAll`, and `stop` in `afterAll`: it takes some seconds. `about`: what is made of the PostgreSQL that runs by then. */
 export async function startScene(about: SceneOptions | ((postgres: TestPostgres) => Promise<SceneOptions>) = {}): Promise<Scene> {
@@ -43,30 +46,43 @@ export async function startScene(about: SceneOptions | ((postgres: TestPostgres)
       'grant select on orders to reporting_ro; grant select, insert, update on orders to reporting_rw',
   )
   const options = typeof about === 'function' ? await about(postgres) : about
-  const postgresUrl = await postgres.createBroker(['reporting_ro', 'reporting_rw'])
+  const postgresUrl = await postgres.createBroker(['reporting_ro', 'reporting_rw', ...(options.groups ?? [])])
   const roles = `  warehouse-write: {sensitivity: restricted, ${WRITE}}\n${options.roles ?? ''}`
   const test = await startTestBroker({ ...options, roles, redisSocket: redis.socketPath, postgresUrl })
   const call = checking(test.call)
+  const flows = await test.token('flows')
   const logins = async () => (await postgres.query("select rolname from pg_roles where rolname like 'mf-test-%'")).map(({ rolname }) => `${rolname}`)
   const obtain: Scene['obtain'] = async (task, role, more = {}, sub = 'triage') =>
     call('POST', '/v1/leases', await test.token(sub), { task, role, ...more })
+  const opened = new Set<string>()
+  const end: Scene['end'] = async (task, how = 'complete') => call('POST', `/v1/tasks/${task}/${how}?wait=10`, flows, {})
+  const nothingUpstream = async () => void (await waitFor('no login upstream', async () => (await logins()).length === 0))
   return {
     test,
     redis,
     postgres,
     call,
     token: test.token,
-    openTask: test.openTask,
+    async openTask(more) {
+      const task = await test.openTask(more)
+      opened.add(task)
+      return task
+    },
     obtain,
     async issued(...asked) {
       const { status, body } = await obtain(...asked)
       if (status !== 201) throw new Error(`nothing was issued: ${status} ${JSON.stringify(body)}`)
       return body
     },
-    end: async (task, how = 'complete') => call('POST', `/v1/tasks/${task}/${how}?wait=10`, await test.token('flows'), {}),
+    end,
     leaseOf: async (id) => (await call('GET', `/v1/leases/${id}`, await test.token('oncall'))).body.lease,
     logins,
-    nothingUpstream: async () => void (await waitFor('no login upstream', async () => (await logins()).length === 0)),
+    nothingUpstream,
+    async clear() {
+      await Promise.all([...opened].map((task) => call('POST', `/v1/tasks/${task}/cancel`, flows, {})))
+      opened.clear()
+      await nothingUpstream()
+    },
     told: async (fits = () => true) => (await eventsOf(test, redis.client)).filter(fits),
     async stop() {
       await test.stop()
