@@ -168,7 +168,7 @@ const activate = (which: number) =>
         lease.late = true
         lease.conclusive = lease.attempts
       }
-      if (lease.state === 'pending' && !isOver(model, lease.task) && !model.frozen) lease.state = 'active'
+      if (lease.state === 'pending' && !isOver(model, lease.task) && !model.frozen) Object.assign(lease, { state: 'active', due: false })
       same('activate', answer.state, lease.state === 'active' ? 'active' : 'closing')
       if (lease.state === 'active') return
       shut(lease)
@@ -310,7 +310,7 @@ export const settle = (which: number) =>
       model.claims.splice(model.claims.indexOf(claim), 1)
       if (before === 'closing') {
         if (result === 'revoked' || (lease.conclusive !== undefined && attempt > lease.conclusive)) lease.state = 'revoked'
-        else if (attempt === lease.attempts && lease.late) lease.due = true
+        else if (attempt === lease.attempts) lease.due = lease.late
       }
       same('settle', settled.state, lease.state)
     },
