@@ -33,7 +33,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   paths: {
     files: [
       ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
-      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect'],
+      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect', 'risk'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],
@@ -47,7 +47,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   config: {
     files: ['config', 'config-schema', 'config-references', 'config-policy', 'config-issuers'],
     values: [...COMMON, 'providers', 'signer', 'sealing'],
-    types: ['paths', 'identity', 'policy', 'signals'],
+    types: ['paths', 'identity', 'policy', 'ledger', 'signals'],
     only: { identity: ['ALGORITHMS'] },
   },
   // One snapshot of what a configuration names; broker starts, reloads and stops with it.

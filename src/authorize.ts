@@ -6,6 +6,7 @@ import type { NewLease } from './ledger/ledger.js'
 import type { PolicyRequest } from './policy/policy.js'
 import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
+import { cameOf, countAct } from './risk.js'
 import { stepUp } from './step-up.js'
 import type { Agent, Decision, Lease, RequestContext, Role, Scope, Task } from './types.js'
 import type { Upstream } from './upstream.js'
@@ -53,7 +54,8 @@ export async function authorize(
   context: RequestContext,
   options: { fresh: boolean },
 ): Promise<Authorized> {
-  const task = await house.ledger.task(ask.task, options)
+  // Neither is asked for where this broker has it.
+  const [task, conduct] = await Promise.all([house.ledger.task(ask.task, options), house.risk.of(agent.id)])
   const chain = task && chainTo(task, agent)
   const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision, chain)
   if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
@@ -64,7 +66,7 @@ export async function authorize(
   if (!role || !entry || !upstream) throw await no(outside(`role "${ask.role}" is not in the task's envelope`))
   const narrowed = narrow(role, entry, { ttl: ask.ttlSeconds, scope: ask.scope })
   if ('outside' in narrowed) throw await no(outside(narrowed.outside))
-  const request = policyRequest({ agent, task, role, upstream, narrowed }, ask)
+  const request = policyRequest({ agent: { ...agent, conduct }, task, role, upstream, narrowed }, ask)
   const decision = await house.policy.decide(request)
   if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }
   const denied = (error: MayflyError, by?: Decision) => refuse(house, agent, ask, context, error, by, chain, inputOf(request))
@@ -100,6 +102,24 @@ export function policyRequest(
 export function tokenLifeOf(house: House, agent: Agent): number {
   if (!house.limits.withinTokenLife) return Number.POSITIVE_INFINITY
   return Math.max(1, Math.floor((agent.tokenExpiresAt - house.ledger.now()) / 1000))
+}
+
+/** Does what an agent asked for, and counts it among what the agent does. */
+export async function counted<T>(house: House, agent: Agent, ask: LeaseAsk, context: RequestContext, work: () => Promise<T>): Promise<T> {
+  const { task, role, scope, ttlSeconds, tool, destination, renews } = ask
+  const access = house.roles.get(role)?.access
+  const names = [`${access} ${role}`]
+  if (tool !== undefined) names.push(`tool ${tool}`)
+  if (destination !== undefined) names.push(`to ${destination}`)
+  const act = { asked: { task, role, scope, ttlSeconds, tool, destination, renews: renews?.id }, names, access, about: { task, role } }
+  try {
+    const done = await work()
+    countAct(house, agent, { ...act, came: 'granted', obtained: renews ? undefined : access }, context)
+    return done
+  } catch (error) {
+    countAct(house, agent, { ...act, came: cameOf(error) }, context)
+    throw error
+  }
 }
 
 /** Records a refusal and answers it, to be thrown. A full outbox turns a refusal into nothing else. */

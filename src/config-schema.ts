@@ -112,6 +112,11 @@ const role = z.strictObject({
   params: z.record(z.string(), z.unknown()).default({}),
 })
 
+const percent = z.int().min(0).max(100)
+const signal = (points: number, most: number) => ({ points: percent.default(points), most: percent.default(most) })
+const ramp = (limit: number, window: number, points: number, most: number) =>
+  z.strictObject({ limit: z.int().min(1).max(1_000_000).default(limit), window: seconds.default(window), ...signal(points, most) }).prefault({})
+
 /** https://github.com/standard-webhooks/standard-webhooks: 24 to 64 bytes. */
 const WEBHOOK_SECRET = /^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/
 const webhook = z.strictObject({
@@ -184,6 +189,17 @@ export const ConfigFile = z.strictObject({
       open_per_task: z.int().min(1).max(100).default(8),
       open_per_agent: z.int().min(1).max(10_000).default(100),
       webhooks: z.array(webhook).max(16).default([]),
+    })
+    .prefault({}),
+  risk: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      half_life: seconds.default(600),
+      rate: ramp(300, 60, 20, 85),
+      loop: ramp(20, 300, 31, 65),
+      refused: z.strictObject(signal(3, 45)).prefault({}),
+      novelty: z.strictObject({ ...signal(6, 35), learn: milliseconds.default(86_400_000), memory: seconds.default(2_592_000) }).prefault({}),
+      drift: z.strictObject(signal(45, 65)).prefault({}),
     })
     .prefault({}),
   audit: z.strictObject({

@@ -8,6 +8,7 @@ import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile } from './config-schema.js'
 import type { Limits } from './house.js'
 import type { IdentityOptions, Match } from './identity/options.js'
+import type { RiskRules } from './ledger/ledger.js'
 import type { PolicyOptions } from './policy/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
@@ -43,6 +44,8 @@ export interface Config {
     readonly openPerAgent: number
     readonly webhooks: readonly WebhookOptions[]
   }
+  /** How what agents do raises their risk; absent: it is not counted. */
+  readonly risk?: RiskRules
   readonly sinks: readonly { readonly name: string; readonly path: string }[]
   readonly logLevel: ConfigFile['log']['level']
   /** Every file that was read: what to watch. */
@@ -187,6 +190,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
       requestsPerSecond: file.limits.requests_per_second,
     },
     approvals: approvalsOf(file, problems),
+    risk: riskOf(file),
     sinks: Object.entries(file.audit.sinks).map(([name, sink]) => ({ name, path: at(sink.path) })),
     logLevel: file.log.level,
     files: [path, ...refs.files],
@@ -268,6 +272,20 @@ function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['app
   })
   const { ttl: ttlSeconds, granted_ttl: grantedSeconds, open_per_task: openPerTask, open_per_agent: openPerAgent } = approvals
   return { ttlSeconds, grantedSeconds, openPerTask, openPerAgent, webhooks }
+}
+
+function riskOf({ risk }: ConfigFile): RiskRules | undefined {
+  if (!risk.enabled) return undefined
+  const ramp = ({ window, ...rest }: typeof risk.rate) => ({ ...rest, windowMs: window * 1000 })
+  const { learn, memory, ...novelty } = risk.novelty
+  return {
+    halfLifeMs: risk.half_life * 1000,
+    rate: ramp(risk.rate),
+    loop: ramp(risk.loop),
+    refused: risk.refused,
+    novelty: { ...novelty, learnMs: learn, memoryMs: memory * 1000 },
+    drift: risk.drift,
+  }
 }
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {

@@ -8,6 +8,7 @@ import { createIdentity, createRoster } from './identity/index.js'
 import { post } from './identity/outbound.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openPolicy } from './policy/index.js'
+import { openRisks, withConduct } from './risk.js'
 import { openSealer, type Sealer } from './sealing.js'
 import { approvalNotice, openWebhooks, type Webhooks } from './signals/index.js'
 import { openSigner, type TokenSigner } from './signer.js'
@@ -39,10 +40,12 @@ export async function furnish(
     throw error
   })
   const webhooks = webhooksOf(config, shared)
+  const risk = openRisks(shared.ledger, config.risk)
   const house: House = {
     instance: config.instance,
     ...shared,
-    policy,
+    policy: withConduct(policy, risk),
+    risk,
     roles: new Map(config.roles.map((role) => [role.name, role])),
     roster: createRoster(config.identity.agents),
     upstreams,

@@ -2,6 +2,7 @@ import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
+import type { Risks } from './risk.js'
 import type { Approval, Role } from './types.js'
 import type { Upstream } from './upstream.js'
 
@@ -20,6 +21,7 @@ export interface House {
   readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
   readonly limits: Limits
   readonly approvals: Approvals
+  readonly risk: Risks
   readonly metrics: Metrics
   readonly log: Log
   /** Work that an answer does not wait for (revokes under way); a drain waits for it. */

@@ -1,4 +1,4 @@
-import { type Authorized, authorize, chainTo, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
+import { type Authorized, authorize, chainTo, counted, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -24,7 +24,7 @@ const MOST_DECISIONS = 3
  * @throws MayflyError with the codes of `docs/errors.md`
  */
 export async function issue(house: House, agent: Agent, ask: LeaseAsk, context: RequestContext, callerGone: () => boolean): Promise<Issued> {
-  const written = await reserve(house, agent, ask, context)
+  const written = await counted(house, agent, ask, context, () => reserve(house, agent, ask, context))
   const { lease, upstream, reserved } = written
   for (const claim of reserved.superseded) void drive(house, claim)
   try {

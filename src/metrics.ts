@@ -21,6 +21,9 @@ export function createMetrics() {
     issued: counter('mayfly_leases_issued_total', 'Credentials issued.', ['provider', 'access']),
     refused: counter('mayfly_refusals_total', 'Requests refused, by error code.', ['code']),
     revoked: counter('mayfly_leases_settled_total', 'Leases settled, by provider, outcome and cause.', ['provider', 'outcome', 'cause']),
+    riskSignals: counter('mayfly_risk_signals_total', 'What agents did that raised their risk, by signal.', ['signal']),
+    riskRises: counter('mayfly_risk_rises_total', "Agents' risks that rose, by the step of ten that they rose to.", ['to']),
+    riskUncounted: counter('mayfly_risk_uncounted_total', 'What agents did and could not be counted.', []),
     reviewed: counter('mayfly_leases_reviewed_total', 'Live leases decided anew, by what made it necessary and what became of them.', [
       'why',
       'outcome',

@@ -10,7 +10,9 @@ const LEFT_OUT: Readonly<Record<string, (value: unknown) => boolean>> = {
   roles: isEmpty,
   obtained: isEmpty,
   scope: isEmpty,
-  counts: (value) => Object.values(value ?? {}).every((count) => count === 0),
+  counts: isZero,
+  recent: isZero,
+  risk: (value) => value === 0,
   depth: (value) => value === 0,
   renewal: (value) => value === false,
   external: (value) => value === true,
@@ -31,6 +33,10 @@ export function inputOf(request: PolicyRequest): { readonly input?: object } {
 function lean(part: unknown): unknown {
   if (typeof part !== 'object' || part === null) return part
   return Object.fromEntries(Object.entries(part).filter(([name, value]) => value !== undefined && LEFT_OUT[name]?.(value) !== true))
+}
+
+function isZero(value: unknown): boolean {
+  return Object.values(value ?? {}).every((count) => count === 0)
 }
 
 function isEmpty(value: unknown): boolean {

@@ -1,4 +1,4 @@
-import { authorize, chainTo, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
+import { authorize, chainTo, counted, type LeaseAsk, refuse, subjectOf, tokenLifeOf } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -6,6 +6,7 @@ import { issue } from './issue.js'
 import { inputOf } from './policy-input.js'
 import type { Credential } from './providers/provider.js'
 import { refusal } from './refusals.js'
+import { countAct } from './risk.js'
 import type { Agent, LeaseRecord, RequestContext } from './types.js'
 
 const MOST_DECISIONS = 3
@@ -24,7 +25,10 @@ export async function renew(
   callerGone: () => boolean,
 ): Promise<{ lease: LeaseRecord; credential?: Credential }> {
   const lease = await house.ledger.lease(id)
-  if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) throw new MayflyError('not_found', 'there is no such lease for you')
+  if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) {
+    countAct(house, agent, { asked: { renews: id }, names: [], came: 'refused' }, context)
+    throw new MayflyError('not_found', 'there is no such lease for you')
+  }
   if (lease.state !== 'active') throw refusal('closed')
   const ask: LeaseAsk = {
     task: lease.task,
@@ -36,7 +40,11 @@ export async function renew(
     renews: lease,
   }
   if (!house.upstreams.get(lease.provider)?.provider.renew) return issue(house, agent, ask, context, callerGone)
+  return counted(house, agent, ask, context, () => extend(house, agent, id, ask, context))
+}
 
+/** In place: the later expiry is written down before the upstream is asked. */
+async function extend(house: House, agent: Agent, id: string, ask: LeaseAsk, context: RequestContext): Promise<{ lease: LeaseRecord }> {
   for (let round = 1; ; round++) {
     const { task, role, upstream, request, decision, narrowed, approval } = await authorize(house, agent, ask, context, { fresh: round > 1 })
     const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds, tokenLifeOf(house, agent))

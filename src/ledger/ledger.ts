@@ -325,10 +325,12 @@ export interface CountedAct {
   /** How often at once; absent: once. */
   readonly times?: number
   readonly names: readonly string[]
+  /** It was let do it: only then what is new is known from now on. */
+  readonly granted?: boolean
   /** How many of them were refused. */
   readonly refused?: number
-  /** No step of a script: `new` unless it asked for the first of `names` before. */
-  readonly drift?: 'now' | 'new'
+  /** It is no step of a script, unless the agent was let do the first of `names` before. */
+  readonly offScript?: boolean
   /** What it has obtained by it. */
   readonly obtained?: Access
 }

@@ -2,7 +2,7 @@ import { type AgentRisk, type Lease, RISK_SIGNALS, type RiskFloor, type RiskSign
 import { hashed, keys, partitionFor } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { agentKey } from './places.js'
-import { leaseOf } from './records.js'
+import { flag, leaseOf } from './records.js'
 import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { partitionOfLease, type Store } from './store.js'
@@ -13,7 +13,7 @@ const countScript = defineScript(
   'count-risk',
   'agent-risk',
   [
-    ...['digest', 'times', 'refused', 'drift', 'obtained', 'half_life', 'rate_limit', 'rate_window', 'rate_points', 'rate_most'],
+    ...['digest', 'times', 'granted', 'refused', 'off_script', 'obtained', 'half_life', 'rate_limit', 'rate_window', 'rate_points', 'rate_most'],
     ...['loop_limit', 'loop_window', 'loop_points', 'loop_most', 'refused_points', 'refused_most', 'novelty_points', 'novelty_most'],
     ...['learn', 'memory', 'drift_points', 'drift_most', 'event', 'outbox_limit'],
   ],
@@ -36,13 +36,14 @@ export function riskCalls(store: Store): RiskCalls {
   }
 
   return {
-    countRisk: async (agent, { digest, times = 1, names, refused = 0, drift = '', obtained = '' }, rules, event) => {
+    countRisk: async (agent, { digest, times = 1, names, granted = false, refused = 0, offScript = false, obtained = '' }, rules, event) => {
       const { halfLifeMs, rate, loop, novelty } = rules
       const args = {
         digest: hashed(digest).slice(0, NAME_LENGTH),
         times,
+        granted: flag(granted),
         refused,
-        drift,
+        off_script: flag(offScript),
         obtained,
         half_life: halfLifeMs,
         rate_limit: rate.limit,

@@ -55,6 +55,7 @@ const agent: readonly Attribute<Agent>[] = [
   { name: 'autonomy', codec: entity('Autonomy', 'autonomous'), of: (it) => it.autonomy },
   { name: 'labels', codec: strings, of: (it) => it.labels },
   { name: 'owner', codec: entity('Human'), of: (it) => it.owner },
+  { name: 'risk', codec: long, of: (it) => it.conduct?.risk ?? 0 },
 ]
 const caller: readonly Attribute<Orchestrator | Operator>[] = [
   { name: 'issuer', codec: entity('Issuer'), of: (it) => it.issuer },
@@ -95,6 +96,9 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'accumulated.reads', codec: long, of: (it) => it.task.counts.read },
     { name: 'accumulated.writes', codec: long, of: (it) => it.task.counts.write },
     { name: 'accumulated.escalations', codec: long, of: (it) => it.task.counts.escalate },
+    { name: 'recent.reads', codec: long, of: (it) => steps(it.principal.conduct?.recent.read) },
+    { name: 'recent.writes', codec: long, of: (it) => steps(it.principal.conduct?.recent.write) },
+    { name: 'recent.escalations', codec: long, of: (it) => steps(it.principal.conduct?.recent.escalate) },
   ]
   const task: readonly Attribute<TaskRequest['task']>[] = [
     { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it) },
@@ -158,6 +162,11 @@ export function confidence(it: number): string {
   if (!(it >= 0 && it <= 1)) return '0.00'
   const rounded = Math.round(it * 100)
   return ((rounded / 100 > it ? rounded - 1 : rounded) / 100).toFixed(2)
+}
+
+/** Up to ten as it is, then in steps of ten: a budget holds exactly, and not every request of a busy agent is a new question. */
+function steps(it = 0): number {
+  return it <= 10 ? it : it - (it % 10)
 }
 
 function scope(it: ObtainRequest['context']['scope']): readonly string[] {

@@ -5,14 +5,22 @@ import type { PolicyRequest, PolicyTask } from './policy.js'
 
 /**
  * A request as data: what cases are written in, what events keep of a request (`policy-input.ts`) and what OPA is asked with. `document.ts` is
- * the way back. What is left out has its most restrictive value.
+ * the way back. What is left out has its most restrictive value; but of how an agent behaved nothing was counted then.
  */
 const sensitivity = z.enum(['public', 'internal', 'confidential', 'restricted'])
 const autonomy = z.enum(['scripted', 'supervised', 'autonomous'])
 const access = z.enum(OBTAIN_ACTIONS)
 const labels = z.array(z.string()).default([])
 const caller = { id: z.string().default('anyone'), issuer: z.string().default('cluster'), labels }
-const agent = z.strictObject({ ...caller, team: z.string().optional(), owner: z.string().default('owner@example.com'), autonomy })
+const counts = z.strictObject({ read: z.int(), write: z.int(), escalate: z.int() }).default({ read: 0, write: 0, escalate: 0 })
+const agent = z.strictObject({
+  ...caller,
+  team: z.string().optional(),
+  owner: z.string().default('owner@example.com'),
+  autonomy,
+  risk: z.int().min(0).max(100).default(0),
+  recent: counts,
+})
 const orchestrator = z.strictObject({ ...caller, team: z.string().optional() })
 const operator = z.strictObject({ ...caller, groups: z.array(z.string()).default([]) })
 const gateway = z.strictObject({ ...caller, team: z.string().optional() })
@@ -44,7 +52,7 @@ const task = z
     human_proof: z.strictObject({ team: z.string().optional(), groups: z.array(z.string()).default([]) }).optional(),
     roles: z.array(z.string()).default([]),
     obtained: z.array(z.string()).default([]),
-    counts: z.strictObject({ read: z.int(), write: z.int(), escalate: z.int() }).default({ read: 0, write: 0, escalate: 0 }),
+    counts,
   })
   .prefault({})
 const context = z
@@ -121,8 +129,8 @@ export function requestOf(it: Written): PolicyRequest {
 }
 
 const token = { subject: 'subject', tokenFingerprint: 'fingerprint', tokenIssuedAt: 0, tokenExpiresAt: 0 }
-function agentOf(it: z.infer<typeof agent>): Agent {
-  return { ...token, ...it, kind: 'agent' }
+function agentOf({ risk, recent, ...it }: z.infer<typeof agent>): Agent {
+  return { ...token, ...it, kind: 'agent', conduct: { risk, recent } }
 }
 function orchestratorOf(it: z.infer<typeof orchestrator>): Orchestrator {
   return { ...token, ...it, kind: 'orchestrator' }

@@ -68,7 +68,8 @@ function askingOf(principal: Principal) {
 }
 
 function agentOf(agent: Extract<Principal, { kind: 'agent' }>) {
-  return { ...callerOf(agent), owner: agent.owner, autonomy: agent.autonomy }
+  const { owner, autonomy, conduct } = agent
+  return { ...callerOf(agent), owner, autonomy, risk: conduct?.risk, recent: conduct && { ...conduct.recent } }
 }
 
 function callerOf({ id, issuer, labels, team }: Principal) {

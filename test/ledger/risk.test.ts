@@ -22,7 +22,14 @@ const RULES: RiskRules = {
 let agents = 0
 const someone = () => `agent-${++agents}`
 let requests = 0
-const act = (more: Partial<CountedAct> = {}): CountedAct => ({ digest: `request ${++requests}`, names: ['role warehouse-read'], ...more })
+/** What drifts, whatever is known by then. */
+const DRIFT = { names: ['write something'], granted: false, offScript: true }
+const act = (more: Partial<CountedAct> = {}): CountedAct => ({
+  digest: `request ${++requests}`,
+  names: ['read warehouse-read'],
+  granted: true,
+  ...more,
+})
 const count = (agent: string, more: Partial<CountedAct> = {}, rules = RULES, ledger: Ledger = fixture.ledger) =>
   ledger.countRisk(agent, act(more), rules, event('agent.risk', { detail: { agent } }))
 const risk = (agent: string) => fixture.ledger.risk(agent, RULES)
@@ -48,7 +55,7 @@ describe('what an agent does', () => {
       signals: { rate: 0, loop: 0, refused: 0, novelty: 0, drift: 0 },
     })
     expect(await count(agent)).toEqual({ before: 0, risk: 0, recent: { read: 0, write: 0, escalate: 0 }, raised: [] })
-    expect(await count(agent, { refused: 4, drift: 'now' })).toMatchObject({ before: 0, risk: 50, raised: ['refused', 'drift'] })
+    expect(await count(agent, { ...DRIFT, refused: 4 })).toMatchObject({ before: 0, risk: 50, raised: ['refused', 'drift'] })
     expect(await risk(agent)).toMatchObject({ risk: 50, value: 57, signals: { rate: 0, loop: 0, refused: 12, novelty: 0, drift: 45 } })
   })
 
@@ -88,23 +95,35 @@ describe('what an agent does', () => {
     expect((await risk(agent)).signals.novelty).toBe(35)
   })
 
-  it('drifts where it is no step of a script, or was none until now', async () => {
-    const [learning, known] = [someone(), someone()]
-    expect((await count(learning, { names: ['write s3-export'], drift: 'new' })).raised).toEqual([])
-    expect((await count(learning, { names: ['write s3-export'], drift: 'now' })).raised).toEqual(['drift'])
-    await count(known, { names: ['write s3-export'], drift: 'new' })
+  it('drifts where it is no step of a script: where it was not granted, or was never asked before', async () => {
+    const [refused, known] = [someone(), someone()]
+    const write = { names: ['write s3-export'], offScript: true }
+    expect((await count(refused, { ...write, granted: false })).raised).toEqual(['drift'])
+    expect((await count(refused, { ...write, granted: false })).raised).toEqual(['drift'])
+    // What it was let do in its first days is what it is for.
+    expect((await count(known, write)).raised).toEqual([])
     await later(known, 60 * MINUTE)
-    expect((await count(known, { names: ['write s3-export', 'to elsewhere'], drift: 'new' })).raised).toEqual(['novelty'])
-    expect((await count(known, { names: ['write queue'], drift: 'new' })).raised).toEqual(['novelty', 'drift'])
+    expect((await count(known, { ...write, names: ['write s3-export', 'to elsewhere'] })).raised).toEqual(['novelty'])
+    expect((await count(known, { ...write, granted: false })).raised).toEqual([])
+    expect((await count(known, { ...write, names: ['write queue'] })).raised).toEqual(['novelty', 'drift'])
     expect((await risk(known)).driftedAt).toBeGreaterThan(fixture.ledger.now() - MINUTE)
+  })
+
+  it('does not become known by being refused', async () => {
+    const agent = someone()
+    await count(agent)
+    await later(agent, 60 * MINUTE)
+    const refused = () => count(agent, { names: ['read payroll'], granted: false })
+    expect((await refused()).raised).toEqual(['novelty'])
+    expect((await refused()).raised).toEqual(['novelty'])
   })
 })
 
 describe('risk', () => {
   it('halves with time, until nothing is left of it', async () => {
     const agent = someone()
-    await count(agent, { drift: 'now' })
-    await count(agent, { drift: 'now', refused: 5 })
+    await count(agent, DRIFT)
+    await count(agent, { ...DRIFT, refused: 5 })
     expect(await risk(agent)).toMatchObject({ risk: 80, value: 80 })
     await later(agent, 10 * MINUTE)
     expect(await risk(agent)).toMatchObject({ risk: 40, value: 40, signals: { drift: 32.5, refused: 7.5 } })
@@ -119,7 +138,6 @@ describe('risk', () => {
     for (let i = 0; i < 50; i++) await Promise.all([count(agent), count(agent, {}, RULES, other)])
     expect(await other.risk(agent, RULES)).toMatchObject({ value: 20 })
     expect(await risk(agent)).toMatchObject({ value: 20 })
-    await other.disconnect()
   })
 
   it('counts what was obtained within the last hour, and forgets it after that', async () => {
@@ -145,8 +163,8 @@ describe('risk', () => {
     await count(agent, { refused: 2 })
     expect(await told(agent)).toEqual([])
     await count(agent, { refused: 2 })
-    await count(agent, { drift: 'now' })
-    await count(agent, { drift: 'now' })
+    await count(agent, DRIFT)
+    await count(agent, DRIFT)
     await later(agent, 20 * MINUTE)
     await count(agent)
     await count(agent)
@@ -230,7 +248,7 @@ describe('what is kept of an agent', () => {
 
   it('is its own alone', async () => {
     const [one, other] = [someone(), someone()]
-    await count(one, { refused: 15, drift: 'now' })
+    await count(one, { ...DRIFT, refused: 15 })
     expect(await risk(one)).toMatchObject({ value: 90 })
     expect(await risk(other)).toMatchObject({ value: 0 })
     expect((await risk(other)).since).toBeUndefined()
@@ -239,10 +257,9 @@ describe('what is kept of an agent', () => {
   it('stops counting, and nothing else, where the outbox is full', async () => {
     const full = await fixture.open({ outboxLimit: 1 })
     const agent = someone()
-    expect(await count(agent, { drift: 'now' }, RULES, full)).toMatchObject({ risk: 40, raised: ['drift'] })
+    expect(await count(agent, DRIFT, RULES, full)).toMatchObject({ risk: 40, raised: ['drift'] })
     expect(await risk(agent)).toMatchObject({ risk: 40 })
     expect(await told(agent)).toEqual([])
-    await full.disconnect()
   })
 })
 

@@ -12,7 +12,12 @@ const maybe = <T>(it: fc.Arbitrary<T>) => fc.option(it, { nil: undefined })
 const opener = fc.record({ kind: fc.constantFrom('agent' as const, 'orchestrator' as const), id: word, issuer: word })
 const caller = { id: word, issuer: word, labels: words, team: maybe(word) }
 const agents = fc
-  .record({ ...caller, owner: word, autonomy: fc.constantFrom('scripted' as const, 'supervised' as const, 'autonomous' as const) })
+  .record({
+    ...caller,
+    owner: word,
+    autonomy: fc.constantFrom('scripted' as const, 'supervised' as const, 'autonomous' as const),
+    conduct: maybe(fc.record({ risk: fc.constantFrom(0, 50, 100), recent: fc.record({ read: fc.nat(2), write: fc.nat(2), escalate: fc.nat(2) }) })),
+  })
   .map((it) => agent(it))
 const orchestrators = fc.record(caller).map((it) => orchestrator(it))
 const operators = fc.record({ ...caller, groups: words }).map((it) => operator(it))

@@ -28,6 +28,8 @@ const freeze = (who: Parameters<typeof operator>[0]): PolicyRequest => ({
   principal: operator(who),
   resource: { type: 'Broker', id: 'this' },
 })
+const conduct = (risk: number, recent: object = {}) => ({ risk, recent: { read: 0, write: 0, escalate: 0, ...recent } })
+const recently = (it: object) => obtain({ agent: { conduct: conduct(0, it) } })
 const counts = (it: object) => ({ task: { counts: { read: 0, write: 0, escalate: 0, ...it } } })
 
 const ON_TASK = (ask: (it?: Parameters<typeof task>[0]) => PolicyRequest): Record<string, Flip> => ({
@@ -49,6 +51,7 @@ const AGENT = (ask: (it: Parameters<typeof agent>[0]) => PolicyRequest): Record<
   ...CALLER(ask),
   'principal.autonomy': ['principal.autonomy == Autonomy::"scripted"', ask({ autonomy: 'scripted' }), ask({ autonomy: 'autonomous' })],
   'principal.owner': ['principal.owner == Human::"ann"', ask({ owner: 'ann' }), ask({ owner: 'bob' })],
+  'principal.risk': ['principal.risk < 50', ask({ conduct: conduct(40) }), ask({ conduct: conduct(50) })],
 })
 const ONLY_AGENTS = 'principal is Agent && '
 const onlyAgents = (flips: Record<string, Flip>) =>
@@ -126,6 +129,9 @@ const FLIPS: Readonly<Record<string, Readonly<Record<string, Flip>>>> = {
     ],
     'context.accumulated.reads': ['context.accumulated.reads < 3', obtain(counts({ read: 2 })), obtain(counts({ read: 3 }))],
     'context.accumulated.writes': ['context.accumulated.writes < 3', obtain(counts({ write: 2 })), obtain(counts({ write: 3 }))],
+    'context.recent.reads': ['context.recent.reads < 3', recently({ read: 2 }), recently({ read: 3 })],
+    'context.recent.writes': ['context.recent.writes < 3', recently({ write: 2 }), recently({ write: 3 })],
+    'context.recent.escalations': ['context.recent.escalations < 3', recently({ escalate: 2 }), recently({ escalate: 3 })],
     'context.accumulated.escalations': ['context.accumulated.escalations < 3', obtain(counts({ escalate: 2 })), obtain(counts({ escalate: 3 }))],
   },
   task: {

@@ -21,7 +21,7 @@ export const sample: Omit<PolicyOptions, 'files'> = {
 }
 export const shipped: PolicyOptions = {
   ...sample,
-  files: ['obtain.cedar', 'guardrails.cedar', 'autonomy.cedar', 'tasks.cedar', 'operators.cedar'].map(file),
+  files: ['obtain.cedar', 'guardrails.cedar', 'autonomy.cedar', 'risk.cedar', 'tasks.cedar', 'operators.cedar'].map(file),
 }
 export const development: PolicyOptions = { ...sample, files: ['dev/obtain.cedar', 'tasks.cedar', 'operators.cedar'].map(file) }
 

@@ -170,9 +170,9 @@ describe('refused at load', () => {
   })
 
   it('attributes that the schema has and the broker does not know', () => {
-    const schema = sample.schema.replace('owner: Human\n', 'owner: Human, risk: Long\n')
-    const text = '@id("a") forbid(principal is Agent, action == Action::"read", resource) when { principal.risk > 50 };'
-    expect(problems(text, { schema })).toContain('principal.risk is not known to the broker')
+    const schema = sample.schema.replace('owner: Human,\n', 'owner: Human, mood: Long,\n')
+    const text = '@id("a") forbid(principal is Agent, action == Action::"read", resource) when { principal.mood > 50 };'
+    expect(problems(text, { schema })).toContain('principal.mood is not known to the broker')
     const resource = 'forbid(principal, action == Action::"freeze", resource is Agent) when { resource.labels.contains("x") };'
     expect(problems(`@id("a") ${resource}`)).toContain('resource.labels is not known to the broker')
     const literal = 'forbid(principal, action == Action::"read", resource) when { Role::"api-token".level == 1 };'

@@ -14,6 +14,7 @@ const EVERYTHING = `
 @id("autonomy") forbid (principal is Agent, action == Action::"read", resource) when { principal.autonomy == Autonomy::"autonomous" };
 @id("labels") forbid (principal is Agent, action == Action::"read", resource) when { principal.labels.contains("bad") };
 @id("owner") forbid (principal is Agent, action == Action::"read", resource) when { principal.owner == Human::"eve" };
+@id("risk") forbid (principal is Agent, action == Action::"read", resource) when { principal.risk >= 50 };
 @id("team") forbid (principal in Team::"dev", action == Action::"read", resource);
 @id("provider") forbid (principal, action == Action::"read", resource in Provider::"cache");
 @id("access") forbid (principal, action in Action::"obtain", resource) when { resource.access == Access::"escalate" };
@@ -43,6 +44,9 @@ const EVERYTHING = `
 @id("reads") forbid (principal, action == Action::"read", resource) when { context.accumulated.reads > 2 };
 @id("writes") forbid (principal, action == Action::"read", resource) when { context.accumulated.writes > 2 };
 @id("escalations") forbid (principal, action == Action::"read", resource) when { context.accumulated.escalations > 2 };
+@id("recent-reads") forbid (principal, action == Action::"read", resource) when { context.recent.reads > 2 };
+@id("recent-writes") forbid (principal, action == Action::"read", resource) when { context.recent.writes > 2 };
+@id("recent-escalations") forbid (principal, action == Action::"read", resource) when { context.recent.escalations > 2 };
 `
 
 const asked: Asked = { role: { sensitivity: 'public' }, context: { tool: { name: 'psql', access: 'read' }, destination: 'in.example' } }
@@ -54,12 +58,17 @@ function changed(by: Asked): PolicyRequest {
     context: { ...asked.context, ...by.context },
   })
 }
+const NONE = { read: 0, write: 0, escalate: 0 }
 /** Each changes one fact; the policy that reads it then decides. */
 const FLIPS: [string, Asked][] = [
   ['issuer', { agent: { issuer: 'sso' } }],
   ['autonomy', { agent: { autonomy: 'autonomous' } }],
   ['labels', { agent: { labels: ['good', 'bad'] } }],
   ['owner', { agent: { owner: 'eve' } }],
+  ['risk', { agent: { conduct: { risk: 50, recent: NONE } } }],
+  ['recent-reads', { agent: { conduct: { risk: 0, recent: { ...NONE, read: 3 } } } }],
+  ['recent-writes', { agent: { conduct: { risk: 0, recent: { ...NONE, write: 3 } } } }],
+  ['recent-escalations', { agent: { conduct: { risk: 0, recent: { ...NONE, escalate: 3 } } } }],
   ['team', { agent: { team: 'dev' } }],
   ['provider', { role: { provider: 'cache' } }],
   ['sensitivity', { role: { sensitivity: 'restricted' } }],

@@ -1,9 +1,9 @@
 #!lua
 -- Counts one thing that an agent did, and what that says of how it behaves. `digest` is equal for equal requests; `names` are what it asked
--- for. `drift`: `now` it is no step of a script, `new` it is none unless the agent asked for the first of the names before.
+-- for, and known from now on where it was `granted`. With `off_script` it is no step of a script, unless the first of the names is known.
 -- What is counted here only ever grows by what the agent itself did; nothing that it sends can make it less, and no key of it grows for ever.
 -- key: agent-risk
--- args: digest times:number refused:number drift obtained half_life:number rate_limit:number rate_window:number rate_points:number
+-- args: digest times:number granted refused:number off_script obtained half_life:number rate_limit:number rate_window:number rate_points:number
 --   rate_most:number loop_limit:number loop_window:number loop_points:number loop_most:number refused_points:number refused_most:number
 --   novelty_points:number novelty_most:number learn:number memory:number drift_points:number drift_most:number event outbox_limit:number
 -- rest: names
@@ -55,14 +55,15 @@ if #names > 0 then
       if i == 1 then first_is_new = true end
     end
     -- Not at each request: that it is known is what matters, not to the minute since when.
-    if not seen or tonumber(seen) < now - memory / 10 then redis.call('ZADD', known, now, names[i]) end
+    if granted == '1' and (not seen or tonumber(seen) < now - memory / 10) then redis.call('ZADD', known, now, names[i]) end
   end
   if #new > 0 and redis.call('ZCARD', known) > MOST_KNOWN then redis.call('ZREMRANGEBYRANK', known, 0, -MOST_KNOWN - 1) end
   redis.call('PEXPIRE', known, memory)
 end
 local learned = now - since >= learn
 if learned then raise('novelty', novelty_points * #new, novelty_most) end
-local drifts = drift == 'now' or (drift == 'new' and learned and first_is_new)
+-- What was not granted was never meant for it; what was granted may be what it was set up for.
+local drifts = off_script == '1' and first_is_new and (learned or granted ~= '1')
 if drifts then
   raise('drift', drift_points, drift_most)
   write(KEYS[1], record, 'dr', now)

@@ -1,0 +1,126 @@
+import { LRUCache } from 'lru-cache'
+import { MayflyError } from './errors.js'
+import { event } from './event.js'
+import type { House } from './house.js'
+import type { CountedAct, Ledger, RiskRules } from './ledger/ledger.js'
+import type { Policy, PolicyRequest } from './policy/policy.js'
+import { ApprovalPending, canonical } from './step-up.js'
+import type { Access, Agent, Conduct, RequestContext } from './types.js'
+
+/** What the ledger has counted of agents, on whatever replica, as this broker knows it. */
+export interface Risks {
+  /** How what an agent does becomes risk; absent: nothing is counted. */
+  readonly rules: RiskRules | undefined
+  /** At most a second old. @throws MayflyError `ledger_unavailable`: nothing is decided on a guess */
+  of(agent: string): Conduct | Promise<Conduct>
+  /** What a count was answered with. */
+  learn(agent: string, conduct: Conduct): void
+}
+
+/** An agent that asks oftener than this is known from the answers to its own counts, and costs no read. */
+const MOST_AGE_MS = 1_000
+const MOST_AGENTS = 10_000
+const NOTHING: Conduct = { risk: 0, recent: { read: 0, write: 0, escalate: 0 } }
+
+export function openRisks(ledger: Pick<Ledger, 'risk'>, rules: RiskRules | undefined): Risks {
+  /** State: what was read or answered lately, and what is being read. */
+  const known = new LRUCache<string, Conduct>({ max: MOST_AGENTS, ttl: MOST_AGE_MS, ttlResolution: MOST_AGE_MS / 100 })
+  const reading = new Map<string, Promise<Conduct>>()
+  const learn = (agent: string, { risk, recent }: Conduct) => {
+    known.set(agent, { risk, recent })
+  }
+  return {
+    rules,
+    learn,
+    of: (agent) => {
+      if (!rules) return NOTHING
+      const conduct = known.get(agent) ?? reading.get(agent)
+      if (conduct) return conduct
+      const read = ledger.risk(agent, rules).then((found) => {
+        // What was counted meanwhile is newer.
+        if (!known.has(agent)) learn(agent, found)
+        return known.get(agent) ?? found
+      })
+      reading.set(agent, read)
+      const done = () => reading.delete(agent)
+      read.then(done, done)
+      return read
+    },
+  }
+}
+
+/** Whoever decides about an agent decides on how it behaves: also where nobody thought of it. */
+export function withConduct(policy: Policy, risks: Risks): Policy {
+  if (!risks.rules) return policy
+  return {
+    ...policy,
+    decide: (request) => {
+      const { principal } = request
+      if (principal.kind !== 'agent' || principal.conduct) return policy.decide(request)
+      const ask = (conduct: Conduct) => policy.decide({ ...request, principal: { ...principal, conduct } } as PolicyRequest)
+      const conduct = risks.of(principal.id)
+      return conduct instanceof Promise ? conduct.then(ask) : ask(conduct)
+    },
+  }
+}
+
+/** One thing that an agent did: what it asked for, and what came of it. */
+export interface Act {
+  /** All that tells two requests of this agent apart. */
+  readonly asked: object
+  /** What it is about, most important first: a role, a tool, a destination. What was never granted before is new. */
+  readonly names: readonly string[]
+  /** Of what it asked for; absent: nobody knows. */
+  readonly access?: Access
+  /** `asked`: not granted, by nobody's no (a human is asked). `failed`: nothing that the agent did. */
+  readonly came: 'granted' | 'refused' | 'asked' | 'failed'
+  /** What it holds by it. */
+  readonly obtained?: Access
+  /** How often at once. */
+  readonly times?: number
+  readonly about?: { readonly task?: string; readonly role?: string }
+}
+
+/**
+ * Counts what an agent did, which decides what it is let do next. Nobody waits for it, and it fails nothing: a ledger that cannot count
+ * issues nothing either. The counts are of who was verified, whatever the request says.
+ */
+export function countAct(house: House, agent: Agent, act: Act, context: RequestContext): void {
+  const { rules } = house.risk
+  if (!rules) return
+  const told = event('agent.risk', context, agent, { ...act.about, detail: { agent: agent.id } })
+  const counted = house.ledger.countRisk(agent.id, countedOf(agent, act), rules, told).then(
+    ({ before, raised, ...conduct }) => {
+      house.risk.learn(agent.id, conduct)
+      for (const signal of raised) house.metrics.riskSignals.inc({ signal })
+      if (conduct.risk > before) house.metrics.riskRises.inc({ to: String(conduct.risk) })
+    },
+    () => house.metrics.riskUncounted.inc(),
+  )
+  house.background.run('risk', counted)
+}
+
+function countedOf({ instance, autonomy }: Agent, { asked, names, access, came, obtained, times = 1 }: Act): CountedAct {
+  const failed = came === 'failed'
+  return {
+    digest: canonical([instance ?? null, asked]),
+    times,
+    names: failed ? [] : names,
+    granted: came === 'granted',
+    refused: came === 'refused' ? times : 0,
+    offScript: !failed && autonomy === 'scripted' && access !== undefined && access !== 'read',
+    obtained,
+  }
+}
+
+/** Refusals that say something of who asks, and not only of the moment. */
+const REFUSED: readonly string[] = ['denied', 'outside_envelope', 'not_found']
+const ASKED: readonly string[] = ['approval_required', 'approval_denied', 'approval_invalid']
+
+/** What came of what ended with this. */
+export function cameOf(error: unknown): Act['came'] {
+  if (error instanceof ApprovalPending) return 'asked'
+  if (!(error instanceof MayflyError)) return 'failed'
+  if (REFUSED.includes(error.code)) return 'refused'
+  return ASKED.includes(error.code) ? 'asked' : 'failed'
+}
