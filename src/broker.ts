@@ -95,6 +95,18 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       )
   }
 
+  /** Shows the listeners whose client certificates are taken now. None yet, at a reload, is no reason to refuse those of before. */
+  const showAuthorities = (of: Identity, areKnown: boolean): void => {
+    if (of !== current.identity) return
+    for (const name of ['public', 'operator'] as const) {
+      const spiffe = current.config.listeners[name]?.tls?.spiffe
+      const authorities = spiffe === undefined ? [] : of.authorities(spiffe)
+      if (areKnown || authorities.length > 0) listening.get(name)?.useAuthorities(authorities)
+    }
+  }
+  const followAuthorities = (of: Identity): void => of.onAuthorities(() => showAuthorities(of, true))
+  followAuthorities(current.identity)
+
   const house = () => current.house
   const identity = () => current.identity
   const simulate = createSimulations(() => current.config)
@@ -134,8 +146,11 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       const { listeners } = config
       const open = async (name: 'public' | 'operator' | 'metrics', surface: Surface | 'all', listener: Listener) => {
         const { host, port } = listener.address
-        const one = await listen(app(surface, listener.trust_proxy), { host, port, tls: listener.tls })
+        const { tls } = listener
+        const clientCertificates = tls?.spiffe === undefined ? undefined : { issuer: tls.spiffe, authorities: identity().authorities(tls.spiffe) }
+        const one = await listen(app(surface, listener.trust_proxy), { host, port, tls: tls && { ...tls, clientCertificates } })
         listening.set(name, one)
+        showAuthorities(identity(), false)
         return one.url
       }
       return {
@@ -157,6 +172,8 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
         const tls = next.listeners[name]?.tls
         if (tls) listening.get(name)?.useCertificate(tls)
       }
+      followAuthorities(after.identity)
+      showAuthorities(after.identity, false)
       log.info({ policy: version }, 'configuration reloaded')
       retiring.run('retire', retire(before, after, stopping.signal))
       review(after, REVIEW_AGAIN_MS)

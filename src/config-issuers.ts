@@ -1,4 +1,4 @@
-import type { IssuerFile } from './config-schema.js'
+import type { ConfigFile, IssuerFile } from './config-schema.js'
 import type { BundleOptions, IssuerOptions } from './identity/options.js'
 
 const OF_SPIFFE = ['trust_domain', 'bundle'] as const
@@ -36,6 +36,23 @@ function trustDomainOf(name: string, issuer: IssuerFile, problems: string[]): [s
   }
   const source = bundleOf(`issuers.${name}.bundle`, bundle, problems)
   return source ? [[name, { kind: 'spiffe', trustDomain, bundle: source, audience, algorithms, only, ...lifeOf(issuer), ...fetchingOf(issuer) }]] : []
+}
+
+/** Listeners whose certificates are of no trust domain, and trust domains of which nothing is taken: neither tokens nor certificates. */
+export function unusedDomains({ issuers, listeners }: ConfigFile): string[] {
+  const asked = (['public', 'operator'] as const).flatMap((listener) => {
+    const name = listeners[listener]?.tls?.spiffe
+    return name === undefined ? [] : [{ listener, name }]
+  })
+  const isDomain = (name: string) => Object.hasOwn(issuers, name) && issuers[name]?.preset === 'spiffe'
+  return [
+    ...asked
+      .filter(({ name }) => !isDomain(name))
+      .map(({ listener, name }) => `listeners.${listener}.tls.spiffe: there is no issuer "${name}" with "preset: spiffe"`),
+    ...Object.entries(issuers)
+      .filter(([name, { audience }]) => isDomain(name) && audience === undefined && !asked.some((one) => one.name === name))
+      .map(([name]) => `issuers.${name}.audience: missing: what its tokens carry as "aud" for this broker (or let a listener take its certificates)`),
+  ]
 }
 
 /** What `file:` or `env:` stood for is there by now. */

@@ -48,7 +48,7 @@ const address = z
   .refine(({ port }) => port <= LAST_PORT, `must end in a port up to ${LAST_PORT}`)
 const listener = z.strictObject({
   address,
-  tls: z.strictObject({ cert: pem, key: pem }).optional(),
+  tls: z.strictObject({ cert: pem, key: pem, spiffe: name.optional() }).optional(),
   trust_proxy: z.array(word).default([]),
 })
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { issuerOf } from './config-issuers.js'
+import { issuerOf, unusedDomains } from './config-issuers.js'
 import { PolicyPart, policyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile } from './config-schema.js'
@@ -248,6 +248,7 @@ function identityOf(file: ConfigFile, problems: string[]): IdentityOptions {
       return { ...rule, match: { issuer, claims } as Match }
     }
   }
+  problems.push(...unusedDomains(file))
   return {
     issuers: Object.fromEntries(Object.entries(file.issuers).flatMap(([name, issuer]) => issuerOf(name, issuer, problems))),
     agents: file.agents.map(ruleOf<(typeof file.agents)[number]>('agents')).map(({ open_tasks, on_behalf_of, ...rule }, index) => {

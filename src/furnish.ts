@@ -166,7 +166,7 @@ export async function missingKeys({ sealing }: Config, ledger: Ledger): Promise<
 
 /** The listeners without what their certificates say: those are renewed while it runs. */
 function addressesOf({ listeners }: Config): unknown {
-  const bare = (listener: Config['listeners']['operator']) => listener && { ...listener, tls: listener.tls !== undefined }
+  const bare = (listener: Config['listeners']['operator']) => listener && { ...listener, tls: listener.tls && { spiffe: listener.tls.spiffe } }
   return { public: bare(listeners.public), operator: bare(listeners.operator), metrics: listeners.metrics }
 }
 

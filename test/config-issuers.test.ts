@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals'
-import { issuerOf } from '../src/config-issuers.js'
+import { issuerOf, unusedDomains } from '../src/config-issuers.js'
 import { ConfigFile, type IssuerFile } from '../src/config-schema.js'
 import { newTrustDomain } from './support/trust-domain.js'
 
@@ -49,5 +49,24 @@ describe('an issuer of the file', () => {
   })
   it.each(['Prod.example', 'spiffe://prod.example', 'prod.example:1', ''])('has no trust domain %p', (name) => {
     expect(() => parsed({ ...mesh, trust_domain: name })).toThrow(/lower-case letters/)
+  })
+})
+
+describe('the certificates of a listener', () => {
+  const bundle = 'https://spire.example/bundle'
+  const sso = { url: 'https://sso.example', audience: 'mayfly' }
+  const address = '127.0.0.1:0'
+  const problemsOf = (issuers: object, spiffe?: string) => {
+    const listeners = { public: { address, tls: { cert: 'x', key: 'x', spiffe } } }
+    const { shape } = ConfigFile
+    return unusedDomains({ issuers: shape.issuers.parse(issuers), listeners: shape.listeners.parse(listeners) } as ConfigFile)
+  }
+  it('are of a trust domain of the configuration', () => {
+    const mesh = { preset: 'spiffe', trust_domain: 'prod.example', bundle }
+    expect(problemsOf({ mesh, sso }, 'mesh')).toEqual([])
+    expect(problemsOf({ mesh: { ...mesh, audience: 'mayfly' } })).toEqual([])
+    for (const name of ['gone', 'sso', 'constructor'])
+      expect(problemsOf({ sso }, name)).toEqual([`listeners.public.tls.spiffe: there is no issuer "${name}" with "preset: spiffe"`])
+    expect(problemsOf({ mesh })).toEqual([expect.stringMatching(/^issuers\.mesh\.audience: missing/)])
   })
 })

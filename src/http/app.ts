@@ -49,7 +49,7 @@ export function createApp(options: AppOptions): express.Express {
       refuseAmbiguous(request)
       if (options.isDraining()) response.setHeader('connection', 'close')
       if (route.who) {
-        exchange.principal = await authenticate(request, options.identity())
+        exchange.principal = await authenticate(request, response, options.identity())
         await limit(exchange.principal, route)
         await refuseOtherKinds(exchange, route)
       }

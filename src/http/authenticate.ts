@@ -1,7 +1,8 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { MayflyError } from '../errors.js'
 import type { Identity } from '../identity/identity.js'
 import type { Principal } from '../types.js'
+import { peerOf } from './peer.js'
 
 /** Headers that mean something to us once: of two, a proxy may have judged one and we the other. */
 const ONCE = new Set(['authorization', 'host', 'content-type', 'content-length', 'content-encoding', 'idempotency-key', 'dpop'])
@@ -27,7 +28,17 @@ function repeated(name: string): MayflyError {
   return new MayflyError('malformed', `the header "${name}" is repeated`)
 }
 
-/** @throws MayflyError `token_missing|token_invalid|token_expired|token_replayed` */
-export function authenticate(request: IncomingMessage, identity: Identity): Promise<Principal> {
-  return identity.verify(request.headers.authorization)
+/**
+ * By the token, or by the certificate of the connection. Whose certificate was refused is to come again on a new connection: with a newer one, or to be
+ * verified against newer authorities.
+ * @throws MayflyError `token_missing|token_invalid|token_expired|token_replayed`
+ */
+export async function authenticate(request: IncomingMessage, response: Pick<ServerResponse, 'setHeader'>, identity: Identity): Promise<Principal> {
+  const certificate = peerOf(request)
+  try {
+    return await identity.verify(request.headers.authorization, certificate)
+  } catch (error) {
+    if (certificate !== undefined) response.setHeader('connection', 'close')
+    throw error
+  }
 }

@@ -2,13 +2,14 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { ERRORS } from '../errors.js'
+import { asking, type ClientCertificates, rememberPeers } from './peer.js'
 
 export interface ListenOptions {
   readonly host: string
   /** 0 takes a free one. */
   readonly port: number
   /** PEM texts. */
-  readonly tls?: { readonly cert: string; readonly key: string }
+  readonly tls?: { readonly cert: string; readonly key: string; readonly clientCertificates?: ClientCertificates }
   /** Time for a request's headers, ms. */
   readonly headersTimeoutMs?: number
   /** Time for a whole request to arrive, ms. */
@@ -21,6 +22,8 @@ export interface Listening {
   readonly url: string
   /** For connections from now on; nothing happens on a listener without TLS. */
   useCertificate(tls: { readonly cert: string; readonly key: string }): void
+  /** Of client certificates, PEM; for connections from now on, where the listener asks for some. */
+  useAuthorities(authorities: readonly string[]): void
   /** Stops accepting and lets what is in flight end, for at most so long; then cuts it. */
   close(graceMs: number): Promise<void>
 }
@@ -47,9 +50,9 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
     connectionsCheckingInterval: Math.min(SLOW_CHECK_MS, options.headersTimeoutMs ?? SLOW_CHECK_MS),
   }
   const { host, port, tls } = options
-  const server = tls
-    ? createTlsServer({ ...limits, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: limits.headersTimeout }, app)
-    : createServer(limits, app)
+  let secure = tls
+  const server = tls ? createTlsServer({ ...limits, ...contextOf(tls), handshakeTimeout: limits.headersTimeout }, app) : createServer(limits, app)
+  if (tls?.clientCertificates) rememberPeers(server, tls.clientCertificates.issuer)
   server.maxHeadersCount = MAX_HEADERS
   server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS
   server.on('clientError', answerUnreadable)
@@ -61,10 +64,23 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
       resolve()
     })
   })
-  const useCertificate: Listening['useCertificate'] = (renewed) => {
-    if ('setSecureContext' in server) server.setSecureContext({ ...renewed, minVersion: 'TLSv1.2' })
+  const use = (renewed: NonNullable<ListenOptions['tls']>) => {
+    if (!('setSecureContext' in server)) return
+    server.setSecureContext(contextOf(renewed))
+    secure = renewed
   }
-  return { url: urlOf(server, host, tls !== undefined), useCertificate, close: (graceMs) => close(server, connections, graceMs) }
+  return {
+    url: urlOf(server, host, tls !== undefined),
+    useCertificate: ({ cert, key }) => use({ ...secure, cert, key }),
+    useAuthorities: (authorities) => {
+      if (secure?.clientCertificates) use({ ...secure, clientCertificates: { ...secure.clientCertificates, authorities } })
+    },
+    close: (graceMs) => close(server, connections, graceMs),
+  }
+}
+
+function contextOf({ cert, key, clientCertificates }: NonNullable<ListenOptions['tls']>) {
+  return { cert, key, minVersion: 'TLSv1.2' as const, ...(clientCertificates && asking(clientCertificates)) }
 }
 
 /** What the parser could not read never reaches the app: it is answered here, and the connection is over. */

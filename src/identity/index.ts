@@ -1,12 +1,16 @@
+import { MayflyError } from '../errors.js'
+import type { Principal } from '../types.js'
 import { compileBinding } from './binding.js'
 import { TokenCache } from './cache.js'
-import { explainToken } from './explain.js'
+import { type PeerCertificate, stillStands, type VerifiedCertificate, verifyCertificate } from './certificate.js'
+import { explainCertificate, explainToken } from './explain.js'
 import { verifyHuman } from './human.js'
 import type { Identity, IdentityCapabilities } from './identity.js'
 import { createIssuer, type Issuer } from './issuer.js'
 import { bearerToken } from './jws.js'
 import { compileMapping } from './mapping.js'
 import type { IdentityOptions } from './options.js'
+import { refuse } from './refuse.js'
 import { consumeOnce } from './replay.js'
 import { type Check, verifyToken } from './verify.js'
 
@@ -30,25 +34,65 @@ export function createIdentity(options: IdentityOptions, { consume, now }: Ident
     now,
   }
   const cache = new TokenCache(options.cacheEntries)
+  const certificates = new WeakMap<PeerCertificate, VerifiedCertificate>()
   for (const { keys } of issuers.values()) keys.start()
+
+  const byToken = async (authorization: string | undefined): Promise<Principal> => {
+    const token = bearerToken(authorization)
+    const known = cache.get(token, now())
+    if (known !== undefined) return known
+    const { principal, issuer, key, jws } = await verifyToken(token, verifier, run)
+    if (issuer.singleUse) await consumeOnce(consume, jws, issuer, principal.tokenExpiresAt - now())
+    else cache.set(token, { principal, issuer, key })
+    return principal
+  }
+  /** Once for each connection; each request looks whether it still holds. */
+  const byCertificate = async (certificate: PeerCertificate): Promise<Principal> => {
+    const known = certificates.get(certificate)
+    if (known !== undefined && stillStands(known, now())) return known.principal
+    const verified = await verifyCertificate(certificate, verifier, run)
+    certificates.set(certificate, verified)
+    return verified.principal
+  }
+
   return {
-    async verify(authorization) {
-      const token = bearerToken(authorization)
-      const known = cache.get(token, now())
-      if (known !== undefined) return known
-      const { principal, issuer, key, jws } = await verifyToken(token, verifier, run)
-      if (issuer.singleUse) await consumeOnce(consume, jws, issuer, principal.tokenExpiresAt - now())
-      else cache.set(token, { principal, issuer, key })
+    async verify(authorization, certificate) {
+      if (certificate === undefined) return byToken(authorization)
+      if (authorization === undefined) return byCertificate(certificate)
+      const shown = certificate.refused === undefined ? await byCertificate(certificate).catch(nobody) : undefined
+      const principal = await byToken(authorization)
+      if (shown !== undefined && !isSame(shown, principal))
+        refuse('token_invalid', 'the certificate of the connection is somebody else than the token')
       return principal
     },
     verifyHuman: (token, presenter) => verifyHuman(token, presenter, verifier, consume),
-    explain: (token) => explainToken(token, verifier),
+    explain: (text) => (text.startsWith('-----BEGIN CERTIFICATE') ? explainCertificate(text, verifier) : explainToken(text, verifier)),
+    authorities: (name) => {
+      const issuer = [...issuers.values()].find((candidate) => candidate.name === name)
+      return issuer?.domain?.authorities().map(String) ?? []
+    },
+    onAuthorities: (listener) => {
+      for (const { domain } of issuers.values()) domain?.onChange(listener)
+    },
     status: () => [...issuers.values()].map(({ name, keys }) => ({ name, ...keys.status() })),
     cache,
     async close() {
       for (const { keys } of issuers.values()) keys.close()
     },
   }
+}
+
+/** A certificate that was not verified, or is nobody's, says nothing of who holds a token. */
+function nobody(error: unknown): undefined {
+  if (!(error instanceof MayflyError && error.status === 401)) throw error
+}
+
+function isSame(one: Principal, other: Principal): boolean {
+  return one.kind === other.kind && one.id === other.id && instanceOf(one) === instanceOf(other)
+}
+
+function instanceOf(principal: Principal): string | undefined {
+  return principal.kind === 'agent' ? principal.instance : undefined
 }
 
 function createIssuers(options: IdentityOptions, now: () => number): Map<string, Issuer> {

@@ -24,6 +24,10 @@ export interface Keys {
   stands(key: VerificationKey): boolean
   /** Whether what was fetched may be relied on: there, and not older than the stale limit. */
   isCurrent(): boolean
+  /** Waits for the fetch under way where there is nothing else to rely on. */
+  settle(): Promise<void>
+  /** Fetches anew, for what is not known yet; seldom, however often it is asked. */
+  refetch(): Promise<void>
   status(): Omit<IssuerStatus, 'name'>
   /** Begins to fetch in the background. Apart from the constructor: a configuration that turns out wrong asks nobody. */
   start(): void
@@ -50,6 +54,8 @@ export function staticKeys({ keys, authorities }: Pick<KeySet, 'keys' | 'authori
     find: async (header, except) => held.find(header, except) ?? UNKNOWN,
     stands: (key) => held.has(key),
     isCurrent: () => true,
+    settle: async () => undefined,
+    refetch: async () => undefined,
     status: () => ({ state: 'ready', keys: held.size, authorities, fetchedAt }),
     start: () => undefined,
     close: () => undefined,
@@ -58,6 +64,8 @@ export function staticKeys({ keys, authorities }: Pick<KeySet, 'keys' | 'authori
 
 export interface FetchedKeysOptions {
   readonly fetch: (signal: AbortSignal) => Promise<KeySet>
+  /** Called once what was fetched is in force. */
+  readonly onFetched?: () => void
   readonly staleLimitMs: number
   readonly now: () => number
 }
@@ -116,6 +124,15 @@ export class FetchedKeys implements Keys {
     return !this.#isStale()
   }
 
+  async settle(): Promise<void> {
+    if (!this.isCurrent()) await this.#inFlight
+  }
+
+  async refetch(): Promise<void> {
+    this.#refreshIfDue()
+    if (this.#inFlight !== undefined || this.#mayForce()) await this.#fetch()
+  }
+
   status(): Omit<IssuerStatus, 'name'> {
     const holdsNothing = this.#ring.size === 0 && !this.#authorities
     const state = this.#isStale() || holdsNothing ? 'down' : this.#error === undefined ? 'ready' : 'stale'
@@ -171,6 +188,7 @@ export class FetchedKeys implements Keys {
       this.#fetchedAt = this.#options.now()
       this.#failedAt = undefined
       this.#error = set.keys.length === 0 && !set.authorities ? `the key set has no usable key (${set.ignored} ignored)` : undefined
+      this.#options.onFetched?.()
     } catch (error) {
       this.#failedAt = this.#options.now()
       this.#error = error instanceof Error ? error.message : 'the keys could not be fetched'

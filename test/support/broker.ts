@@ -66,6 +66,8 @@ export interface TestBrokerOptions {
   readonly issuers?: string
   /** More YAML below `operators:`, indented by two. */
   readonly operators?: string
+  /** YAML of `listeners.public.tls`. */
+  readonly tls?: string
   /** One more policy file, as Cedar. */
   readonly policy?: string
   /** More entries of `policies.files`. */
@@ -226,7 +228,7 @@ function yamlOf(options: TestBrokerOptions, folder: string): string {
 version: 1
 instance: ${options.instance ?? 'test'}
 data_dir: ${folder}/data
-listeners: {public: {address: 127.0.0.1:0}, metrics: {address: 127.0.0.1:0}}
+listeners: {public: {address: 127.0.0.1:0${options.tls === undefined ? '' : `, tls: ${options.tls}`}}, metrics: {address: 127.0.0.1:0}}
 ledger: {redis: env:REDIS_URL, durability: everysec}
 signing: {issuer: https://mayfly.test, keys: env:SIGNING}
 ${options.more ?? ''}

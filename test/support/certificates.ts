@@ -12,6 +12,8 @@ export interface CertificateShape {
   /** Absent: no key usage. */
   readonly usage?: number
   readonly extendedUsage?: readonly string[]
+  /** The names are said twice, in two extensions. */
+  readonly twice?: boolean
   /** Milliseconds since the epoch. */
   readonly notBefore?: number
   readonly notAfter?: number
@@ -64,7 +66,10 @@ export function makeSvid(uri: string, issuer: Made, shape: CertificateShape = {}
   return makeCertificate({ uris: [uri], ca: false, usage: digitalSignature, extendedUsage: [CLIENT_AUTH, SERVER_AUTH], ...shape }, issuer)
 }
 
-function extensionsOf({ uris = [], dns = [], ca, usage, extendedUsage, commonName }: CertificateShape, publicKey: ArrayBuffer): x509.Extension[] {
+function extensionsOf(
+  { uris = [], dns = [], ca, usage, extendedUsage, commonName, twice }: CertificateShape,
+  publicKey: ArrayBuffer,
+): x509.Extension[] {
   const extension = (extnID: string, critical: boolean, value: object) =>
     new x509.Extension({ extnID, critical, extnValue: new asn1.OctetString(asn1.AsnConvert.serialize(value)) })
   const alternatives = [
@@ -72,14 +77,15 @@ function extensionsOf({ uris = [], dns = [], ca, usage, extendedUsage, commonNam
     ...dns.map((name) => new x509.GeneralName({ dNSName: name })),
   ]
   const keyIdentifier = bufferOf(createHash('sha256').update(Buffer.from(publicKey)).digest().subarray(0, 20))
+  const names =
+    alternatives.length === 0 ? [] : [extension(x509.id_ce_subjectAltName, commonName === undefined, new x509.SubjectAlternativeName(alternatives))]
   return [
     ...(ca === undefined ? [] : [extension(x509.id_ce_basicConstraints, true, new x509.BasicConstraints({ cA: ca }))]),
     ...(usage === undefined ? [] : [extension(x509.id_ce_keyUsage, true, new x509.KeyUsage(usage))]),
     ...(extendedUsage === undefined ? [] : [extension(x509.id_ce_extKeyUsage, false, new x509.ExtendedKeyUsage([...extendedUsage]))]),
     extension(x509.id_ce_subjectKeyIdentifier, false, new x509.SubjectKeyIdentifier(keyIdentifier)),
-    ...(alternatives.length === 0
-      ? []
-      : [extension(x509.id_ce_subjectAltName, commonName === undefined, new x509.SubjectAlternativeName(alternatives))]),
+    ...names,
+    ...(twice ? names : []),
   ]
 }
 

@@ -36,18 +36,21 @@ export function createTrustDomain(options: SpiffeIssuerOptions, terms: Terms): T
 function fetchedDomain(url: string, options: SpiffeIssuerOptions, { algorithms, staleLimitMs, now }: Terms): TrustDomain {
   const listeners: (() => void)[] = []
   let authorities = NONE
+  let told = NONE
   let sequence: number | undefined
   const fetch = async (signal: AbortSignal) => {
     const bundle = await fetchBundle(url, options, algorithms, signal)
     refuseOlder(bundle, sequence)
     sequence = bundle.sequence
-    if (!isSame(authorities, bundle.authorities)) {
-      authorities = bundle.authorities
-      for (const listener of listeners) listener()
-    }
+    if (!isSame(authorities, bundle.authorities)) authorities = bundle.authorities
     return { ...bundle, authorities: bundle.authorities.length }
   }
-  const keys = new FetchedKeys({ fetch, staleLimitMs, now })
+  const onFetched = () => {
+    if (told === authorities) return
+    told = authorities
+    for (const listener of listeners) listener()
+  }
+  const keys = new FetchedKeys({ fetch, onFetched, staleLimitMs, now })
   return {
     name: options.trustDomain,
     keys,
