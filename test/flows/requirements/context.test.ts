@@ -65,7 +65,7 @@ const FLIPS: Readonly<Record<string, Flip>> = {
   'context.accumulated.escalations': ['context.accumulated.escalations < 1', {}, { after: ['any-admin'] }],
 }
 /** What no caller can say over HTTP: only an agent's own word tells where data goes, and that makes nothing inside. */
-const UNSAID = ['context.external', 'context.approval.groups']
+const UNSAID = ['context.external', 'context.approval.groups', 'context.humanProven']
 
 const paths = Object.keys(FLIPS)
 const BEFORE = ['any-read', 'any-write', 'any-admin']
