@@ -34,6 +34,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
     files: [
       ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
       ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect', 'risk'],
+      ...['call-tool', 'caller', 'on-deny', 'toolbox'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],

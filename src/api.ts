@@ -164,6 +164,38 @@ export const DecideRequest = z.strictObject({ reason: text(1024).optional() }).m
 export const EnvelopeEntry = z
   .strictObject({ role: word, scope: Scope.optional(), max_ttl: seconds.optional(), max_leases: z.int().min(1).max(100_000).optional() })
   .meta({ id: 'EnvelopeEntry' })
+export const ToolEntry = z
+  .strictObject({
+    tool: word,
+    actions: z.array(word).min(1).max(64).optional().describe('any when absent'),
+    targets: z
+      .array(text(512).min(1))
+      .min(1)
+      .max(64)
+      .optional()
+      .describe('each one by its name, or whatever is below with a final "/*"; any when absent'),
+    max_calls: z.int().min(1).max(1_000_000).optional().describe('ever, in the task and all below it'),
+  })
+  .meta({ id: 'ToolEntry' })
+export const PlanStep = z
+  .strictObject({
+    step: text(256).min(1).optional().describe('for people'),
+    tool: word.optional(),
+    action: word.optional(),
+    target: text(512).min(1).optional().describe('as in `tools`'),
+    role: word.optional(),
+  })
+  .refine(({ tool, role }) => (tool === undefined) !== (role === undefined), 'a step is the call of a tool or a lease of a role')
+  .refine(({ role, action, target }) => role === undefined || (action === undefined && target === undefined), 'action and target are of a tool')
+  .meta({ id: 'PlanStep' })
+const declared = {
+  tools: z.array(ToolEntry).max(64).optional().describe('what may be called for it; nothing when absent'),
+  check: z
+    .enum(['every_call', 'sensitive_only'])
+    .optional()
+    .describe('which calls are asked about: each (when absent), or those of tools that do more than read what is public or internal'),
+  plan: z.array(PlanStep).min(1).max(256).optional().describe('what is no step of it is denied, lease or call; it never changes'),
+}
 export const Assignee = z
   .strictObject({
     agent: word,
@@ -178,13 +210,15 @@ export const TaskRequest = z
     classification: sensitivity.optional(),
     environment: word.optional(),
     assignees: z.array(Assignee).min(1).max(64).optional().describe('required of an orchestrator; an agent that opens for itself is the assignee'),
-    envelope: z.array(EnvelopeEntry).min(1).max(64),
+    envelope: z.array(EnvelopeEntry).max(64).describe('what may be obtained; empty only where there are tools to call'),
+    ...declared,
     deadline_at: time,
     heartbeat_seconds: z.int().min(1).max(86_400).optional(),
     external_id: text(256).min(1).optional().describe('opening twice with the same one returns the same task'),
     human: word.optional(),
     labels: Labels.optional(),
   })
+  .refine(({ envelope, tools = [] }) => envelope.length + tools.length > 0, { path: ['envelope'], message: 'name at least one role or one tool' })
   .meta({ id: 'TaskRequest' })
 export const TaskState = z.enum(['active', 'completed', 'failed', 'cancelled', 'expired', 'revoked'])
 export const Task = z
@@ -201,6 +235,9 @@ export const Task = z
     environment: z.string(),
     assignees: z.array(Assignee),
     envelope: z.array(EnvelopeEntry),
+    tools: z.array(ToolEntry),
+    check: z.enum(['every_call', 'sensitive_only']),
+    plan: z.array(PlanStep).optional().describe('absent: there is none'),
     labels: Labels,
     human: z.string().optional(),
     external_id: z.string().optional(),
@@ -236,11 +273,13 @@ export const ContextAnswer = z
 export const ChildRequest = z
   .strictObject({
     assignees: z.array(Assignee).min(1).max(64),
-    envelope: z.array(EnvelopeEntry).min(1).max(64).describe("within the parent's: what that limits must be limited here too"),
+    envelope: z.array(EnvelopeEntry).max(64).describe("within the parent's: what that limits must be limited here too"),
+    ...declared,
     deadline_at: time.optional().describe("the parent's when absent, and never later"),
     heartbeat_seconds: z.int().min(1).max(86_400).optional(),
     labels: Labels.optional(),
   })
+  .refine(({ envelope, tools = [] }) => envelope.length + tools.length > 0, { path: ['envelope'], message: 'name at least one role or one tool' })
   .meta({ id: 'ChildRequest' })
 export const TaskNode = z
   .object({
@@ -272,6 +311,70 @@ export const EndAnswer = z
     leases: z.array(Lease).optional().describe('with ?wait: the outcome of each lease that this broker closed'),
   })
   .meta({ id: 'EndAnswer' })
+
+/** RFC 9457. */
+export const Problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    instance: z.string().optional().describe('urn of the event that has the detail'),
+    code: z.string(),
+    policies: z.array(z.string()).optional(),
+    reasons: z.array(z.string()).optional(),
+    next: z.string().optional().describe('what the caller can do about it'),
+    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+    step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
+  })
+  .meta({ id: 'Problem' })
+
+// --- tool calls
+
+const call = {
+  tool: word,
+  action: word.describe('what it does'),
+  target: text(512).min(1).describe('what it touches'),
+  lease: leaseId.optional().describe('that it is made with'),
+  destination: text(512).optional(),
+  arguments_digest: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{43}$/, 'must be a SHA-256 in base64url')
+    .optional()
+    .describe('of the arguments; recorded'),
+}
+export const ToolCall = z.strictObject(call).meta({ id: 'ToolCall' })
+export const ToolCallRequest = z
+  .strictObject({
+    ...z.strictObject(call).partial().shape,
+    calls: z.array(ToolCall).min(1).max(64).optional().describe('instead of one: several, decided in this order'),
+    agent: word.optional().describe('of a gateway: in whose stead it asks; or `token`'),
+    issuer: word.optional().describe('where agents of two issuers have this name'),
+    instance: word.optional(),
+    token: z.string().min(1).max(16_384).optional().describe('of a gateway: a token signed by Mayfly that the agent showed to it'),
+  })
+  .superRefine((body, context) => {
+    const fields = Object.keys(call) as (keyof typeof call)[]
+    const wrong = body.calls
+      ? fields.filter((field) => body[field] !== undefined).map((field) => ({ path: [field], message: 'say it in `calls`' }))
+      : (['tool', 'action', 'target'] as const)
+          .filter((field) => body[field] === undefined)
+          .map((field) => ({ path: [field], message: 'is missing' }))
+    for (const issue of wrong) context.addIssue({ code: 'custom', ...issue })
+  })
+  .meta({ id: 'ToolCallRequest' })
+const allowedCall = z.object({
+  call: z.string().describe('of the event that records it'),
+  decision: z.literal('allow'),
+  enforced: z.boolean().describe('a gateway asked, and the answer binds; else it is advice'),
+  check: z.enum(['every_call', 'sensitive_only']),
+  must_ask: z.boolean().describe('whether each further call of this tool is to be asked about too'),
+  policies: z.array(z.string()),
+})
+export const ToolCallAnswer = allowedCall.meta({ id: 'ToolCallAnswer' })
+export const ToolCallsAnswer = z
+  .union([ToolCallAnswer, z.object({ calls: z.array(z.union([allowedCall, z.object({ decision: z.literal('deny'), problem: Problem })])) })])
+  .meta({ id: 'ToolCallsAnswer' })
 
 // --- operators
 
@@ -565,23 +668,6 @@ export const ReadyAnswer = z
   })
   .meta({ id: 'ReadyAnswer' })
 
-/** RFC 9457. */
-export const Problem = z
-  .object({
-    type: z.string(),
-    title: z.string(),
-    status: z.int(),
-    detail: z.string(),
-    instance: z.string().optional().describe('urn of the event that has the detail'),
-    code: z.string(),
-    policies: z.array(z.string()).optional(),
-    reasons: z.array(z.string()).optional(),
-    next: z.string().optional().describe('what the caller can do about it'),
-    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
-    step_up: z.array(z.object({ group: z.string(), approvals: z.int() })).optional(),
-  })
-  .meta({ id: 'Problem' })
-
 // --- standards
 
 /** RFC 7517 §5. */
@@ -623,6 +709,12 @@ export type ContextRequest = z.output<typeof ContextRequest>
 export type ContextAnswer = z.output<typeof ContextAnswer>
 export type ChildRequest = z.output<typeof ChildRequest>
 export type TaskNode = z.output<typeof TaskNode>
+export type ToolEntry = z.output<typeof ToolEntry>
+export type PlanStep = z.output<typeof PlanStep>
+export type ToolCall = z.output<typeof ToolCall>
+export type ToolCallRequest = z.output<typeof ToolCallRequest>
+export type ToolCallAnswer = z.output<typeof ToolCallAnswer>
+export type ToolCallsAnswer = z.output<typeof ToolCallsAnswer>
 export type EndAnswer = z.output<typeof EndAnswer>
 export type EmergencyRequest = z.input<typeof EmergencyRequest>
 export type EmergencyAnswer = z.output<typeof EmergencyAnswer>

@@ -8,6 +8,7 @@ import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
 import { cameOf, countAct } from './risk.js'
 import { stepUp } from './step-up.js'
+import { leaseOutside } from './toolbox.js'
 import type { Agent, Decision, Lease, RequestContext, Role, Scope, Task } from './types.js'
 import type { Upstream } from './upstream.js'
 
@@ -66,6 +67,8 @@ export async function authorize(
   if (!role || !entry || !upstream) throw await no(outside(`role "${ask.role}" is not in the task's envelope`))
   const narrowed = narrow(role, entry, { ttl: ask.ttlSeconds, scope: ask.scope })
   if ('outside' in narrowed) throw await no(outside(narrowed.outside))
+  const beyond = leaseOutside(task, ask)
+  if (beyond) throw await no(beyond)
   const request = policyRequest({ agent: { ...agent, conduct }, task, role, upstream, narrowed }, ask)
   const decision = await house.policy.decide(request)
   if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }

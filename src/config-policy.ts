@@ -12,6 +12,7 @@ export const PolicyPart = z.looseObject({
   vocabulary: ConfigFile.shape.vocabulary,
   providers: z.record(z.string(), z.unknown()),
   roles: z.record(z.string(), z.unknown()),
+  tools: z.record(z.string(), z.unknown()).default({}),
   issuers: z.record(z.string(), z.unknown()),
   agents: z.array(z.looseObject({ team: z.string().optional() })).default([]),
   orchestrators: z.array(z.looseObject({ team: z.string().optional() })).default([]),
@@ -21,7 +22,7 @@ export const PolicyPart = z.looseObject({
 })
 export type PolicyPart = Pick<
   z.output<typeof PolicyPart>,
-  'policies' | 'vocabulary' | 'providers' | 'roles' | 'issuers' | 'agents' | 'orchestrators' | 'operators' | 'gateways' | 'humans'
+  'policies' | 'vocabulary' | 'providers' | 'roles' | 'tools' | 'issuers' | 'agents' | 'orchestrators' | 'operators' | 'gateways' | 'humans'
 >
 
 export async function policyOf(file: PolicyPart, refs: References, problems: string[]): Promise<PolicyOptions> {
@@ -38,6 +39,7 @@ export async function policyOf(file: PolicyPart, refs: References, problems: str
       consenting,
       providers: Object.keys(file.providers),
       roles: Object.keys(file.roles),
+      tools: Object.keys(file.tools),
       issuers: Object.keys(file.issuers),
     },
     memoSize: file.policies.memo,

@@ -79,6 +79,28 @@ const issuer = z.strictObject({
 const match = z.looseObject({ issuer: name }).catchall(z.string().min(1))
 const scope = z.record(z.string(), z.union([word, z.array(word).min(1)]))
 const envelope = z.array(z.strictObject({ role: name, scope: scope.optional(), max_ttl: seconds.optional(), max_leases: z.int().min(1).optional() }))
+/** As MCP names tools (at most 128 characters), with the name of their server before it where one is wanted: `github/create_issue`. */
+const TOOL = '[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*'
+const toolName = z
+  .string()
+  .max(128)
+  .regex(new RegExp(`^${TOOL}$`), 'must be letters, digits, "_", "." and "-", in parts separated by "/"')
+const toolPattern = z
+  .string()
+  .max(128)
+  .regex(new RegExp(`^${TOOL}(/\\*)?$`), 'must be the name of a tool, or "server/*" for all that begin so')
+const toolEntry = z.strictObject({
+  tool: toolName,
+  actions: z.array(word).min(1).optional(),
+  targets: z.array(word).min(1).optional(),
+  max_calls: z.int().min(1).optional(),
+})
+const tool = z.strictObject({
+  access,
+  sensitivity: sensitivity.default('restricted'),
+  external: z.boolean().default(true),
+  labels: z.array(word).default([]),
+})
 const rule = { id: word, match, team: name.optional(), labels: z.array(word).optional() }
 const onBehalfOf = { on_behalf_of: z.strictObject({ audience: word }).optional() }
 const agent = z.strictObject({
@@ -87,11 +109,13 @@ const agent = z.strictObject({
   instance: word.optional(),
   owner: word,
   autonomy: z.enum(['scripted', 'supervised', 'autonomous']),
-  open_tasks: z.strictObject({ envelope }).optional(),
+  open_tasks: z.strictObject({ envelope, tools: z.array(toolEntry).default([]) }).optional(),
 })
 const orchestrator = z.strictObject({ ...rule, ...onBehalfOf })
 const operator = z.strictObject({ ...rule, groups: z.array(name).min(1) })
-const gateway = z.strictObject({ ...rule, audiences: z.array(word).min(1) })
+const gateway = z
+  .strictObject({ ...rule, audiences: z.array(word).default([]), tools: z.array(toolPattern).default([]) })
+  .refine(({ audiences, tools }) => audiences.length + tools.length > 0, 'name the audiences or the tools that it stands in front of')
 const shownBy = z.record(word, z.string().min(1)).refine((claims) => Object.keys(claims).length > 0, 'name the claims by which a token shows it')
 const human = z.strictObject({
   id: word,
@@ -162,6 +186,7 @@ export const ConfigFile = z.strictObject({
   humans: z.array(human).default([]),
   providers: z.record(name, ProviderCommon),
   roles: z.record(name, role),
+  tools: z.record(toolName, tool).default({}),
   vocabulary: z
     .strictObject({ intents: z.array(name).default([]), environments: z.array(name).default([]) })
     .default({ intents: [], environments: [] }),
@@ -211,3 +236,4 @@ export const ConfigFile = z.strictObject({
 export type ConfigFile = z.output<typeof ConfigFile>
 export type IssuerFile = z.output<typeof issuer>
 export type EnvelopeFile = z.output<typeof envelope>
+export type ToolEntryFile = z.output<typeof toolEntry>

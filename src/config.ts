@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { issuerOf, unusedDomains } from './config-issuers.js'
 import { PolicyPart, policyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
-import { ConfigFile, type EnvelopeFile } from './config-schema.js'
+import { ConfigFile, type EnvelopeFile, type ToolEntryFile } from './config-schema.js'
 import type { Limits } from './house.js'
 import type { IdentityOptions, Match } from './identity/options.js'
 import type { RiskRules } from './ledger/ledger.js'
@@ -14,7 +14,7 @@ import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
 import type { SealingKeys } from './sealing.js'
 import type { WebhookOptions } from './signals/webhooks.js'
-import type { EnvelopeEntry, Role } from './types.js'
+import type { EnvelopeEntry, Role, Tool, ToolEntry } from './types.js'
 
 /** The configuration as the house uses it: read, checked, resolved and frozen. */
 export interface Config {
@@ -35,6 +35,8 @@ export interface Config {
   readonly policy: PolicyOptions
   readonly providers: readonly ProviderConfig[]
   readonly roles: readonly Role[]
+  /** The catalogue. */
+  readonly tools: readonly Tool[]
   readonly vocabulary: ConfigFile['vocabulary']
   readonly limits: Limits & { readonly requestsPerSecond: number }
   readonly approvals: {
@@ -179,6 +181,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     policy: await policyOf(file, refs, problems),
     providers,
     roles,
+    tools: Object.entries(file.tools).map(([name, tool]) => ({ name, ...tool })),
     vocabulary: file.vocabulary,
     limits: {
       perAgentLive: file.limits.per_agent_live,
@@ -254,15 +257,35 @@ function identityOf(file: ConfigFile, problems: string[]): IdentityOptions {
     agents: file.agents.map(ruleOf<(typeof file.agents)[number]>('agents')).map(({ open_tasks, on_behalf_of, ...rule }, index) => {
       for (const entry of open_tasks?.envelope ?? [])
         if (!Object.hasOwn(file.roles, entry.role)) problems.push(`agents[${index}].open_tasks: there is no role "${entry.role}"`)
-      return { ...rule, openTasks: open_tasks && envelopeOf(open_tasks.envelope), onBehalfOf: on_behalf_of }
+      for (const entry of open_tasks?.tools ?? [])
+        if (!Object.hasOwn(file.tools, entry.tool)) problems.push(`agents[${index}].open_tasks: there is no tool "${entry.tool}"`)
+      return {
+        ...rule,
+        openTasks: open_tasks && envelopeOf(open_tasks.envelope),
+        openTools: open_tasks && toolsOf(open_tasks.tools),
+        onBehalfOf: on_behalf_of,
+      }
     }),
     orchestrators: file.orchestrators.map(ruleOf<(typeof file.orchestrators)[number]>('orchestrators')).map(({ on_behalf_of, ...rule }) => {
       return { ...rule, onBehalfOf: on_behalf_of }
     }),
     operators: file.operators.map(ruleOf<(typeof file.operators)[number]>('operators')),
-    gateways: file.gateways.map(ruleOf<(typeof file.gateways)[number]>('gateways')),
+    gateways: file.gateways.map(ruleOf<(typeof file.gateways)[number]>('gateways')).map(gatewayOf(file, problems)),
     humans: file.humans.map(ruleOf<(typeof file.humans)[number]>('humans')),
     ownIssuers: file.signing ? [file.signing.issuer] : [],
+  }
+}
+
+/** A pattern stands for the tools of the catalogue that begin so. */
+function gatewayOf({ tools: catalogue }: ConfigFile, problems: string[]) {
+  const names = Object.keys(catalogue)
+  return <R extends { tools: string[] }>(rule: R, index: number) => {
+    const tools = rule.tools.flatMap((pattern) => {
+      const meant = pattern.endsWith('/*') ? names.filter((name) => name.startsWith(pattern.slice(0, -1))) : names.filter((name) => name === pattern)
+      if (meant.length === 0) problems.push(`gateways[${index}].tools: there is no tool "${pattern}"`)
+      return meant
+    })
+    return { ...rule, tools: [...new Set(tools)] }
   }
 }
 
@@ -291,6 +314,10 @@ function riskOf({ risk }: ConfigFile): RiskRules | undefined {
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {
   return envelope.map(({ role, scope, max_ttl, max_leases }) => ({ role, scope, maxTtlSeconds: max_ttl, maxLeases: max_leases }))
+}
+
+function toolsOf(tools: readonly ToolEntryFile[]): ToolEntry[] {
+  return tools.map(({ tool, actions, targets, max_calls }) => ({ tool, actions, targets, maxCalls: max_calls }))
 }
 
 /** `providers.warehouse: unknown field "ur1"`. */

@@ -6,12 +6,16 @@ import type { House } from './house.js'
 import type { NewTask } from './ledger/ledger.js'
 import { refusal } from './refusals.js'
 import { checkEnvelope, refuseOperation, taskOfCaller, tooManyTasks } from './task.js'
+import { checkDeclared, type Declared, declaredOf, declaredOutside } from './toolbox.js'
 import type { Agent, Assignee, Decision, EnvelopeEntry, Orchestrator, RequestContext, Task } from './types.js'
 
 /** A part of a task, for others. What it is about, and for whom, is the parent's. */
 export interface DelegationAsk {
   readonly assignees: readonly Assignee[]
   readonly envelope: readonly EnvelopeEntry[]
+  readonly tools?: Declared['tools']
+  readonly check?: Declared['check']
+  readonly plan?: Declared['plan']
   /** Milliseconds since the epoch; the parent's when absent. */
   readonly deadlineAt?: number
   readonly heartbeatSeconds?: number
@@ -52,9 +56,10 @@ export async function delegate(
 
 function widerThan(house: House, parent: Task, ask: DelegationAsk): string | undefined {
   checkEnvelope(house, ask.envelope)
+  checkDeclared(house, ask, ask.envelope)
   if (ask.deadlineAt !== undefined && ask.deadlineAt <= house.ledger.now()) return 'the deadline is in the past'
   if (ask.deadlineAt !== undefined && ask.deadlineAt > parent.deadlineAt) return 'the deadline is later than that of the parent'
-  return envelopeOutside(house.roles, parent.envelope, ask.envelope)
+  return envelopeOutside(house.roles, parent.envelope, ask.envelope) ?? declaredOutside(parent, ask)
 }
 
 function childOf(house: House, opener: Orchestrator | Agent, parent: Task, ask: DelegationAsk, id: string): NewTask {
@@ -67,6 +72,7 @@ function childOf(house: House, opener: Orchestrator | Agent, parent: Task, ask: 
     ...{ intent, classified, confidence, classification, environment, human },
     assignees: ask.assignees,
     envelope: ask.envelope,
+    ...declaredOf(parent, ask),
     labels: ask.labels ?? {},
     deadlineAt: ask.deadlineAt ?? parent.deadlineAt,
     heartbeatSeconds: ask.heartbeatSeconds,

@@ -2,7 +2,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { drive } from './revoke.js'
-import type { EmergencyRevocation, Freeze, Operator, RequestContext, Selector } from './types.js'
+import type { EmergencyRevocation, Freeze, Principal, RequestContext, Selector } from './types.js'
 
 /** Revokes that one revocation keeps waiting in this broker. */
 const MOST_UNDER_WAY = 256
@@ -14,27 +14,28 @@ export interface Emergency {
 
 /**
  * The stop. The freeze holds in every partition that can be reached before anything else is done, and before this answers; then a
- * record is written that any replica can go on from, and the leases are closed page by page. Never waits for the outbox.
+ * record is written that any replica can go on from, and the leases are closed page by page. Never waits for the outbox. `by`: whose decision it
+ * is, where that is not the principal's, whose request brought it about.
  */
 export async function emergencyRevoke(
   house: House,
-  operator: Operator,
-  ask: { selector: Selector; reason: string; freeze: boolean; kind?: Freeze['kind'] },
+  principal: Principal,
+  ask: { selector: Selector; reason: string; freeze: boolean; kind?: Freeze['kind']; by?: string },
   context: RequestContext,
 ): Promise<Emergency> {
   const { selector, reason, kind } = ask
-  const by = operator.id
+  const by = ask.by ?? principal.id
   const about = { detail: { selector, reason } }
   // Should this broker die before the next step, the trail still says what was meant: a stop that was never started.
-  const setting = event('freeze.set', context, operator, { detail: { ...about.detail, emergency: true, kind } })
+  const setting = event('freeze.set', context, principal, { detail: { ...about.detail, emergency: true, kind } })
   const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by, kind }, setting) : undefined
-  const told = event('revocation.started', context, operator, about)
+  const told = event('revocation.started', context, principal, about)
   const revocation = await house.ledger.openRevocation({ selector, reason, by, freeze: frozen?.freeze.id }, told).catch((error: unknown) => {
     throw frozen ? onlyFrozen(frozen.freeze.id, error) : error
   })
   house.metrics.emergency.inc()
   house.log.warn({ revocation: revocation.id, by, selector }, 'emergency revoke started')
-  await endNamedTasks(house, operator, selector, reason, context)
+  await endNamedTasks(house, principal, selector, reason, context)
   house.background.run('emergency', carryOn(house, revocation.id))
   return { revocation, freeze: frozen }
 }
@@ -62,10 +63,10 @@ function onlyFrozen(freeze: string, cause: unknown): MayflyError {
 }
 
 /** A task that is named alone is over: its end also takes what descends from it. */
-async function endNamedTasks(house: House, operator: Operator, selector: Selector, reason: string, context: RequestContext): Promise<void> {
+async function endNamedTasks(house: House, principal: Principal, selector: Selector, reason: string, context: RequestContext): Promise<void> {
   if (!selector.task || Object.keys(selector).length > 1) return
   for (const task of selector.task) {
-    const told = event('task.ended', context, operator, { task, cause: 'task_revoked' })
+    const told = event('task.ended', context, principal, { task, cause: 'task_revoked' })
     const ended = await house.ledger.endTask(task, { state: 'revoked', cause: 'task_revoked', reason }, told)
     if (ended.ok) for (const claim of ended.claims) void drive(house, claim)
   }

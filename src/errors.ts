@@ -98,6 +98,24 @@ export const ERRORS = {
     means: 'The role, scope or TTL is wider than the task (or, for a task, the configuration of its agent) was opened for.',
     next: 'Ask within the envelope, or open a task with a wider one.',
   },
+  tool_unknown: {
+    status: 403,
+    title: 'The tool is not known',
+    means: 'The configuration has no such tool: a tool that was found only now is called by nobody.',
+    next: 'Call a tool that is configured, or have this one added to `tools` of the configuration and to the task.',
+  },
+  outside_tools: {
+    status: 403,
+    title: 'Outside the tools of the task',
+    means: 'The task was opened without this tool, or not for this action, this target or one more call.',
+    next: 'Call what the task was opened for, or have one opened that lists it.',
+  },
+  outside_plan: {
+    status: 403,
+    title: 'Not in the plan',
+    means: 'The task was opened with a plan, and this is none of its steps. A plan never changes.',
+    next: 'Keep to the plan, or have a task opened with another one.',
+  },
   not_found: {
     status: 404,
     title: 'There is no such thing for you',

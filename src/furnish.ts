@@ -47,6 +47,7 @@ export async function furnish(
     policy: withConduct(policy, risk),
     risk,
     roles: new Map(config.roles.map((role) => [role.name, role])),
+    tools: new Map(config.tools.map((tool) => [tool.name, tool])),
     roster: createRoster(config.identity.agents),
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },

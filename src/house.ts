@@ -3,7 +3,7 @@ import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
 import type { Risks } from './risk.js'
-import type { Approval, Role } from './types.js'
+import type { Approval, Role, Tool } from './types.js'
 import type { Upstream } from './upstream.js'
 
 /**
@@ -15,6 +15,8 @@ export interface House {
   readonly ledger: Ledger
   readonly policy: Policy
   readonly roles: ReadonlyMap<string, Role>
+  /** The catalogue: what is not in it is unknown. */
+  readonly tools: ReadonlyMap<string, Tool>
   /** Agents as they are configured now, for decisions about what they hold. */
   readonly roster: Roster
   readonly upstreams: ReadonlyMap<string, Upstream>

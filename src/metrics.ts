@@ -24,6 +24,7 @@ export function createMetrics() {
     riskSignals: counter('mayfly_risk_signals_total', 'What agents did that raised their risk, by signal.', ['signal']),
     riskRises: counter('mayfly_risk_rises_total', "Agents' risks that rose, by the step of ten that they rose to.", ['to']),
     riskUncounted: counter('mayfly_risk_uncounted_total', 'What agents did and could not be counted.', []),
+    toolCalls: counter('mayfly_tool_calls_total', 'Tool calls decided, by decision.', ['decision']),
     reviewed: counter('mayfly_leases_reviewed_total', 'Live leases decided anew, by what made it necessary and what became of them.', [
       'why',
       'outcome',

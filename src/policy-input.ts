@@ -16,6 +16,7 @@ const LEFT_OUT: Readonly<Record<string, (value: unknown) => boolean>> = {
   depth: (value) => value === 0,
   renewal: (value) => value === false,
   external: (value) => value === true,
+  enforced: (value) => value === false,
 }
 
 /**

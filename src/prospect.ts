@@ -3,6 +3,7 @@ import { narrow } from './envelope.js'
 import { ERRORS, MayflyError } from './errors.js'
 import type { House } from './house.js'
 import { refusal } from './refusals.js'
+import { leaseOutside } from './toolbox.js'
 import type { Agent, Decision, EnvelopeEntry, Task } from './types.js'
 
 /** What asking for a role of a task's envelope would be answered now. */
@@ -41,6 +42,8 @@ async function prospect(house: House, agent: Agent, task: Task, entry: EnvelopeE
   if (!role || !upstream) return no(new MayflyError('outside_envelope', 'the role is not configured any more'))
   const narrowed = narrow(role, entry, {})
   if ('outside' in narrowed) return no(new MayflyError('outside_envelope', narrowed.outside))
+  const beyond = leaseOutside(task, { role: role.name })
+  if (beyond) return no(beyond)
   const decision = await house.policy.decide(policyRequest({ agent, role, upstream, task, narrowed }, {}))
   if (decision.outcome === 'deny') return no(notAllowed(decision))
   if (isFrozen) return no(refusal('frozen'))

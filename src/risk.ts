@@ -5,7 +5,7 @@ import type { House } from './house.js'
 import type { CountedAct, Ledger, RiskRules } from './ledger/ledger.js'
 import type { Policy, PolicyRequest } from './policy/policy.js'
 import { ApprovalPending, canonical } from './step-up.js'
-import type { Access, Agent, Conduct, RequestContext } from './types.js'
+import type { Access, Agent, Conduct, Principal, RequestContext } from './types.js'
 
 /** What the ledger has counted of agents, on whatever replica, as this broker knows it. */
 export interface Risks {
@@ -79,6 +79,8 @@ export interface Act {
   /** How often at once. */
   readonly times?: number
   readonly about?: { readonly task?: string; readonly role?: string }
+  /** Who asked in its stead; absent: it did. */
+  readonly by?: Principal
 }
 
 /**
@@ -88,7 +90,7 @@ export interface Act {
 export function countAct(house: House, agent: Agent, act: Act, context: RequestContext): void {
   const { rules } = house.risk
   if (!rules) return
-  const told = event('agent.risk', context, agent, { ...act.about, detail: { agent: agent.id } })
+  const told = event('agent.risk', context, act.by ?? agent, { ...act.about, detail: { agent: agent.id } })
   const counted = house.ledger.countRisk(agent.id, countedOf(agent, act), rules, told).then(
     ({ before, raised, ...conduct }) => {
       house.risk.learn(agent.id, conduct)
@@ -114,7 +116,7 @@ function countedOf({ instance, autonomy }: Agent, { asked, names, access, came, 
 }
 
 /** Refusals that say something of who asks, and not only of the moment. */
-const REFUSED: readonly string[] = ['denied', 'outside_envelope', 'not_found']
+const REFUSED: readonly string[] = ['denied', 'outside_envelope', 'tool_unknown', 'outside_tools', 'outside_plan', 'not_found']
 const ASKED: readonly string[] = ['approval_required', 'approval_denied', 'approval_invalid']
 
 /** What came of what ended with this. */

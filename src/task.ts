@@ -6,6 +6,7 @@ import type { House } from './house.js'
 import type { Ended, NewTask } from './ledger/ledger.js'
 import { refusal } from './refusals.js'
 import { drive } from './revoke.js'
+import { checkDeclared, type Declared, declaredOf, toolsOutside } from './toolbox.js'
 import type {
   Agent,
   Assignee,
@@ -28,6 +29,9 @@ export interface TaskAsk {
   readonly environment?: string
   readonly assignees?: readonly Assignee[]
   readonly envelope: readonly EnvelopeEntry[]
+  readonly tools?: Declared['tools']
+  readonly check?: Declared['check']
+  readonly plan?: Declared['plan']
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number
   readonly heartbeatSeconds?: number
@@ -67,6 +71,9 @@ function ownTask(house: House, opener: Agent, ask: TaskAsk): NewTask {
   if (!opener.openTasks) throw new MayflyError('denied', 'this agent opens no tasks', { next: 'have an orchestrator open it' })
   const wider = envelopeOutside(house.roles, opener.openTasks, ask.envelope)
   if (wider) throw new MayflyError('outside_envelope', wider, { next: 'open it within the open_tasks envelope of the configuration' })
+  const more = toolsOutside(opener.openTools ?? [], ask.tools ?? [])
+  if (more) throw new MayflyError('outside_envelope', more, { next: 'open it within the open_tasks tools of the configuration' })
+  if (ask.check === 'sensitive_only') throw new MayflyError('denied', 'each call of a task that an agent opened for itself is checked')
   const assignees = [{ agent: opener.id, instance: opener.instance }]
   const strictest = { classified: false, confidence: 0, classification: 'restricted', environment: 'unknown', human: undefined } as const
   return { ...taskOf(house, opener, ask, assignees), ...strictest, maxOpened: house.limits.perAgentTasks }
@@ -82,6 +89,7 @@ function taskOf(
   if (ask.deadlineAt <= ledger.now()) throw invalid('deadline_at', 'is in the past')
   if (ask.deadlineAt > ledger.now() + limits.maxTaskSeconds * 1000) throw invalid('deadline_at', `is more than ${limits.maxTaskSeconds} s away`)
   checkEnvelope(house, ask.envelope)
+  checkDeclared(house, ask, ask.envelope)
   return {
     id: newTaskId(house, opener, ask, assignees),
     assignees,
@@ -91,6 +99,7 @@ function taskOf(
     classification: ask.classification ?? 'restricted',
     environment: ask.environment !== undefined && vocabulary.environments.has(ask.environment) ? ask.environment : 'unknown',
     envelope: ask.envelope,
+    ...declaredOf({}, ask),
     labels: ask.labels ?? {},
     human: ask.human,
     externalId: ask.externalId,

@@ -35,6 +35,8 @@ export interface Agent extends Caller {
   readonly autonomy: Autonomy
   /** What it may open for itself; absent: it opens no tasks. */
   readonly openTasks?: readonly EnvelopeEntry[]
+  /** What the tasks that it opens for itself may call; absent: nothing. */
+  readonly openTools?: readonly ToolEntry[]
   /** How it behaved lately; absent: not looked up, or not counted. */
   readonly conduct?: Conduct
   /** The audience of tokens with which humans let it, and nobody else, act for them. */
@@ -81,6 +83,8 @@ export interface Operator extends Caller {
 export interface Gateway extends Caller {
   readonly kind: 'gateway'
   readonly audiences: readonly string[]
+  /** Of the catalogue, those that it stands in front of: it asks, in an agent's stead, about these alone. */
+  readonly tools: readonly string[]
 }
 /** Who is calling, verified from a token. */
 export type Principal = Agent | Orchestrator | Operator | Gateway
@@ -107,6 +111,37 @@ export interface EnvelopeEntry {
   readonly scope?: Scope
   readonly maxTtlSeconds?: number
   readonly maxLeases?: number
+}
+/** A tool of the catalogue: all that is known of it is the configuration's word, never a caller's. */
+export interface Tool {
+  readonly name: string
+  readonly access: Access
+  readonly sensitivity: Sensitivity
+  /** Whether what it is given can leave the house. */
+  readonly external: boolean
+  readonly labels: readonly string[]
+}
+/** One line of what a task may call. */
+export interface ToolEntry {
+  readonly tool: string
+  /** Absent: any. */
+  readonly actions?: readonly string[]
+  /** Each one thing by its name or, with a final `/*`, whatever is below it. Absent: any. */
+  readonly targets?: readonly string[]
+  /** Allowed ones, ever, in the task and all below it. */
+  readonly maxCalls?: number
+}
+/** Which calls are asked about: each, or only those of tools that write, escalate or touch what is confidential. */
+export type ToolCheck = 'every_call' | 'sensitive_only'
+/** One step of a declared plan: a call of a tool, or a lease of a role. */
+export interface PlanStep {
+  /** For people. */
+  readonly step?: string
+  readonly tool?: string
+  readonly action?: string
+  /** As in `ToolEntry.targets`. */
+  readonly target?: string
+  readonly role?: string
 }
 export interface Assignee {
   readonly agent: string
@@ -140,6 +175,12 @@ export interface Task {
   readonly environment: string
   readonly assignees: readonly Assignee[]
   readonly envelope: readonly EnvelopeEntry[]
+  /** What may be called; absent: nothing. Like the next two, it never changes. */
+  readonly tools?: readonly ToolEntry[]
+  /** Absent: every call. */
+  readonly check?: ToolCheck
+  /** Absent: there is none, and whatever envelope and tools name may be done. */
+  readonly plan?: readonly PlanStep[]
   readonly labels: Readonly<Record<string, string>>
   readonly human?: string
   /** Absent: who opened it named them. */
@@ -279,6 +320,9 @@ export interface Facts {
   readonly counts?: Readonly<Record<Access, number>>
 }
 
+/** What a denied tool call may bring about, before its answer leaves. */
+export type OnDeny = 'close-task' | 'suspend-agent'
+
 /** The policy's answer to one request. */
 export interface Decision {
   readonly outcome: 'allow' | 'deny' | 'step-up'
@@ -292,6 +336,8 @@ export interface Decision {
   readonly maxLive?: number
   /** For `step-up`: each group that must consent, and how many of it. */
   readonly stepUp?: readonly { readonly group: string; readonly approvals: number }[]
+  /** For `deny`: what follows from it, by `@onDeny` of the policies that decided. */
+  readonly onDeny?: readonly OnDeny[]
   readonly policyVersion: string
   /** True when some policy of this action reads the accumulated counts: then `Facts.counts` must be sent to `reserve`. */
   readonly readsCounts: boolean
@@ -473,6 +519,8 @@ export type EventType =
   | 'approval.spent'
   | 'approval.freed'
   | 'agent.risk'
+  | 'tool.called'
+  | 'tool.denied'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

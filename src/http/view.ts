@@ -1,6 +1,6 @@
 import type * as api from '../api.js'
 import type { Credential } from '../providers/provider.js'
-import type { Approval, Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task } from '../types.js'
+import type { Approval, Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task, ToolEntry } from '../types.js'
 import { SELECTOR_KEYS } from '../types.js'
 
 /** The inside's nouns as the wire spells them. What is not named here is not told. */
@@ -55,6 +55,9 @@ export function taskView(task: Task): api.Task {
     environment: task.environment,
     assignees: task.assignees.map(assigneeView),
     envelope: task.envelope.map(entryView),
+    tools: (task.tools ?? []).map(toolView),
+    check: task.check ?? 'every_call',
+    plan: task.plan?.map((step) => ({ ...step })),
     labels: { ...task.labels },
     human: task.human,
     external_id: task.externalId,
@@ -86,6 +89,10 @@ function assigneeView({ agent, instance, bindInstance }: Assignee): api.Assignee
 
 export function entryView({ role, scope, maxTtlSeconds, maxLeases }: EnvelopeEntry): api.EnvelopeEntry {
   return { role, scope: scope && scopeView(scope), max_ttl: maxTtlSeconds, max_leases: maxLeases }
+}
+
+export function toolView({ tool, actions, targets, maxCalls }: ToolEntry): api.ToolEntry {
+  return { tool, actions: actions && [...actions], targets: targets && [...targets], max_calls: maxCalls }
 }
 
 export function scopeView(scope: Scope): api.Lease['scope'] {

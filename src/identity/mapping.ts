@@ -47,7 +47,8 @@ export function compileMapping(options: IdentityOptions, issuers: readonly Issue
       return (id, _claims, facts) => ({ kind: 'operator', id, ...facts, ...common(rule), groups: rule.groups })
     }),
     ...compile('gateway', options.gateways, (rule: GatewayRule): Build<Principal> => {
-      return (id, _claims, facts) => ({ kind: 'gateway', id, ...facts, ...common(rule), audiences: rule.audiences })
+      const { audiences, tools = [] } = rule
+      return (id, _claims, facts) => ({ kind: 'gateway', id, ...facts, ...common(rule), audiences, tools })
     }),
   ])
   const humans = byIssuer<Human>(compile('human', options.humans, buildHuman))
@@ -97,10 +98,10 @@ function filled({ path, template }: Pick<CompiledRule<unknown>, 'path' | 'templa
 }
 
 function buildAgent(rule: AgentRule, path: string): Build<Agent> {
-  const { owner, autonomy, openTasks } = rule
+  const { owner, autonomy, openTasks, openTools } = rule
   const audience = audienceOf(rule, path)
   return (id, claims, facts) => {
-    const agent = { kind: 'agent', id, ...facts, ...common(rule), owner, autonomy, openTasks, ...audience(claims) } as const
+    const agent = { kind: 'agent', id, ...facts, ...common(rule), owner, autonomy, openTasks, openTools, ...audience(claims) } as const
     if (rule.instance === undefined) return agent
     const instance = idValue(rule.instance, claims)
     if (!instance.ok) refuse('token_invalid', `the instance cannot be told: ${instance.reason}`)

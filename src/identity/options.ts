@@ -1,4 +1,4 @@
-import type { Autonomy, EnvelopeEntry, Principal } from '../types.js'
+import type { Autonomy, EnvelopeEntry, Principal, ToolEntry } from '../types.js'
 
 /**
  * What identity is configured with: plain data, durations in whole seconds, secrets and files already read. `createIdentity` compiles it once
@@ -120,6 +120,8 @@ export interface AgentRule extends Rule {
   readonly autonomy: Autonomy
   /** What it may open for itself; absent: it opens no tasks. */
   readonly openTasks?: readonly EnvelopeEntry[]
+  /** What the tasks that it opens for itself may call. */
+  readonly openTools?: readonly ToolEntry[]
   readonly onBehalfOf?: ActsFor
 }
 export interface OrchestratorRule extends Rule {
@@ -134,6 +136,8 @@ export interface OperatorRule extends Rule {
 }
 export interface GatewayRule extends Rule {
   readonly audiences: readonly string[]
+  /** Names of tools that it stands in front of; absent: none. */
+  readonly tools?: readonly string[]
 }
 /** A person, who calls nothing. */
 export interface HumanRule {

@@ -3,9 +3,9 @@ import type { AgentRule } from './options.js'
 
 /**
  * Who an agent is by the configuration alone, for decisions about what it holds while it does not ask: nothing that only its token says.
- * Several where the ids that rules fill overlap; none where it is not configured any more.
+ * Several where the ids that rules fill overlap, or no issuer is named; none where it is not configured any more.
  */
-export type Roster = (agent: { readonly id: string; readonly issuer: string; readonly instance?: string }) => readonly Agent[]
+export type Roster = (agent: { readonly id: string; readonly issuer?: string; readonly instance?: string }) => readonly Agent[]
 
 const PLACEHOLDER = /\{[^{}]*\}/
 /** What `{claim}` may be filled with: see `template.ts`. */
@@ -15,7 +15,8 @@ export function createRoster(rules: readonly AgentRule[] = []): Roster {
   const known = rules.map((rule) => ({ rule, matches: idsOf(rule) }))
   return ({ id, issuer, instance }) =>
     known
-      .filter(({ rule, matches }) => rule.match.issuer === issuer && matches.test(id) && (rule.instance === undefined) === (instance === undefined))
+      .filter(({ rule, matches }) => (issuer === undefined || rule.match.issuer === issuer) && matches.test(id))
+      .filter(({ rule }) => (rule.instance === undefined) === (instance === undefined))
       .map(({ rule }) => agentOf(rule, id, instance))
 }
 
@@ -24,9 +25,9 @@ export function idsOf({ id }: Pick<AgentRule, 'id'>): RegExp {
   return new RegExp(`^${id.split(PLACEHOLDER).map(escaped).join(VALUE)}$`, 'u')
 }
 
-function agentOf({ match, labels, team, owner, autonomy, openTasks }: AgentRule, id: string, instance: string | undefined): Agent {
+function agentOf({ match, labels, team, owner, autonomy, openTasks, openTools }: AgentRule, id: string, instance: string | undefined): Agent {
   const noToken = { subject: '', tokenFingerprint: '', tokenIssuedAt: 0, tokenExpiresAt: 0 }
-  return { kind: 'agent', id, instance, issuer: match.issuer, ...noToken, labels: labels ?? [], team, owner, autonomy, openTasks }
+  return { kind: 'agent', id, instance, issuer: match.issuer, ...noToken, labels: labels ?? [], team, owner, autonomy, openTasks, openTools }
 }
 
 function escaped(text: string): string {

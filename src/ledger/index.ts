@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Task } from '../types.js'
 import { agentCalls } from './agents.js'
 import { approvalCalls } from './approvals.js'
+import { callCalls } from './calls.js'
 import { asLedgerError, connect, type Log, messageOf, type RedisAddress } from './connection.js'
 import { type FreezeCalls, freezeCalls } from './freezes.js'
 import { DUE_CHANNEL, hashed, keys, partitionFor } from './keys.js'
@@ -118,6 +119,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...taskCalls(store),
     ...leaseCalls(store),
     ...approvalCalls(store),
+    ...callCalls(store),
     ...sweepCalls(store),
     ...callsOf(freezes),
     ...revocationCalls(store),

@@ -23,6 +23,7 @@ import type {
   Task,
   TaskEnd,
   TaskState,
+  Tool,
 } from '../types.js'
 
 /**
@@ -127,6 +128,10 @@ export interface Ledger {
   ): Promise<Result<{ approval: Approval }, 'not_found' | 'decided' | 'over'>>
   approval(id: string): Promise<Approval | undefined>
 
+  // --- tool calls
+  /** Records that a call is allowed, in the step that finds nothing against it. Not to be repeated: each is one more call. */
+  callTool(call: NewCall, event: Event): Promise<Result<object, CallRefusal>>
+
   // --- the stop
   freeze(
     freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] },
@@ -216,6 +221,9 @@ export type ReserveRefusal =
   | 'approval_invalid'
   | RenewalRefusal
 
+/** `lease`: the one that it names is not a live one of this agent in this task. `calls`: as many as the task allows were made. */
+export type CallRefusal = 'not_found' | 'ended' | 'not_assigned' | 'frozen' | 'stale' | 'lease' | 'calls' | 'outbox_full'
+
 export interface NewTask {
   readonly id: string
   readonly parent?: string
@@ -229,6 +237,9 @@ export interface NewTask {
   readonly environment: string
   readonly assignees: Task['assignees']
   readonly envelope: Task['envelope']
+  readonly tools?: Task['tools']
+  readonly check?: Task['check']
+  readonly plan?: Task['plan']
   readonly labels: Task['labels']
   readonly human?: string
   readonly externalId?: string
@@ -299,6 +310,18 @@ export interface Reserved {
   readonly mintUntil: number
   /** Leases that this one took the place of, closing now. */
   readonly superseded: Claim[]
+}
+
+export interface NewCall {
+  readonly task: string
+  readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
+  /** What is touched by it counts as obtained. */
+  readonly tool: Pick<Tool, 'name' | 'access' | 'sensitivity'>
+  /** That it is made with. */
+  readonly lease?: string
+  /** Of this tool in the task and all below it, ever; absent: any number. */
+  readonly maxCalls?: number
+  readonly facts: Facts
 }
 
 export interface NewApproval extends Pick<Approval, 'id' | 'task' | 'role' | 'digest' | 'needs' | 'request'> {

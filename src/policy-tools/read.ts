@@ -43,6 +43,7 @@ export function standalone(schema: string, files: readonly PolicyFile[]): Policy
       groups: [...new Set([...named('Group'), ...steppedUp])],
       providers: named('Provider'),
       roles: named('Role'),
+      tools: named('Tool'),
       issuers: named('Issuer'),
     },
   }

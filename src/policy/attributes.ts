@@ -1,5 +1,5 @@
-import type { Agent, Operator, Orchestrator, Sensitivity } from '../types.js'
-import type { ApprovalRequest, DelegateRequest, Family, ObtainRequest, TaskRequest } from './actions.js'
+import type { Agent, Operator, Orchestrator, Sensitivity, Task } from '../types.js'
+import type { ApprovalRequest, CallRequest, DelegateRequest, Family, ObtainRequest, TaskRequest } from './actions.js'
 
 /** A value before it is written as Cedar's JSON; what is not known is absent only where the schema says it is optional. */
 export type Raw = string | number | boolean | readonly string[] | undefined
@@ -69,24 +69,26 @@ const role: readonly Attribute<ObtainRequest['role']>[] = [
   { name: 'labels', codec: strings, of: (it) => it.labels },
 ]
 
+const tool: readonly Attribute<CallRequest['tool']>[] = [
+  { name: 'access', codec: entity('Access', 'write'), of: (it) => it.access },
+  { name: 'sensitivity', codec: entity('Sensitivity', 'restricted'), of: (it) => sensitivity(it.sensitivity) },
+  { name: 'level', codec: long, of: (it) => level(it.sensitivity) },
+  { name: 'labels', codec: strings, of: (it) => it.labels },
+]
+
 /** Everything that the broker knows, and so everything that a policy may read. */
 export function attributes({ intents, environments }: Vocabulary) {
   // Whoever has no say can put any word there, also one of the catalogue.
   const intent = (it: { readonly intent: string; readonly classified: boolean }) =>
     it.classified && intents.has(it.intent) ? it.intent : UNCLASSIFIED
   const environment = (it: string) => (environments.has(it) ? it : UNKNOWN_ENVIRONMENT)
-  const obtain: readonly Attribute<ObtainRequest>[] = [
-    { name: 'renewal', codec: flag, of: (it) => it.context.renewal },
-    { name: 'ttl', codec: long, of: (it) => it.context.ttlSeconds },
+  /** What is known of the task, and of who asks, whatever is asked for it. */
+  const ofTask: readonly Attribute<{ readonly task: Task; readonly principal: Agent }>[] = [
     { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it.task) },
     { name: 'classified', codec: flag, of: (it) => intent(it.task) !== UNCLASSIFIED },
     { name: 'confidence', codec: decimal, of: (it) => confidence(it.task.confidence) },
     { name: 'level', codec: long, of: (it) => level(it.task.classification) },
     { name: 'environment', codec: entity('Environment', UNKNOWN_ENVIRONMENT), of: (it) => environment(it.task.environment) },
-    { name: 'scope', codec: strings, of: (it) => scope(it.context.scope) },
-    { name: 'tool', codec: entity('Tool'), of: (it) => it.context.tool?.name },
-    { name: 'destination', codec: text, of: (it) => it.context.destination },
-    { name: 'external', codec: flag, of: (it) => it.context.external },
     { name: 'depth', codec: long, of: (it) => it.task.depth },
     { name: 'selfOpened', codec: flag, of: (it) => orchestratorOf(it.task) === NO_ORCHESTRATOR },
     { name: 'orchestrator', codec: entity('Orchestrator'), of: (it) => orchestratorOf(it.task) },
@@ -99,6 +101,23 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'recent.reads', codec: long, of: (it) => steps(it.principal.conduct?.recent.read) },
     { name: 'recent.writes', codec: long, of: (it) => steps(it.principal.conduct?.recent.write) },
     { name: 'recent.escalations', codec: long, of: (it) => steps(it.principal.conduct?.recent.escalate) },
+  ]
+  const obtain: readonly Attribute<ObtainRequest>[] = [
+    { name: 'renewal', codec: flag, of: (it) => it.context.renewal },
+    { name: 'ttl', codec: long, of: (it) => it.context.ttlSeconds },
+    { name: 'scope', codec: strings, of: (it) => scope(it.context.scope) },
+    { name: 'tool', codec: entity('Tool'), of: (it) => it.context.tool?.name },
+    { name: 'destination', codec: text, of: (it) => it.context.destination },
+    { name: 'external', codec: flag, of: (it) => it.context.external },
+    ...ofTask,
+  ]
+  const call: readonly Attribute<CallRequest>[] = [
+    { name: 'call', codec: text, of: (it) => it.call.action },
+    { name: 'target', codec: text, of: (it) => it.call.target },
+    { name: 'destination', codec: text, of: (it) => it.call.destination },
+    { name: 'external', codec: flag, of: (it) => it.tool.external },
+    { name: 'enforced', codec: flag, of: (it) => it.call.enforced },
+    ...ofTask,
   ]
   const task: readonly Attribute<TaskRequest['task']>[] = [
     { name: 'intent', codec: entity('Intent', UNCLASSIFIED), of: (it) => intent(it) },
@@ -119,7 +138,7 @@ export function attributes({ intents, environments }: Vocabulary) {
     { name: 'role', codec: entity('Role'), of: (it) => it.approval.role },
     { name: 'groups', codec: entities('Group'), of: (it) => it.approval.groups },
   ]
-  return { agent, caller, role, task, approval, context: { obtain, task: taskContext, delegate } }
+  return { agent, caller, role, tool, task, approval, context: { obtain, call, task: taskContext, delegate } }
 }
 export type Attributes = ReturnType<typeof attributes>
 
@@ -131,6 +150,8 @@ export function knownPaths(known: Attributes, family: Family): readonly string[]
   const names = (of: string, list: readonly { readonly name: string }[]) => list.map(({ name }) => `${of}.${name}`)
   if (family === 'obtain')
     return [...names('principal', known.agent), ...names('resource', known.role), ...names('context', known.context.obtain), APPROVAL]
+  if (family === 'call')
+    return [...names('principal', known.agent), ...names('resource', known.tool), ...names('context', known.context.call), APPROVAL]
   if (family === 'delegate')
     return [...names('principal', known.agent), ...names('resource', known.task), ...names('context', known.context.delegate), APPROVAL]
   if (family === 'approval') return [...names('principal', known.caller), ...names('resource', known.approval)]
@@ -145,7 +166,7 @@ function own({ principal, task }: TaskRequest): boolean {
 }
 
 /** Handing a task on does not change whose word it rests on: of a child, the one of its root. */
-function orchestratorOf({ orchestrator, openedBy }: ObtainRequest['task']): string {
+function orchestratorOf({ orchestrator, openedBy }: Task): string {
   return orchestrator ?? (openedBy.kind === 'orchestrator' ? openedBy.id : NO_ORCHESTRATOR)
 }
 

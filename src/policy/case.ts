@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Agent, Gateway, Operator, Orchestrator, Principal, Task } from '../types.js'
-import { APPROVAL_ACTIONS, DELEGATE_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS } from './actions.js'
+import { APPROVAL_ACTIONS, DELEGATE_ACTIONS, OBTAIN_ACTIONS, OPERATOR_ACTIONS, OPERATOR_RESOURCES, TASK_ACTIONS, TOOL_ACTIONS } from './actions.js'
 import type { PolicyRequest, PolicyTask } from './policy.js'
 
 /**
@@ -69,6 +69,24 @@ const SOME_APPROVAL = { id: 'approval_case', agent: 'agent', role: 'role', group
 /** The groups whose consent comes with it: asked as the second question after `step-up`. */
 const approval = z.strictObject({ groups: z.array(z.string()) }).optional()
 const obtain = z.strictObject({ action: access, agent, role, task, context, approval })
+const callTool = z.strictObject({
+  action: z.enum(TOOL_ACTIONS),
+  agent,
+  tool: z.strictObject({
+    name: z.string(),
+    access: access.default('write'),
+    sensitivity: sensitivity.default('restricted'),
+    external: z.boolean().default(true),
+    labels,
+  }),
+  task,
+  call: z.strictObject({
+    action: z.string(),
+    target: z.string(),
+    destination: z.string().optional(),
+    enforced: z.boolean().default(false),
+  }),
+})
 const onTask = z.strictObject({ action: z.enum(TASK_ACTIONS), agent: asking.agent, orchestrator: asking.orchestrator, task })
 const delegate = z.strictObject({
   action: z.enum(DELEGATE_ACTIONS),
@@ -91,7 +109,7 @@ const operate = z.strictObject({
   ...asking,
   resource: z.strictObject({ type: z.enum(OPERATOR_RESOURCES), id: z.string() }).default({ type: 'Broker', id: 'this' }),
 })
-type Form = typeof obtain | typeof onTask | typeof delegate | typeof approve | typeof operate
+type Form = typeof obtain | typeof callTool | typeof onTask | typeof delegate | typeof approve | typeof operate
 /** As it was read: with a value for everything. */
 export type Written = z.output<Form>
 /** As it may be written. */
@@ -99,7 +117,7 @@ export type PolicyDocument = z.input<Form>
 
 /** A request, and beside it the fields that `more` says. */
 export function written<More extends z.ZodRawShape>(more: More) {
-  return z.union([obtain.extend(more), onTask.extend(more), delegate.extend(more), approve.extend(more), operate.extend(more)])
+  return z.union([obtain.extend(more), callTool.extend(more), onTask.extend(more), delegate.extend(more), approve.extend(more), operate.extend(more)])
 }
 
 export function requestOf(it: Written): PolicyRequest {
@@ -115,6 +133,10 @@ export function requestOf(it: Written): PolicyRequest {
       context: { ...rest, ttlSeconds: ttl, tool: toolAsked },
       ...(it.approval && { consent: it.approval.groups }),
     }
+  }
+  if ('call' in it) {
+    const task = taskOf(it.task, { kind: 'orchestrator', id: 'orchestrator', issuer: 'cluster' })
+    return { action: it.action, principal: agentOf(it.agent), tool: it.tool, task, call: it.call }
   }
   if ('delegation' in it) {
     const principal = principalOf(it)
@@ -139,7 +161,7 @@ function operatorOf(it: z.infer<typeof operator>): Operator {
   return { ...token, ...it, kind: 'operator' }
 }
 function gatewayOf(it: z.infer<typeof gateway>): Gateway {
-  return { ...token, ...it, kind: 'gateway', audiences: [] }
+  return { ...token, ...it, kind: 'gateway', audiences: [], tools: [] }
 }
 function nobody() {
   return agent.parse({ autonomy: 'autonomous' })

@@ -1,4 +1,4 @@
-import type { Decision } from '../types.js'
+import type { Decision, OnDeny } from '../types.js'
 import type { Answer } from './evaluate.js'
 import type { LoadedPolicy } from './load.js'
 import { least, type StepUp, unite } from './obligations.js'
@@ -90,9 +90,24 @@ function limits(permits: readonly string[], { policies }: Rules): Pick<Decision,
 
 function decision(outcome: Decision['outcome'], ids: readonly string[], rules: Rules, obliged: Partial<Decision> = {}): Decision {
   const reasons = ids.flatMap((id) => rules.policies.get(id)?.obligations.reason ?? [])
+  const follows = outcome === 'deny' ? followsFrom(ids, rules) : undefined
   // It is remembered and handed to many.
-  for (const list of [ids, reasons, obliged.stepUp]) Object.freeze(list)
-  return Object.freeze({ outcome, policies: ids, reasons, ...obliged, policyVersion: rules.version, readsCounts: rules.readsCounts })
+  for (const list of [ids, reasons, obliged.stepUp, follows]) Object.freeze(list)
+  return Object.freeze({
+    outcome,
+    policies: ids,
+    reasons,
+    ...obliged,
+    ...(follows && { onDeny: follows }),
+    policyVersion: rules.version,
+    readsCounts: rules.readsCounts,
+  })
+}
+
+/** What the forbids that decided bring about; undefined: nothing but the refusal. */
+function followsFrom(ids: readonly string[], { policies }: Rules): OnDeny[] | undefined {
+  const all = new Set(ids.map((id) => policies.get(id)?.obligations.onDeny).filter((one) => one !== undefined))
+  return all.size > 0 ? [...all].sort() : undefined
 }
 
 /** Whatever goes wrong is a no. */

@@ -1,11 +1,12 @@
 import type { Principal, Task } from '../types.js'
-import { isApproval, isDelegate, isObtain, isTask, type ObtainRequest } from './actions.js'
+import { type CallRequest, isApproval, isCall, isDelegate, isObtain, isTask, type ObtainRequest } from './actions.js'
 import type { PolicyDocument } from './case.js'
 import type { PolicyRequest, PolicyTask } from './policy.js'
 
 /** A request as data: all that policies can read of it, and nothing else. The way back from `case.ts`, for requests of every kind. */
 export function documentOf(request: PolicyRequest): PolicyDocument {
   if (isObtain(request)) return obtainOf(request)
+  if (isCall(request)) return callOf(request)
   if (isTask(request)) {
     const { action, principal, task } = request
     const who = principal.kind === 'agent' ? { agent: agentOf(principal) } : { orchestrator: callerOf(principal) }
@@ -37,7 +38,19 @@ function obtainOf({ action, principal, role, task, context, consent }: ObtainReq
   }
 }
 
-/** Which task it is, no policy can read where a credential is asked for. */
+function callOf({ action, principal, tool, task, call }: CallRequest): PolicyDocument {
+  const { name, access, sensitivity, external, labels } = tool
+  const { action: does, target, destination, enforced } = call
+  return {
+    action,
+    agent: agentOf(principal),
+    tool: { name, access, sensitivity, external, labels: [...labels] },
+    task: taskOf(task),
+    call: { action: does, target, destination, enforced },
+  }
+}
+
+/** Which task it is, no policy can read where something is asked for it. */
 function taskOf(task: Task) {
   const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, humanProof, depth, obtained, counts } = task
   const { read, write, escalate } = counts

@@ -1,11 +1,11 @@
-import { type Action, familyOf, OBTAIN_ACTIONS } from './actions.js'
+import { type Action, familyOf, OBTAIN_ACTIONS, TOOL_ACTIONS } from './actions.js'
 import { APPROVAL, attributes, knownPaths } from './attributes.js'
 import type { PolicyJson } from './cedar.js'
 import { type Condition, conditionsOf, literalOf, literalsOf, type Node, pathOf, walk } from './expression.js'
 import { obligationsOf } from './obligations.js'
 import type { PolicyOptions } from './options.js'
 
-const ANNOTATIONS = ['id', 'reason', 'maxTtl', 'maxLive', 'stepUp', 'approvals']
+const ANNOTATIONS = ['id', 'reason', 'maxTtl', 'maxLive', 'stepUp', 'approvals', 'onDeny']
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 /** Comparing decimals cannot fail; whatever else an extension offers can, and then the policy is skipped. */
 const OPERATORS = new Set(
@@ -22,6 +22,7 @@ export function lint(json: PolicyJson, actions: ReadonlySet<Action>, options: Pi
     ...lintAnnotations(json, actions, conditions, options.known.consenting ?? options.known.groups),
     ...lintOperators(nodes),
     ...lintLiterals(json, options.known),
+    ...lintTools(json, actions, options.known.tools),
     ...lintHierarchy(json, nodes, actions),
     ...lintPaths(nodes, actions),
     ...lintObtained(nodes),
@@ -43,12 +44,15 @@ function lintAnnotations(json: PolicyJson, actions: ReadonlySet<Action>, conditi
     if (!ANNOTATIONS.includes(name)) problems.push(`@${name} is not known: there are ${ANNOTATIONS.map((one) => `@${one}`).join(', ')}`)
     else if (!value) problems.push(`@${name} is empty`)
   }
-  const { maxTtl, maxLive, stepUp, approvals } = annotations
+  const { maxTtl, maxLive, stepUp, approvals, onDeny } = annotations
   const obtains = [...actions].every((action) => OBTAIN_ACTIONS.some((one) => one === action))
   for (const [name, value] of Object.entries({ maxTtl, maxLive })) {
     if (value != null && (!obtains || stepUp != null))
       problems.push(`@${name} belongs on a permit for read, write or escalate alone, or on a forbid that limits those and asks for no consent`)
   }
+  const calls = actions.size > 0 && [...actions].every((action) => TOOL_ACTIONS.some((one) => one === action))
+  if (onDeny != null && (json.effect !== 'forbid' || !calls || stepUp != null))
+    problems.push('@onDeny belongs on a forbid for callTool alone that asks for no consent')
   if (stepUp != null && json.effect !== 'forbid') problems.push('@stepUp belongs on a forbid')
   if (stepUp && !groups.includes(stepUp)) problems.push(`@stepUp names the group "${stepUp}", which no operator of the configuration is in`)
   if (approvals != null && stepUp == null) problems.push('@approvals belongs beside @stepUp')
@@ -78,6 +82,13 @@ function lintLiterals(json: PolicyJson, known: PolicyOptions['known']): string[]
   }
   const unknown = literalsOf(json).filter(({ type, id }) => ids[type] && !ids[type].includes(id))
   return unknown.map(({ type, id }) => `${type}::${JSON.stringify(id)} is not in the configuration`)
+}
+
+/** Where tools are called, there are those of the catalogue: elsewhere a tool is what an agent says. */
+function lintTools(json: PolicyJson, actions: ReadonlySet<Action>, known: readonly string[]): string[] {
+  if (![...actions].every((action) => TOOL_ACTIONS.some((one) => one === action))) return []
+  const unknown = literalsOf(json).filter(({ type, id }) => type === 'Tool' && !known.includes(id))
+  return unknown.map(({ id }) => `Tool::${JSON.stringify(id)} is not in the configuration`)
 }
 
 /** The broker knows the ancestors of who asks and of what is asked for, and of nothing else: there an `in` would just be false. */

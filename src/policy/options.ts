@@ -24,6 +24,8 @@ export interface PolicyOptions {
     readonly consenting?: readonly string[]
     readonly providers: readonly string[]
     readonly roles: readonly string[]
+    /** The catalogue of tools. */
+    readonly tools: readonly string[]
     /** Names of issuers in the configuration. */
     readonly issuers: readonly string[]
   }

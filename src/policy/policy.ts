@@ -1,4 +1,4 @@
-import type { Access, Agent, Decision, Operator, Orchestrator, Principal, Role, Scope, Task } from '../types.js'
+import type { Access, Agent, Decision, Operator, Orchestrator, Principal, Role, Scope, Task, Tool } from '../types.js'
 
 /** What is asked of the policy. Anything unknown arrives as its most restrictive value, never as a hole. */
 export type PolicyRequest =
@@ -11,6 +11,7 @@ export type PolicyRequest =
       /** Groups whose consent a human gave to this very request. Present: asked as the second question after `step-up`, answered with allow or deny. */
       readonly consent?: readonly string[]
     }
+  | { readonly action: 'callTool'; readonly principal: Agent; readonly tool: Tool; readonly task: Task; readonly call: PolicyCall }
   | { readonly action: 'openTask' | 'changeTask' | 'endTask'; readonly principal: Orchestrator | Agent; readonly task: PolicyTask }
   | { readonly action: 'delegate'; readonly principal: Principal; readonly task: PolicyTask; readonly delegation: Delegation }
   | { readonly action: 'approve'; readonly principal: Principal; readonly approval: PolicyApproval }
@@ -21,6 +22,15 @@ export type OperatorResource = 'Broker' | 'Agent' | 'Task' | 'Role' | 'Provider'
 export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classified' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'> & {
   /** Who opened the root of its tree, where that is another task. */
   readonly rootOpenedBy?: Task['openedBy']
+}
+
+/** What a tool is called for, in the words of whoever asks. */
+export interface PolicyCall {
+  readonly action: string
+  readonly target: string
+  readonly destination?: string
+  /** Whoever stands in front of the tool asks, and the answer binds; false: the agent does, and it is advice. */
+  readonly enforced: boolean
 }
 
 /** To whom a part of a task is handed on: the task asked about is the child. */

@@ -1,5 +1,5 @@
-import type { Principal } from '../types.js'
-import { type Action, familyOf, isApproval, isDelegate, isObtain, isTask, type ObtainRequest } from './actions.js'
+import type { Principal, Task } from '../types.js'
+import { type Action, type Family, familyOf, isApproval, isCall, isDelegate, isObtain, isTask, PRINCIPALS } from './actions.js'
 import type { Attribute, Attributes, CedarValue, Codec, Raw } from './attributes.js'
 import type { StatefulAuthorizationCall } from './cedar.js'
 import type { PolicyRequest } from './policy.js'
@@ -41,6 +41,15 @@ export type Ancestors = (kind: 'teams' | 'groups', names: readonly string[]) => 
 
 const PARENT: Readonly<Record<string, string>> = { Agent: 'Team', Orchestrator: 'Team', Operator: 'Group', Human: 'Team', Role: 'Provider' }
 const TYPES: Readonly<Record<Principal['kind'], string>> = { agent: 'Agent', orchestrator: 'Orchestrator', operator: 'Operator', gateway: 'Gateway' }
+/** What is asked for; of operator actions one of many, of which the engine is told no more than of this. */
+const RESOURCE: Readonly<Record<Family, string>> = {
+  obtain: 'Role',
+  call: 'Tool',
+  task: 'Task',
+  delegate: 'Task',
+  approval: 'Approval',
+  operator: 'Task',
+}
 const NONE: readonly never[] = []
 
 export function typeOf(principal: Principal): string {
@@ -54,12 +63,19 @@ export function formOf(action: Action, projection: Projection, table: Attributes
   const agent = kept('principal', table.agent)
   const caller = kept('principal', table.caller)
   const role = kept('resource', table.role)
+  const tool = kept('resource', table.tool)
   const task = kept('resource', table.task)
   const approval = kept('resource', table.approval)
   const obtainContext = kept('context', table.context.obtain)
+  const callContext = kept('context', table.context.call)
   const taskContext = kept('context', table.context.task)
   const delegateContext = kept('context', table.context.delegate)
-  const contexts: Readonly<Partial<Record<typeof family, readonly Named[]>>> = { obtain: obtainContext, task: taskContext, delegate: delegateContext }
+  const contexts: Readonly<Partial<Record<typeof family, readonly Named[]>>> = {
+    obtain: obtainContext,
+    call: callContext,
+    task: taskContext,
+    delegate: delegateContext,
+  }
   const context = contexts[family] ?? []
   const operates = family === 'operator' || family === 'approval'
   const attributesOf: Readonly<Record<string, readonly Named[]>> = {
@@ -67,11 +83,12 @@ export function formOf(action: Action, projection: Projection, table: Attributes
     Orchestrator: operates ? [] : caller,
     Operator: caller,
     Role: family === 'obtain' ? role : [],
+    Tool: family === 'call' ? tool : [],
     Task: family === 'task' || family === 'delegate' ? task : [],
     Approval: family === 'approval' ? approval : [],
   }
   // Ids of a type can matter only where a policy names one, or where a value of that type is there to be compared with.
-  const compared = new Set([...projection.names, ...[agent, caller, role, task, approval, context].flat().map(({ codec }) => codec.entity)])
+  const compared = new Set([...projection.names, ...[agent, caller, role, tool, task, approval, context].flat().map(({ codec }) => codec.entity)])
   const idOf = (type: string, id: string) => (compared.has(type) || type === 'Broker' ? id : '')
   const principalIn = ancestorsOf.has('principal')
   const resourceIn = ancestorsOf.has('resource')
@@ -88,7 +105,7 @@ export function formOf(action: Action, projection: Projection, table: Attributes
   }
 
   /** Whom somebody only named is in nothing. */
-  const behalf = ({ human, humanProof }: ObtainRequest['task']): Subject | undefined => {
+  const behalf = ({ human, humanProof }: Task): Subject | undefined => {
     if (human === undefined) return undefined
     const { team, groups = NONE } = humanProof ?? {}
     return {
@@ -117,6 +134,10 @@ export function formOf(action: Action, projection: Projection, table: Attributes
           context: obtainContext.map((it) => it.of(request)),
           human: behalf(request.task),
         }
+      }
+      if (isCall(request)) {
+        const resource = { type: 'Tool', id: idOf('Tool', request.tool.name), in: NONE, attributes: tool.map((it) => it.of(request.tool)) }
+        return { principal: asking(request.principal), resource, context: callContext.map((it) => it.of(request)), human: behalf(request.task) }
       }
       if (isDelegate(request)) {
         const resource = { type: 'Task', id: idOf('Task', request.task.id), in: NONE, attributes: task.map((it) => it.of(request.task)) }
@@ -147,14 +168,12 @@ export function formOf(action: Action, projection: Projection, table: Attributes
       }
     },
     samples() {
-      const types =
-        family === 'obtain' ? ['Agent', 'Human'] : family === 'task' ? ['Agent', 'Orchestrator'] : family === 'delegate' ? ['Agent'] : ['Operator']
       const subject = (type: string): Subject => {
         const attributes = (attributesOf[type] ?? []).map(({ codec }) => codec.sample)
         return type === 'Human' && principalIn ? { type, id: '', in: [''], inGroups: [''], attributes } : { type, id: '', in: NONE, attributes }
       }
-      const resource = subject(family === 'obtain' ? 'Role' : family === 'approval' ? 'Approval' : 'Task')
-      return types.map((type) => ({ principal: subject(type), resource, context: context.map(({ codec }) => codec.sample) }))
+      const resource = subject(RESOURCE[family])
+      return PRINCIPALS[family].map((type) => ({ principal: subject(type), resource, context: context.map(({ codec }) => codec.sample) }))
     },
   }
 }

@@ -21,7 +21,7 @@ const agents = fc
   .map((it) => agent(it))
 const orchestrators = fc.record(caller).map((it) => orchestrator(it))
 const operators = fc.record({ ...caller, groups: words }).map((it) => operator(it))
-const gateways = fc.record(caller).map((it) => ({ ...orchestrator(it), kind: 'gateway' as const, audiences: ['api'] }))
+const gateways = fc.record(caller).map((it) => ({ ...orchestrator(it), kind: 'gateway' as const, audiences: ['api'], tools: [] }))
 const anybody = fc.oneof(agents, orchestrators, operators, gateways)
 
 const tasks = fc
@@ -71,8 +71,23 @@ export const obtains = fc
     return { action: access, principal, role: role({ ...which, access }), task: what, context: asked, consent }
   })
 
+const calls = fc.record({
+  action: fc.constant('callTool' as const),
+  principal: agents,
+  tool: fc.record({
+    name: word,
+    access: fc.constantFrom('read' as const, 'write' as const, 'escalate' as const),
+    sensitivity,
+    external: fc.boolean(),
+    labels: words,
+  }),
+  task: tasks,
+  call: fc.record({ action: word, target: word, destination: maybe(word), enforced: fc.boolean() }),
+})
+
 export const anything: fc.Arbitrary<PolicyRequest> = fc.oneof(
   obtains,
+  calls,
   fc.record({
     action: fc.constantFrom('openTask' as const, 'changeTask' as const, 'endTask' as const),
     principal: fc.oneof(agents, orchestrators),

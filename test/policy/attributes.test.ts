@@ -5,6 +5,7 @@ import { newCedar } from '../../src/policy/cedar.js'
 import type { PolicyRequest } from '../../src/policy/policy.js'
 import { preparePolicy } from '../../src/policy/prepare.js'
 import { readSchema } from '../../src/policy/schema.js'
+import type { Tool } from '../../src/types.js'
 import { agent, obtain, operator, orchestrator, proof, sample, task, withPolicies } from './fixtures.js'
 
 /** A condition that holds for the first request and not for the second, which differ in nothing but what the attribute tells. */
@@ -18,6 +19,16 @@ const delegate = (it: object = {}, of: Parameters<typeof task>[0] = {}, who: Par
   task: task(of),
   delegation: { to: 'reporter', depth: 1, ttlSeconds: 300, chain: ['triage'], ...it },
 })
+const call = (
+  it: object = {},
+  of: { agent?: Parameters<typeof agent>[0]; task?: Parameters<typeof task>[0]; tool?: Partial<Tool> } = {},
+): PolicyRequest => ({
+  action: 'callTool',
+  principal: agent(of.agent),
+  tool: { name: 'github/create_issue', access: 'write', sensitivity: 'internal', external: false, labels: [], ...of.tool },
+  task: task(of.task),
+  call: { action: 'create', target: 'acme/app', enforced: false, ...it },
+})
 const approve = (it: object = {}, who: Parameters<typeof operator>[0] = {}): PolicyRequest => ({
   action: 'approve',
   principal: operator(who),
@@ -29,8 +40,7 @@ const freeze = (who: Parameters<typeof operator>[0]): PolicyRequest => ({
   resource: { type: 'Broker', id: 'this' },
 })
 const conduct = (risk: number, recent: object = {}) => ({ risk, recent: { read: 0, write: 0, escalate: 0, ...recent } })
-const recently = (it: object) => obtain({ agent: { conduct: conduct(0, it) } })
-const counts = (it: object) => ({ task: { counts: { read: 0, write: 0, escalate: 0, ...it } } })
+const counts = (it: object) => ({ counts: { read: 0, write: 0, escalate: 0, ...it } })
 
 const ON_TASK = (ask: (it?: Parameters<typeof task>[0]) => PolicyRequest): Record<string, Flip> => ({
   'resource.intent': ['resource.intent == Intent::"deploy"', ask({ intent: 'deploy' }), ask({ intent: 'incident-triage' })],
@@ -43,6 +53,44 @@ const ON_TASK = (ask: (it?: Parameters<typeof task>[0]) => PolicyRequest): Recor
   ],
   'resource.human': ['resource has human && resource.human == Human::"ann"', ask({ human: 'ann' }), ask({ human: 'bob' })],
 })
+/** What is known of the task, whatever is asked for it. */
+const OF_TASK = (ask: (it: Parameters<typeof task>[0]) => PolicyRequest): Record<string, Flip> => ({
+  'context.intent': ['context.intent == Intent::"deploy"', ask({ intent: 'deploy' }), ask({ intent: 'data-report' })],
+  'context.classified': ['context.classified', ask({ classified: true }), ask({ classified: false })],
+  'context.confidence': ['context.confidence.greaterThanOrEqual(decimal("0.6"))', ask({ confidence: 0.6 }), ask({ confidence: 0.59 })],
+  'context.level': ['context.level < 3', ask({ classification: 'confidential' }), ask({ classification: 'restricted' })],
+  'context.environment': ['context.environment == Environment::"staging"', ask({ environment: 'staging' }), ask({ environment: 'moon' })],
+  'context.depth': ['context.depth < 2', ask({ depth: 1 }), ask({ depth: 2 })],
+  'context.selfOpened': [
+    '!context.selfOpened',
+    ask({ openedBy: { kind: 'orchestrator', id: 'x', issuer: 'cluster' } }),
+    ask({ openedBy: { kind: 'agent', id: 'x', issuer: 'cluster' } }),
+  ],
+  'context.orchestrator': [
+    'context.orchestrator == Orchestrator::"flows"',
+    ask({ openedBy: { kind: 'orchestrator', id: 'flows', issuer: 'cluster' }, orchestrator: 'flows' }),
+    ask({ openedBy: { kind: 'orchestrator', id: 'other', issuer: 'cluster' }, orchestrator: 'other' }),
+  ],
+  'context.human': ['context has human && context.human == Human::"ann"', ask({ human: 'ann' }), ask({ human: 'bob' })],
+  'context.humanProven': ['context.humanProven', ask({ human: 'ann', humanProof: proof() }), ask({ human: 'ann', humanProof: undefined })],
+  'context.accumulated.obtained': [
+    '!context.accumulated.obtained.contains("read:restricted")',
+    ask({ obtained: [] }),
+    ask({ obtained: ['read:restricted'] }),
+  ],
+  'context.accumulated.reads': ['context.accumulated.reads < 3', ask(counts({ read: 2 })), ask(counts({ read: 3 }))],
+  'context.accumulated.writes': ['context.accumulated.writes < 3', ask(counts({ write: 2 })), ask(counts({ write: 3 }))],
+  'context.accumulated.escalations': ['context.accumulated.escalations < 3', ask(counts({ escalate: 2 })), ask(counts({ escalate: 3 }))],
+})
+/** What an agent obtained lately, whatever it asks for. */
+const RECENT = (ask: (it: Parameters<typeof agent>[0]) => PolicyRequest): Record<string, Flip> => {
+  const recently = (it: object) => ask({ conduct: conduct(0, it) })
+  return {
+    'context.recent.reads': ['context.recent.reads < 3', recently({ read: 2 }), recently({ read: 3 })],
+    'context.recent.writes': ['context.recent.writes < 3', recently({ write: 2 }), recently({ write: 3 })],
+    'context.recent.escalations': ['context.recent.escalations < 3', recently({ escalate: 2 }), recently({ escalate: 3 })],
+  }
+}
 const CALLER = (ask: (it: object) => PolicyRequest): Record<string, Flip> => ({
   'principal.issuer': ['principal.issuer == Issuer::"sso"', ask({ issuer: 'sso' }), ask({ issuer: 'cluster' })],
   'principal.labels': ['principal.labels.contains("trusted")', ask({ labels: ['trusted'] }), ask({ labels: [] })],
@@ -76,19 +124,8 @@ const FLIPS: Readonly<Record<string, Readonly<Record<string, Flip>>>> = {
     'resource.labels': ['resource.labels.contains("pii")', obtain({ role: { labels: ['pii'] } }), obtain({ role: { labels: [] } })],
     'context.renewal': ['!context.renewal', obtain({ context: { renewal: false } }), obtain({ context: { renewal: true } })],
     'context.ttl': ['context.ttl <= 300', obtain({ context: { ttlSeconds: 300 } }), obtain({ context: { ttlSeconds: 301 } })],
-    'context.intent': ['context.intent == Intent::"deploy"', obtain({ task: { intent: 'deploy' } }), obtain({ task: { intent: 'data-report' } })],
-    'context.classified': ['context.classified', obtain({ task: { classified: true } }), obtain({ task: { classified: false } })],
-    'context.confidence': [
-      'context.confidence.greaterThanOrEqual(decimal("0.6"))',
-      obtain({ task: { confidence: 0.6 } }),
-      obtain({ task: { confidence: 0.59 } }),
-    ],
-    'context.level': ['context.level < 3', obtain({ task: { classification: 'confidential' } }), obtain({ task: { classification: 'restricted' } })],
-    'context.environment': [
-      'context.environment == Environment::"staging"',
-      obtain({ task: { environment: 'staging' } }),
-      obtain({ task: { environment: 'moon' } }),
-    ],
+    ...OF_TASK((it) => obtain({ task: it })),
+    ...RECENT((it) => obtain({ agent: it })),
     'context.scope': [
       'context.scope.contains("bucket=a")',
       obtain({ context: { scope: { bucket: 'a' } } }),
@@ -105,34 +142,24 @@ const FLIPS: Readonly<Record<string, Readonly<Record<string, Flip>>>> = {
       obtain({ context: { destination: 'https://out/x' } }),
     ],
     'context.external': ['!context.external', obtain({ context: { external: false } }), obtain({ context: { external: true } })],
-    'context.depth': ['context.depth < 2', obtain({ task: { depth: 1 } }), obtain({ task: { depth: 2 } })],
-    'context.selfOpened': [
-      '!context.selfOpened',
-      obtain({ task: { openedBy: { kind: 'orchestrator', id: 'x', issuer: 'cluster' } } }),
-      obtain({ task: { openedBy: { kind: 'agent', id: 'x', issuer: 'cluster' } } }),
+  },
+  call: {
+    ...onlyAgents(AGENT((it) => call({}, { agent: it }))),
+    ...OF_TASK((it) => call({}, { task: it })),
+    ...RECENT((it) => call({}, { agent: it })),
+    'resource.access': ['resource.access == Access::"read"', call({}, { tool: { access: 'read' } }), call({}, { tool: { access: 'write' } })],
+    'resource.sensitivity': [
+      'resource.sensitivity == Sensitivity::"public"',
+      call({}, { tool: { sensitivity: 'public' } }),
+      call({}, { tool: { sensitivity: 'internal' } }),
     ],
-    'context.orchestrator': [
-      'context.orchestrator == Orchestrator::"flows"',
-      obtain({ task: { openedBy: { kind: 'orchestrator', id: 'flows', issuer: 'cluster' }, orchestrator: 'flows' } }),
-      obtain({ task: { openedBy: { kind: 'orchestrator', id: 'other', issuer: 'cluster' }, orchestrator: 'other' } }),
-    ],
-    'context.human': ['context has human && context.human == Human::"ann"', obtain({ task: { human: 'ann' } }), obtain({ task: { human: 'bob' } })],
-    'context.humanProven': [
-      'context.humanProven',
-      obtain({ task: { human: 'ann', humanProof: proof() } }),
-      obtain({ task: { human: 'ann', humanProof: undefined } }),
-    ],
-    'context.accumulated.obtained': [
-      '!context.accumulated.obtained.contains("read:restricted")',
-      obtain({ task: { obtained: [] } }),
-      obtain({ task: { obtained: ['read:restricted'] } }),
-    ],
-    'context.accumulated.reads': ['context.accumulated.reads < 3', obtain(counts({ read: 2 })), obtain(counts({ read: 3 }))],
-    'context.accumulated.writes': ['context.accumulated.writes < 3', obtain(counts({ write: 2 })), obtain(counts({ write: 3 }))],
-    'context.recent.reads': ['context.recent.reads < 3', recently({ read: 2 }), recently({ read: 3 })],
-    'context.recent.writes': ['context.recent.writes < 3', recently({ write: 2 }), recently({ write: 3 })],
-    'context.recent.escalations': ['context.recent.escalations < 3', recently({ escalate: 2 }), recently({ escalate: 3 })],
-    'context.accumulated.escalations': ['context.accumulated.escalations < 3', obtain(counts({ escalate: 2 })), obtain(counts({ escalate: 3 }))],
+    'resource.level': ['resource.level < 2', call({}, { tool: { sensitivity: 'internal' } }), call({}, { tool: { sensitivity: 'confidential' } })],
+    'resource.labels': ['resource.labels.contains("code")', call({}, { tool: { labels: ['code'] } }), call({}, { tool: { labels: [] } })],
+    'context.call': ['context.call == "comment"', call({ action: 'comment' }), call({ action: 'delete' })],
+    'context.target': ['context.target like "acme/*"', call({ target: 'acme/app' }), call({ target: 'other/app' })],
+    'context.destination': ['context has destination && context.destination == "in"', call({ destination: 'in' }), call({ destination: 'out' })],
+    'context.external': ['!context.external', call({}, { tool: { external: false } }), call({}, { tool: { external: true } })],
+    'context.enforced': ['context.enforced', call({ enforced: true }), call({ enforced: false })],
   },
   task: {
     ...onlyAgents(AGENT(opens)),

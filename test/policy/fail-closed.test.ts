@@ -170,7 +170,7 @@ describe('a request that must not reach the engine', () => {
 
   it('is denied for whoever the action is not for, without an error', () => {
     const broker = { type: 'Broker', id: 'this' } as const
-    const gateway = { ...agent(), kind: 'gateway', audiences: [] } as const
+    const gateway = { ...agent(), kind: 'gateway', audiences: [], tools: [] } as const
     for (const principal of [agent(), orchestrator(), gateway]) {
       const decision = policy.decide({ action: 'emergencyRevoke', principal, resource: broker })
       expect(decision).toMatchObject({ outcome: 'deny', reasons: [expect.stringContaining('emergencyRevoke is not for')] })

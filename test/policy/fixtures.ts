@@ -16,14 +16,15 @@ export const sample: Omit<PolicyOptions, 'files'> = {
     groups: ['sre-oncall', 'security'],
     providers: ['warehouse', 'cache', 'tokens', 'aws-main'],
     roles: ['warehouse-read', 'warehouse-write', 'cache-read', 'api-token', 's3-export'],
+    tools: ['github/create_issue', 'github/get_issue', 'db/query'],
     issuers: ['cluster', 'sso'],
   },
 }
 export const shipped: PolicyOptions = {
   ...sample,
-  files: ['obtain.cedar', 'guardrails.cedar', 'autonomy.cedar', 'risk.cedar', 'tasks.cedar', 'operators.cedar'].map(file),
+  files: ['obtain.cedar', 'guardrails.cedar', 'autonomy.cedar', 'risk.cedar', 'tasks.cedar', 'tools.cedar', 'operators.cedar'].map(file),
 }
-export const development: PolicyOptions = { ...sample, files: ['dev/obtain.cedar', 'tasks.cedar', 'operators.cedar'].map(file) }
+export const development: PolicyOptions = { ...sample, files: ['dev/obtain.cedar', 'dev/tools.cedar', 'tasks.cedar', 'operators.cedar'].map(file) }
 
 export function withPolicies(text: string, more: Partial<PolicyOptions> = {}): PolicyOptions {
   return { ...sample, files: [{ name: 'test.cedar', text }], ...more }

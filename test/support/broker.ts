@@ -220,7 +220,7 @@ function parsed(text: string): unknown {
 
 function yamlOf(options: TestBrokerOptions, folder: string): string {
   const warehouse = options.postgresUrl !== undefined
-  const shipped = ['obtain', 'guardrails', 'autonomy', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+  const shipped = ['obtain', 'guardrails', 'autonomy', 'tasks', 'tools', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
   const policies = [...shipped, ...(options.policies ?? [])]
   if (options.policy !== undefined) policies.push(`"${folder}/more.cedar"`)
   const match = (sub: string) => `{issuer: test, sub: "${sub}"}`
@@ -249,6 +249,7 @@ operators:
 ${options.operators ?? ''}
 gateways:
   - {id: reports-api, match: ${match('reports-api')}, audiences: ["https://reports.example"]}
+  - {id: mcp-proxy, match: ${match('mcp-proxy')}, audiences: ["https://reports.example"], tools: [tickets/*]}
 providers:
   tokens: {type: jwt, verification: introspection}
   signed: {type: jwt, verification: signature}
@@ -259,6 +260,11 @@ roles:
   api-signed: {provider: signed, access: read, sensitivity: internal, max_ttl: 5m, params: {audience: "https://reports.example"}}
 ${warehouse ? '  warehouse-read: {provider: warehouse, access: read, sensitivity: confidential, max_ttl: 15m, max_lifetime: 1h, params: {member_of: [reporting_ro]}}' : ''}
 ${options.roles ?? ''}
+tools:
+  tickets/get: {access: read, sensitivity: internal, external: false}
+  tickets/create: {access: write, sensitivity: internal, external: false}
+  vault/read: {access: read, sensitivity: restricted, external: false}
+  web.post: {access: write, sensitivity: public}
 vocabulary: {intents: [incident-triage, deploy], environments: [production]}
 policies: {schema: "${ROOT}/config/schema.cedarschema", files: [${policies.join(', ')}]}
 limits: ${options.limits ?? '{requests_per_second: 10000}'}

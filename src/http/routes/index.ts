@@ -10,12 +10,14 @@ import { leaseRoutes } from './leases.js'
 import { operationRoutes } from './operations.js'
 import { policyRoutes } from './policy.js'
 import { taskRoutes } from './tasks.js'
+import { toolCallRoutes } from './tool-calls.js'
 import { wellKnownRoutes } from './well-known.js'
 import { whoamiRoutes } from './whoami.js'
 
 /** Every route there is; the app, OpenAPI and the documentation are made of this list. The busiest comes first: it is matched in order. */
 export const ROUTES: readonly Route[] = [
   ...leaseRoutes,
+  ...toolCallRoutes,
   ...approvalRoutes,
   ...taskRoutes,
   ...whoamiRoutes,

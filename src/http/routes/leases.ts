@@ -26,7 +26,18 @@ import { patienceOf, untilSettled } from '../wait.js'
 import { POLL_SECONDS } from './approvals.js'
 
 const CONSENT = ['approval_required', 'approval_denied', 'approval_invalid'] as const
-const ISSUING = ['task_ended', 'frozen', 'conflict', 'quota_exceeded', 'denied', ...CONSENT, 'outside_envelope', 'not_found'] as const
+const ISSUING = [
+  'task_ended',
+  'frozen',
+  'conflict',
+  'quota_exceeded',
+  'denied',
+  ...CONSENT,
+  'outside_envelope',
+  'outside_tools',
+  'outside_plan',
+  'not_found',
+] as const
 const MINTING = ['provider_failed', 'provider_timeout', 'overloaded', 'ledger_unavailable', 'audit_unavailable', 'draining'] as const
 
 /** Anything that a header may hold and a person may read. */

@@ -17,6 +17,7 @@ import {
 import { changeContext } from '../../context.js'
 import { type DelegationAsk, delegate } from '../../delegate.js'
 import { endTask, heartbeat, isOpener, openTask, type TaskAsk, type TaskInTree, taskOfCaller } from '../../task.js'
+import type { Declared } from '../../toolbox.js'
 import type { Assignee, EnvelopeEntry, Lease, Principal, TaskEnd } from '../../types.js'
 import { notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
@@ -177,6 +178,7 @@ function askOf(body: TaskRequest): TaskAsk {
     labels,
     assignees: body.assignees?.map(assigneeOf),
     envelope: body.envelope.map(entryOf),
+    ...declaredIn(body),
     deadlineAt: Date.parse(body.deadline_at),
     heartbeatSeconds: body.heartbeat_seconds,
     externalId: body.external_id,
@@ -187,10 +189,15 @@ function childOf(body: ChildRequest): DelegationAsk {
   return {
     assignees: body.assignees.map(assigneeOf),
     envelope: body.envelope.map(entryOf),
+    ...declaredIn(body),
     deadlineAt: body.deadline_at === undefined ? undefined : Date.parse(body.deadline_at),
     heartbeatSeconds: body.heartbeat_seconds,
     labels: body.labels,
   }
+}
+
+function declaredIn({ tools, check, plan }: Pick<ChildRequest, 'tools' | 'check' | 'plan'>): Declared {
+  return { tools: tools?.map(({ max_calls: maxCalls, ...entry }) => ({ ...entry, maxCalls })), check, plan }
 }
 
 function assigneeOf({ agent, instance, bind_instance: bindInstance }: ChildRequest['assignees'][number]): Assignee {

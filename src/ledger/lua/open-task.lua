@@ -2,7 +2,7 @@
 -- Creates a task, or a child after looking at every ancestor. The same id, or the same external id with the same body, answers what is there.
 -- key: task
 -- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent classified confidence classification environment assignees
---   envelope labels human external_id deadline:number heartbeat:number max_depth:number context_version tokens event outbox_limit:number
+--   envelope tools check plan labels human external_id deadline:number heartbeat:number max_depth:number context_version tokens event outbox_limit:number
 --   opened opened_limit:number retention:number
 -- rest: bindings
 -- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
@@ -75,6 +75,9 @@ if parent ~= '' then
 else
   write(KEYS[1], record, 'cv', 1)
 end
+if tools ~= '' then write(KEYS[1], record, 'tl', tools) end
+if check ~= '' then write(KEYS[1], record, 'ck', check) end
+if plan ~= '' then write(KEYS[1], record, 'pl', plan) end
 if human ~= '' then write(KEYS[1], record, 'hu', human) end
 if opener_instance ~= '' then write(KEYS[1], record, 'on', opener_instance) end
 if opened ~= '' then

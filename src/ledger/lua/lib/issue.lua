@@ -1,18 +1,6 @@
--- include: clock event freeze close over places approval renewal
+-- include: clock event freeze close over places approval renewal binding obtained
 -- Writes a new lease, after every check; grant.lua and reserve.lua differ in the state that it begins in.
 local SUPERSEDED = 'superseded'
-
-local function split_binding(bindings, instance)
-  -- `*` any copy, `=<instance>` that copy, `?` the first copy that comes. Answers whether it may, and the bindings if one was made.
-  if bindings == '*' then return true end
-  local free
-  for one in string.gmatch(bindings, '%S+') do
-    if one == '*' or (instance ~= '' and one == '=' .. instance) then return true end
-    if one == '?' then free = true end
-  end
-  if not free or instance == '' then return false end
-  return true, (string.gsub(bindings, '%?', '=' .. string.gsub(instance, '%%', '%%%%'), 1))
-end
 
 -- How many leases of a role the envelope of a task allows, ever; nil: as many as may be.
 local function most_of(task_key, role)
@@ -151,14 +139,7 @@ local function issue(state)
   redis.call('SADD', base .. 'providers', provider)
   if places ~= '' then redis.call('ZADD', places, over_at, lease) end
 
-  local changed = ''
-  local tag = access .. ':' .. sensitivity
-  if not string.find(',' .. (ob or '') .. ',', ',' .. tag .. ',', 1, true) then
-    local all = { tag }
-    for one in string.gmatch(ob or '', '[^,]+') do all[#all + 1] = one end
-    table.sort(all)
-    changed = table.concat(all, ',')
-  end
+  local changed = obtained_with(ob or '', access .. ':' .. sensitivity) or ''
   local root_fields = { count_field, tonumber(count or 0) + 1, live_field, tonumber(live or 0) + 1 }
   if changed ~= '' then root_fields[5], root_fields[6] = 'ob', changed end
   redis.call('HSET', root_key, unpack(root_fields))
