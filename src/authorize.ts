@@ -59,7 +59,10 @@ export async function authorize(
   const [task, conduct] = await Promise.all([house.ledger.task(ask.task, options), house.risk.of(agent.id)])
   const chain = task && chainTo(task, agent)
   const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision, chain)
-  if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
+  // An id that somebody made up names no task, and does not choose whose outbox is filled.
+  if (!task)
+    throw await refuse(house, agent, { ...ask, task: undefined }, context, refusal('not_found'), undefined, undefined, { claimed_task: ask.task })
+  if (!isAssigned(task, agent)) throw await no(refusal('not_found'))
   if (task.state !== 'active') throw await no(refusal('ended', task.state))
   const role = house.roles.get(ask.role)
   const entry = task.envelope.find((candidate) => candidate.role === ask.role)
@@ -129,7 +132,7 @@ export async function counted<T>(house: House, agent: Agent, ask: LeaseAsk, cont
 export async function refuse(
   house: House,
   agent: Agent,
-  ask: LeaseAsk,
+  ask: Omit<LeaseAsk, 'task'> & { readonly task: string | undefined },
   context: RequestContext,
   error: MayflyError,
   decision?: Decision,

@@ -51,22 +51,38 @@ describe('authority', () => {
 
   it("of another agent's or orchestrator's task is that of one that does not exist", async () => {
     const strangers = [other, await test.token('other-flows')]
+    const calls: [method: string, path: string, body?: object][] = [
+      ['GET', '/v1/tasks/{}'],
+      ['POST', '/v1/tasks/{}/heartbeat'],
+      ['POST', '/v1/tasks/{}/complete'],
+      ['POST', '/v1/tasks/{}/fail'],
+      ['POST', '/v1/tasks/{}/cancel'],
+      ['PATCH', '/v1/tasks/{}/context', { classification: 'restricted' }],
+      ['POST', '/v1/tasks/{}/children', { assignees: [{ agent: 'reporter' }], envelope: [{ role: 'no-such-role' }] }],
+    ]
     for (const stranger of strangers)
-      for (const [method, path] of [
-        ['GET', '/v1/tasks/{}'],
-        ['POST', '/v1/tasks/{}/heartbeat'],
-        ['POST', '/v1/tasks/{}/complete'],
-        ['POST', '/v1/tasks/{}/fail'],
-        ['POST', '/v1/tasks/{}/cancel'],
-      ] as const) {
-        const theirs = await call(method, path.replace('{}', task), stranger)
+      for (const [method, path, body] of calls) {
+        const theirs = await call(method, path.replace('{}', task), stranger, body)
         expect(theirs.status).toBe(404)
-        expect(shape(theirs)).toEqual(shape(await call(method, path.replace('{}', NO_TASK), stranger)))
+        expect(shape(theirs)).toEqual(shape(await call(method, path.replace('{}', NO_TASK), stranger, body)))
       }
     const obtained = await call('POST', '/v1/leases', other, { task, role: 'api-token' })
     expect(shape(obtained)).toEqual(shape(await call('POST', '/v1/leases', other, { task: NO_TASK, role: 'api-token' })))
     expect(shape(await call('GET', `/v1/whoami?task=${task}`, other))).toEqual(shape(await call('GET', `/v1/whoami?task=${NO_TASK}`, other)))
     expect((await call('GET', `/v1/tasks/${task}`, flows)).body.task.state).toBe('active')
+  })
+
+  it('of who makes ids up is not to choose whose outbox its refusals fill', async () => {
+    const lengths = async () => Promise.all(['00', '17'].map((partition) => redis.client.xlen(`mf:{${partition}}:events`)))
+    const [, before = 0] = await lengths()
+    const made = Array.from({ length: 60 }, () => call('POST', '/v1/leases', other, { task: NO_TASK.replace('_00', '_17'), role: 'api-token' }))
+    const [one] = await Promise.all(made)
+    const [, after = 0] = await lengths()
+    expect(after - before).toBeLessThan(20)
+    expect(await eventOf(test, redis.client, one?.body)).toMatchObject({ code: 'not_found', detail: { claimed_task: NO_TASK.replace('_00', '_17') } })
+    // Of a task that there is, the event names it, whosever it is.
+    const theirs = await call('POST', '/v1/leases', other, { task, role: 'api-token' })
+    expect(await eventOf(test, redis.client, theirs.body)).toMatchObject({ code: 'not_found', task })
   })
 
   it('of an assignee is to work on a task, not to end it, and to see its own leases alone', async () => {
