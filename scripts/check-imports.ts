@@ -33,7 +33,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   paths: {
     files: [
       ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
-      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect', 'risk'],
+      ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect', 'risk', 'agent-risk'],
       ...['call-tool', 'caller', 'on-deny', 'toolbox'],
     ],
     values: [...COMMON, 'metrics'],

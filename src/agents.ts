@@ -1,3 +1,4 @@
+import { forgetRisk } from './agent-risk.js'
 import { emergencyRevoke } from './emergency.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
@@ -34,7 +35,7 @@ export async function stopAgent(
 }
 
 /**
- * Takes every suspension of this agent back. Other freezes that cover it stay, and are answered.
+ * Takes every suspension of this agent back, and forgets what was counted of it. Other freezes that cover it stay, and are answered.
  * @throws MayflyError `conflict` for an agent that was offboarded
  */
 export async function resumeAgent(
@@ -55,6 +56,7 @@ export async function resumeAgent(
     const answer = await house.ledger.thaw(id, { reason, by: operator.id }, told)
     if (answer.ok) thawed.push(answer.freeze)
   }
+  if (thawed.length > 0) await forgetRisk(house, operator, agent, reason, context)
   const freezes = freezesOf(await house.ledger.freezes(), agent)
   return { thawed, standing: standingOf(freezes), freezes }
 }

@@ -494,10 +494,38 @@ export const Agent = z
   })
   .meta({ id: 'Agent' })
 export const AgentsAnswer = z.object({ agents: z.array(Agent) }).meta({ id: 'AgentsAnswer' })
+const points = z.number().min(0).max(100)
+export const AgentRisk = z
+  .object({
+    value: z.int().min(0).max(100),
+    level: z.int().describe('what policy reads: the value in steps of ten'),
+    signals: z
+      .object({ rate: points, loop: points, refused: points, novelty: points, drift: points })
+      .describe('points of each, as they are by now: they halve with time'),
+    floor: z
+      .object({ value: z.int(), reason: z.string(), by: z.string(), at: time, until: time.optional() })
+      .optional()
+      .describe('what an operator set: the value is at least this'),
+    recent: z.object({ reads: z.int(), writes: z.int(), escalations: z.int() }).describe('what it obtained within the last hour, in all its tasks'),
+    counted_since: time.optional(),
+    drifted_at: time.optional().describe('when a scripted agent last asked for what is no step of its script'),
+  })
+  .meta({ id: 'AgentRisk' })
+export const AgentRiskRequest = z
+  .strictObject({
+    floor: z.int().min(0).max(100).optional().describe('at least this; 0 takes a floor away'),
+    ttl: seconds.optional().describe('of the floor; absent: until it is taken away'),
+    reset: z.boolean().default(false).describe('forgets what was counted'),
+    reason,
+  })
+  .refine(({ floor, reset }) => floor !== undefined || reset, { path: ['floor'], message: 'name a floor, or reset what was counted' })
+  .meta({ id: 'AgentRiskRequest' })
+export const AgentRiskAnswer = z.object({ agent: z.string(), risk: AgentRisk }).meta({ id: 'AgentRiskAnswer' })
 export const AgentAnswer = z
   .object({
     agent: Agent.extend({ labels: z.array(z.string()), open_tasks: z.array(EnvelopeEntry).optional() }),
     freezes: z.array(Freeze).describe('that cover it as a whole'),
+    risk: AgentRisk.optional().describe('how it behaves; absent where that is not counted'),
   })
   .meta({ id: 'AgentAnswer' })
 export const AgentStopRequest = z.strictObject({ reason }).meta({ id: 'AgentStopRequest' })
@@ -730,6 +758,9 @@ export type LeasesQuery = Partial<z.output<typeof LeasesQuery>>
 export type TasksQuery = Partial<z.output<typeof TasksQuery>>
 export type AgentsAnswer = z.output<typeof AgentsAnswer>
 export type AgentAnswer = z.output<typeof AgentAnswer>
+export type AgentRisk = z.output<typeof AgentRisk>
+export type AgentRiskRequest = z.input<typeof AgentRiskRequest>
+export type AgentRiskAnswer = z.output<typeof AgentRiskAnswer>
 export type AgentStopAnswer = z.output<typeof AgentStopAnswer>
 export type AgentResumeAnswer = z.output<typeof AgentResumeAnswer>
 export type OffboardingAnswer = z.output<typeof OffboardingAnswer>

@@ -8,6 +8,7 @@ import { createIdentity, createRoster } from './identity/index.js'
 import { post } from './identity/outbound.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openPolicy } from './policy/index.js'
+import { reviewAgent } from './review.js'
 import { openRisks, withConduct } from './risk.js'
 import { openSealer, type Sealer } from './sealing.js'
 import { approvalNotice, openWebhooks, type Webhooks } from './signals/index.js'
@@ -40,7 +41,11 @@ export async function furnish(
     throw error
   })
   const webhooks = webhooksOf(config, shared)
-  const risk = openRisks(shared.ledger, config.risk)
+  const risk = openRisks(shared.ledger, config.risk, async (agent) => {
+    const reviewed = reviewAgent(house, agent)
+    shared.background.run('review', reviewed)
+    await reviewed.catch(() => undefined)
+  })
   const house: House = {
     instance: config.instance,
     ...shared,

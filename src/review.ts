@@ -4,7 +4,10 @@ import { narrow } from './envelope.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { closeLease } from './revoke.js'
-import type { Approval, Decision, Lease, LeaseState, Principal, RequestContext, Task } from './types.js'
+import type { Approval, Cause, Decision, Lease, LeaseState, Principal, RequestContext, Task } from './types.js'
+
+/** Obtained nothing lately. */
+const NONE = { read: 0, write: 0, escalate: 0 }
 
 /** Why a lease may not go on; a decision where the policy said so. */
 export interface Objection {
@@ -30,7 +33,9 @@ export async function objectionTo(house: House, lease: Lease, task: Task, consen
   if (agents.length === 0) return { because: 'the agent is not configured' }
   for (const agent of agents) {
     if (!isAssigned(task, agent)) return { because: 'the agent is not assigned to the task' }
-    const asked = { agent, task: { ...withoutIt(task, lease), human: lease.human ?? task.human }, role, upstream, narrowed }
+    // A budget is for what is asked for, and this is there: how risky its agent has become is another matter.
+    const conduct = { ...(await house.risk.of(agent.id)), recent: NONE }
+    const asked = { agent: { ...agent, conduct }, task: { ...withoutIt(task, lease), human: lease.human ?? task.human }, role, upstream, narrowed }
     const request = policyRequest(asked, {})
     const first = await house.policy.decide(request)
     const given = first.outcome === 'step-up' ? groupsOf(consent, first) : undefined
@@ -97,9 +102,8 @@ async function tasksOf({ ledger }: House, leases: readonly Lease[]): Promise<Map
   return new Map(await Promise.all(ids.map(async (id) => [id, await ledger.task(id, { fresh: true })] as const)))
 }
 
-function toldOf({ id, task, role, provider }: Lease, objection: Objection | undefined) {
-  const { decision, because } = objection ?? {}
-  return { task, lease: id, role, provider, cause: 'context_changed', decision, detail: { because } } as const
+function toldOf({ id, task, role, provider }: Lease, { decision, because }: Objection, cause: Cause = 'context_changed') {
+  return { task, lease: id, role, provider, cause, decision, detail: { because } } as const
 }
 
 const PAGE = 200
@@ -109,16 +113,16 @@ const PAUSE_MS = 50
 const RETRY_MS = 1_000
 
 /**
- * Decides anew about every live lease, as after a change of policy, or about those of one agent. Page by page; another broker that does the same finds less to do. What
+ * Decides anew about every live lease, as after a change of policy. Page by page; another broker that does the same finds less to do. What
  * is closed is left to the sweepers, which are fair to every upstream. Goes on until it is through, or `over`.
  */
-export async function reviewAll(house: House, over: AbortSignal, which: { readonly agent?: string } = {}): Promise<void> {
+export async function reviewAll(house: House, over: AbortSignal): Promise<void> {
   let cursor: string | undefined
   do {
     try {
-      const page = await house.ledger.leases({ ...which, state: 'active' }, { limit: PAGE, cursor })
+      const page = await house.ledger.leases({ state: 'active' }, { limit: PAGE, cursor })
       const tasks = await tasksOf(house, page.leases)
-      await Promise.all(page.leases.map((lease) => reviewOne(house, lease, tasks.get(lease.task))))
+      await Promise.all(page.leases.map((lease) => reviewOne(house, lease, tasks.get(lease.task), 'reload')))
       cursor = page.cursor
       if (cursor === undefined) return
       await pause(PAUSE_MS, undefined, { ref: false, signal: over }).catch(() => undefined)
@@ -129,11 +133,34 @@ export async function reviewAll(house: House, over: AbortSignal, which: { readon
   } while (!over.aborted)
 }
 
-async function reviewOne(house: House, lease: Lease, task: Task | undefined): Promise<void> {
+/**
+ * Decides anew about what one agent holds, now that it is riskier. Every replica that sees its risk rise does. Without `limits.per_agent_live`
+ * nobody knows what is held by whom, so that all live leases are looked through.
+ */
+export async function reviewAgent(house: House, agent: string): Promise<void> {
+  if (house.limits.perAgentLive > 0) return reviewPage(house, await house.ledger.leasesOfAgent(agent))
+  for (let cursor: string | undefined; ; ) {
+    const page = await house.ledger.leases({ agent, state: 'active' }, { limit: PAGE, cursor })
+    await reviewPage(house, page.leases)
+    cursor = page.cursor
+    if (cursor === undefined) return
+    await pause(PAUSE_MS, undefined, { ref: false })
+  }
+}
+
+async function reviewPage(house: House, leases: readonly Lease[]): Promise<void> {
+  const active = leases.filter(({ state }) => state === 'active')
+  const tasks = await tasksOf(house, active)
+  await Promise.all(active.map((lease) => reviewOne(house, lease, tasks.get(lease.task), 'risk')))
+}
+
+const CAUSES = { reload: 'context_changed', risk: 'risk_raised' } as const
+
+async function reviewOne(house: House, lease: Lease, task: Task | undefined, why: keyof typeof CAUSES): Promise<void> {
   if (task?.state !== 'active') return
   const objection = await objectionTo(house, lease, task, await consentTo(house, lease, task))
-  house.metrics.reviewed.inc({ why: 'reload', outcome: objection ? 'closed' : 'kept' })
+  house.metrics.reviewed.inc({ why, outcome: objection ? 'closed' : 'kept' })
   if (!objection) return
-  const told = event('lease.closing', undefined, undefined, toldOf(lease, objection))
-  await house.ledger.close(lease.id, 'context_changed', told, { left: true })
+  const told = event('lease.closing', undefined, undefined, toldOf(lease, objection, CAUSES[why]))
+  await house.ledger.close(lease.id, CAUSES[why], told, { left: true })
 }

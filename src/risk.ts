@@ -13,8 +13,8 @@ export interface Risks {
   readonly rules: RiskRules | undefined
   /** At most a second old. @throws MayflyError `ledger_unavailable`: nothing is decided on a guess */
   of(agent: string): Conduct | Promise<Conduct>
-  /** What a count was answered with. */
-  learn(agent: string, conduct: Conduct): void
+  /** What a count was answered with. `before`: its risk without it; where that was lower, what the agent holds is decided anew. */
+  learn(agent: string, conduct: Conduct, before: number): void
 }
 
 /** An agent that asks oftener than this is known from the answers to its own counts, and costs no read. */
@@ -22,23 +22,35 @@ const MOST_AGE_MS = 1_000
 const MOST_AGENTS = 10_000
 const NOTHING: Conduct = { risk: 0, recent: { read: 0, write: 0, escalate: 0 } }
 
-export function openRisks(ledger: Pick<Ledger, 'risk'>, rules: RiskRules | undefined): Risks {
-  /** State: what was read or answered lately, and what is being read. */
+/** `rose`: decides anew about what an agent holds that became riskier; not twice at once. */
+export function openRisks(ledger: Pick<Ledger, 'risk'>, rules: RiskRules | undefined, rose: (agent: string) => Promise<void>): Risks {
+  /** State: what was read or answered lately, what is being read, and whose risk rose (true: again meanwhile). */
   const known = new LRUCache<string, Conduct>({ max: MOST_AGENTS, ttl: MOST_AGE_MS, ttlResolution: MOST_AGE_MS / 100 })
   const reading = new Map<string, Promise<Conduct>>()
-  const learn = (agent: string, { risk, recent }: Conduct) => {
+  const rising = new Map<string, boolean>()
+  const keep = (agent: string, { risk, recent }: Conduct) => {
     known.set(agent, { risk, recent })
+  }
+  const review = async (agent: string): Promise<void> => {
+    rising.set(agent, false)
+    await rose(agent)
+    if (rising.get(agent)) await review(agent)
   }
   return {
     rules,
-    learn,
+    learn: (agent, conduct, before) => {
+      keep(agent, conduct)
+      if (conduct.risk <= before) return
+      if (rising.has(agent)) rising.set(agent, true)
+      else void review(agent).finally(() => rising.delete(agent))
+    },
     of: (agent) => {
       if (!rules) return NOTHING
       const conduct = known.get(agent) ?? reading.get(agent)
       if (conduct) return conduct
       const read = ledger.risk(agent, rules).then((found) => {
         // What was counted meanwhile is newer.
-        if (!known.has(agent)) learn(agent, found)
+        if (!known.has(agent)) keep(agent, found)
         return known.get(agent) ?? found
       })
       reading.set(agent, read)
@@ -93,7 +105,7 @@ export function countAct(house: House, agent: Agent, act: Act, context: RequestC
   const told = event('agent.risk', context, act.by ?? agent, { ...act.about, detail: { agent: agent.id } })
   const counted = house.ledger.countRisk(agent.id, countedOf(agent, act), rules, told).then(
     ({ before, raised, ...conduct }) => {
-      house.risk.learn(agent.id, conduct)
+      house.risk.learn(agent.id, conduct, before)
       for (const signal of raised) house.metrics.riskSignals.inc({ signal })
       if (conduct.risk > before) house.metrics.riskRises.inc({ to: String(conduct.risk) })
     },

@@ -228,6 +228,7 @@ export type Cause =
   | 'task_revoked'
   | 'heartbeat_missed'
   | 'context_changed'
+  | 'risk_raised'
   | 'released'
   | 'superseded'
   | 'expired'

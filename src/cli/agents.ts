@@ -1,9 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { Command } from 'commander'
-import type { AgentStopAnswer, Grant, OffboardingAnswer } from '../api.js'
+import type { AgentRisk, AgentStopAnswer, Grant, OffboardingAnswer } from '../api.js'
 import type { Mayfly } from '../client/index.js'
 import { type ConnectOptions, connect, wantsJson, withConnection } from './connect.js'
 import { leaseTable } from './leases.js'
+import { percent, seconds } from './parse.js'
 import { inWords } from './selector.js'
 import { EXIT, type Shell, UsageError } from './shell.js'
 import { json, line, table, until } from './text.js'
@@ -20,6 +21,7 @@ export function agents(shell: Shell): Command {
     .addCommand(suspend(shell))
     .addCommand(resume(shell))
     .addCommand(offboard(shell))
+    .addCommand(risk(shell))
 }
 
 function list(shell: Shell): Command {
@@ -40,10 +42,11 @@ function show(shell: Shell): Command {
     .action(async (id: string, options: ConnectOptions) => {
       const answer = await connect(options, shell).operator.agent(id, { signal: shell.signal })
       if (wantsJson(options, shell)) return json(shell.stdout, answer)
-      const { agent, freezes } = answer
+      const { agent, freezes, risk } = answer
       const who = agent.owner === undefined ? 'not configured' : `owner ${agent.owner}, ${agent.autonomy}${agent.team ? `, team ${agent.team}` : ''}`
       line(shell.stdout, `${agent.id}  ${agent.standing}  ${who}${agent.rule ? `, by the rule ${agent.rule}` : ''}`)
       line(shell.stdout, `${agent.live_leases} live leases, ${agent.closing_leases} closing, ${agent.tasks} tasks`)
+      if (risk) tellRisk(risk, shell)
       for (const { id: freeze, by, at, reason } of freezes) line(shell.stdout, `frozen by ${freeze} (${by}, ${at}): ${reason}`)
     })
 }
@@ -120,6 +123,39 @@ function offboard(shell: Shell): Command {
       else tellOffboarding(report, shell)
       if (report.state !== 'finished') shell.exitWith(EXIT.failed)
     })
+}
+
+function risk(shell: Shell): Command {
+  return withConnection(new Command('risk'))
+    .description('how an agent behaves; a floor under its risk, or what was counted forgotten')
+    .argument('<agent>')
+    .option('--floor <0..100>', 'its risk is at least this; 0 takes the floor away', percent)
+    .option('--for <duration>', 'of the floor; default: until it is taken away', seconds)
+    .option('--reset', 'forget what was counted')
+    .option('--reason <text>', 'why; required to change something')
+    .action(async (id: string, options: ConnectOptions & { floor?: number; for?: number; reset?: boolean; reason?: string }) => {
+      const { operator } = connect(options, shell)
+      const { floor, for: ttl, reset = false, reason } = options
+      const changes = floor !== undefined || reset
+      if (changes && reason === undefined) throw new UsageError('say why: --reason')
+      const found = changes
+        ? await operator.setRisk(id, { floor, ttl, reset, reason: reason ?? '' }, { signal: shell.signal })
+        : (await operator.agent(id, { signal: shell.signal })).risk
+      if (wantsJson(options, shell)) return json(shell.stdout, { agent: id, risk: found })
+      if (found) tellRisk(found, shell)
+      else line(shell.stdout, 'the risk of agents is not counted here')
+    })
+}
+
+function tellRisk({ value, signals, floor, recent, drifted_at }: AgentRisk, shell: Shell): void {
+  const why = Object.entries(signals).filter(([, points]) => points > 0)
+  const told = why.map(([signal, points]) => `${signal} ${Math.round(points)}`).join(', ')
+  line(
+    shell.stdout,
+    `risk ${value}${told === '' ? '' : `: ${told}`}; last hour: ${recent.reads} reads, ${recent.writes} writes, ${recent.escalations} escalations`,
+  )
+  if (floor) line(shell.stdout, `at least ${floor.value}${floor.until ? ` until ${floor.until}` : ''}, by ${floor.by}: ${floor.reason}`)
+  if (drifted_at) line(shell.stdout, `asked at ${drifted_at} for what is no step of its script`)
 }
 
 /** The broker goes on by itself; whoever stops looking stops nothing. */

@@ -35,6 +35,11 @@ export function pairs(text: string, before: Readonly<Record<string, string | str
   return { ...before, [key]: had === undefined ? value : [had, value].flat() }
 }
 
+export function percent(text: string): number {
+  if (!/^(100|\d{1,2})$/.test(text)) throw new InvalidArgumentError('give a whole number from 0 to 100')
+  return Number(text)
+}
+
 export function fraction(text: string): number {
   const value = Number(text)
   if (text.trim() === '' || !(value >= 0 && value <= 1)) throw new InvalidArgumentError('give a number from 0 to 1')

@@ -1,6 +1,9 @@
 import type {
   AgentAnswer,
   AgentResumeAnswer,
+  AgentRisk,
+  AgentRiskAnswer,
+  AgentRiskRequest,
   AgentStopAnswer,
   AgentsAnswer,
   Approval,
@@ -44,6 +47,8 @@ export interface OperatorCalls {
   /** Frozen before this answers; its live leases are closed behind it. `resume` takes it back. */
   suspend(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentStopAnswer>
   resume(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentResumeAnswer>
+  /** A floor under its risk, or what was counted forgotten. */
+  setRisk(id: string, ask: AgentRiskRequest, options?: CallOptions): Promise<AgentRisk>
   /** For good. `offboarding` tells how far it has come. */
   offboard(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentStopAnswer>
   offboarding(id: string, options?: CallOptions): Promise<OffboardingAnswer>
@@ -75,6 +80,7 @@ export function operator(send: Transport): OperatorCalls {
     reach: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/reach`, {}, options),
     suspend: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/suspend`, ask, options),
     resume: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/resume`, ask, options),
+    setRisk: async (id, ask, options) => (await post<AgentRiskAnswer>(`v1/agents/${encodeURIComponent(id)}/risk`, ask, options)).risk,
     offboard: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/offboard`, ask, options),
     offboarding: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/offboard`, {}, options),
     simulate: (ask, options) => post('v1/policy/simulate', ask, options),

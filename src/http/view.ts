@@ -1,6 +1,18 @@
 import type * as api from '../api.js'
 import type { Credential } from '../providers/provider.js'
-import type { Approval, Assignee, EmergencyRevocation, EnvelopeEntry, Freeze, LeaseRecord, Scope, Selector, Task, ToolEntry } from '../types.js'
+import type {
+  AgentRisk,
+  Approval,
+  Assignee,
+  EmergencyRevocation,
+  EnvelopeEntry,
+  Freeze,
+  LeaseRecord,
+  Scope,
+  Selector,
+  Task,
+  ToolEntry,
+} from '../types.js'
 import { SELECTOR_KEYS } from '../types.js'
 
 /** The inside's nouns as the wire spells them. What is not named here is not told. */
@@ -97,6 +109,16 @@ export function toolView({ tool, actions, targets, maxCalls }: ToolEntry): api.T
 
 export function scopeView(scope: Scope): api.Lease['scope'] {
   return Object.fromEntries(Object.entries(scope).map(([key, value]) => [key, typeof value === 'string' ? value : [...value]]))
+}
+
+export function riskView({ value, risk: level, signals, floor, recent, since, driftedAt }: AgentRisk): api.AgentRisk {
+  return {
+    ...{ value, level, signals: { ...signals } },
+    floor: floor && { value: floor.value, reason: floor.reason, by: floor.by, at: time(floor.at), until: maybeTime(floor.until) },
+    recent: { reads: recent.read, writes: recent.write, escalations: recent.escalate },
+    counted_since: maybeTime(since),
+    drifted_at: maybeTime(driftedAt),
+  }
 }
 
 /** What each state leaves to the asker. */

@@ -1,3 +1,4 @@
+import { riskOf } from '../../agent-risk.js'
 import { freezesOf, standingOf } from '../../agents.js'
 import { AGENT_ID, AgentAnswer, AgentsAnswer, ReachAnswer } from '../../api.js'
 import type { AgentCounts } from '../../ledger/ledger.js'
@@ -6,7 +7,7 @@ import type { Freeze } from '../../types.js'
 import { BROKER, notFound, permit } from '../operator.js'
 import { type Route, route } from '../route.js'
 import type { ConfiguredAgent } from '../surroundings.js'
-import { entryView, freezeView, leaseView, scopeView, timeView } from '../view.js'
+import { entryView, freezeView, leaseView, riskView, scopeView, timeView } from '../view.js'
 
 const list = route({
   method: 'get',
@@ -72,12 +73,12 @@ const show = route({
   const { house, id } = call
   await permit(call, 'inspect', { type: 'Agent', id })
   const rule = ruleOf(call.around.agents(), id)
-  const [counts, freezes] = await Promise.all([house.ledger.agents(id), house.ledger.freezes()])
+  const [counts, freezes, risk] = await Promise.all([house.ledger.agents(id), house.ledger.freezes(), riskOf(house, id)])
   const covering = freezesOf(freezes, id)
   if (!rule && counts.length === 0 && !covering.some(({ selector }) => selector.agent)) throw notFound('agent')
   const { labels = [], openTasks } = rule ?? {}
   const agent = { ...summaryOf(id, rule, sumOf(counts), freezes), labels: [...labels], open_tasks: openTasks?.map(entryView) }
-  return { status: 200, body: { agent, freezes: covering.map(freezeView) } }
+  return { status: 200, body: { agent, freezes: covering.map(freezeView), risk: risk && riskView(risk) } }
 })
 
 /** Reach comes before the agent itself, which takes whatever is left of the path. */

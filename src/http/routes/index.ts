@@ -1,4 +1,5 @@
 import { ANYONE, type Route, type Surface } from '../route.js'
+import { agentRiskRoutes } from './agent-risk.js'
 import { agentStopRoutes } from './agent-stops.js'
 import { agentRoutes } from './agents.js'
 import { approvalRoutes } from './approvals.js'
@@ -25,6 +26,7 @@ export const ROUTES: readonly Route[] = [
   ...emergencyRoutes,
   ...freezeRoutes,
   ...agentStopRoutes,
+  ...agentRiskRoutes,
   ...agentRoutes,
   ...policyRoutes,
   ...documentRoutes,
