@@ -64,7 +64,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   // Tries a provider of somebody else's against the wire contract, as Mayfly would call it and as it never would.
   conformance: { values: [...COMMON, 'providers', 'signer'] },
   // Reads policies as a broker would, where no broker runs.
-  'policy-tools': { values: ['policy', 'config', 'cli'] },
+  'policy-tools': { values: ['policy', 'config', 'cli'], only: { identity: ['openChannel'] } },
   dev: { values: [...COMMON, 'signer', 'sealing', 'config', 'broker'] },
 
   client: { types: ['api'] },

@@ -692,6 +692,10 @@ export const ReadyAnswer = z
         authorities: z.int().optional().describe('X.509 authorities of a SPIFFE trust domain'),
       }),
     ),
+    policy: z.object({
+      version: z.string().describe('what decides; of an engine elsewhere, what decided last'),
+      circuit: z.enum(['closed', 'open', 'half-open']).optional().describe('of an engine elsewhere'),
+    }),
     providers: z.array(z.object({ name: z.string(), circuit: z.enum(['closed', 'open', 'half-open']) })),
   })
   .meta({ id: 'ReadyAnswer' })

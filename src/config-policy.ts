@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import type { References } from './config-references.js'
 import { ConfigFile } from './config-schema.js'
-import type { PolicyFile, PolicyOptions } from './policy/options.js'
+import type { EngineOptions, OpaOptions } from './policy/opa/options.js'
+import type { PolicyFile } from './policy/options.js'
 
 /**
  * As much of the file as policies are read with: nothing of it is a secret, so that they can be checked where no secret is. What else stands
@@ -25,13 +26,15 @@ export type PolicyPart = Pick<
   'policies' | 'vocabulary' | 'providers' | 'roles' | 'tools' | 'issuers' | 'agents' | 'orchestrators' | 'operators' | 'gateways' | 'humans'
 >
 
-export async function policyOf(file: PolicyPart, refs: References, problems: string[]): Promise<PolicyOptions> {
+export async function policyOf(file: PolicyPart, refs: References, problems: string[]): Promise<EngineOptions> {
+  const { policies } = file
   const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways, ...file.humans]
   const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
   const consenting = unique(file.operators.flatMap((operator) => operator.groups))
+  if (policies.engine === 'opa') return opaOf(policies, file.vocabulary, consenting, problems)
   return {
-    schema: (await refs.read(file.policies.schema, 'policies.schema')) ?? '',
-    files: await filesOf(file, refs, problems),
+    schema: (await refs.read(policies.schema, 'policies.schema')) ?? '',
+    files: await filesOf(policies, refs, problems),
     vocabulary: file.vocabulary,
     known: {
       teams: unique(rules.map((rule) => rule.team)),
@@ -42,12 +45,29 @@ export async function policyOf(file: PolicyPart, refs: References, problems: str
       tools: Object.keys(file.tools),
       issuers: Object.keys(file.issuers),
     },
-    memoSize: file.policies.memo,
+    memoSize: policies.memo,
+  }
+}
+
+type Cedar = Extract<PolicyPart['policies'], { files: unknown }>
+type Opa = Exclude<PolicyPart['policies'], Cedar>
+
+function opaOf(policies: Opa, vocabulary: PolicyPart['vocabulary'], groups: readonly string[], problems: string[]): OpaOptions {
+  const { engine, url, path, timeout, concurrency, token, ca, memo } = policies
+  if (!url.startsWith('https:') && !policies.allow_http_loopback) problems.push('policies.url: must be https')
+  return {
+    ...{ engine, url, path, token, ca, concurrency },
+    timeoutMs: timeout,
+    allowHttpLoopback: policies.allow_http_loopback,
+    allowPrivateAddresses: policies.allow_private_addresses,
+    memoSize: memo,
+    vocabulary,
+    known: { groups },
   }
 }
 
 /** A file that is named to be observed is not taken in by a pattern beside it. Whatever else is said in two ways is a mistake. */
-async function filesOf({ policies }: PolicyPart, refs: References, problems: string[]): Promise<PolicyFile[]> {
+async function filesOf(policies: Cedar, refs: References, problems: string[]): Promise<PolicyFile[]> {
   const named = policies.files.map((one) => (typeof one === 'string' ? { path: one, mode: 'enforce' as const } : one))
   const found = await Promise.all(named.map(async (entry) => ({ ...entry, files: await refs.glob([entry.path], 'policies.files') })))
   const isPattern = ({ path }: { path: string }) => path.includes('*')

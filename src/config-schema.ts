@@ -163,6 +163,35 @@ export const ProviderCommon = z.looseObject({
     .default(5_000),
 })
 
+const cedar = z.strictObject({
+  engine: z.literal('cedar').default('cedar'),
+  schema: word,
+  files: z.array(z.union([word, z.strictObject({ path: word, mode: z.enum(['enforce', 'observe']).default('enforce') })])).min(1),
+  memo: z.int().min(0).optional(),
+})
+/** Every request waits for it. */
+const LONGEST_QUESTION_MS = 10_000
+const opa = z.strictObject({
+  engine: z.literal('opa'),
+  url: z.url({ protocol: /^https?$/ }),
+  path: z
+    .string()
+    .regex(/^[A-Za-z_][\w-]*(\/[A-Za-z_][\w-]*)*$/, 'must be the path of a document, such as mayfly/decision')
+    .default('mayfly/decision'),
+  timeout: milliseconds.refine((ms) => ms >= 10 && ms <= LONGEST_QUESTION_MS, 'must be between 10ms and 10s').default(1_000),
+  concurrency: z.int().min(1).max(256).default(32),
+  token: z
+    .string()
+    .min(1)
+    .max(8_192)
+    .regex(/^[\x21-\x7e]+$/, 'must be one word of visible characters')
+    .optional(),
+  ca: pem.optional(),
+  allow_http_loopback: z.boolean().optional(),
+  allow_private_addresses: z.boolean().optional(),
+  memo: z.int().min(0).default(0),
+})
+
 export const ConfigFile = z.strictObject({
   version: z.literal(1),
   instance: z
@@ -190,12 +219,7 @@ export const ConfigFile = z.strictObject({
   vocabulary: z
     .strictObject({ intents: z.array(name).default([]), environments: z.array(name).default([]) })
     .default({ intents: [], environments: [] }),
-  policies: z.strictObject({
-    engine: z.literal('cedar').default('cedar'),
-    schema: word,
-    files: z.array(z.union([word, z.strictObject({ path: word, mode: z.enum(['enforce', 'observe']).default('enforce') })])).min(1),
-    memo: z.int().min(0).optional(),
-  }),
+  policies: z.discriminatedUnion('engine', [cedar, opa]),
   limits: z
     .strictObject({
       per_agent_live: z.int().min(0).default(50),

@@ -9,7 +9,7 @@ import { ConfigFile, type EnvelopeFile, type ToolEntryFile } from './config-sche
 import type { Limits } from './house.js'
 import type { IdentityOptions, Match } from './identity/options.js'
 import type { RiskRules } from './ledger/ledger.js'
-import type { PolicyOptions } from './policy/options.js'
+import type { EngineOptions } from './policy/opa/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
 import type { SealingKeys } from './sealing.js'
@@ -32,7 +32,7 @@ export interface Config {
   /** With which handles that are secrets are kept. */
   readonly sealing?: { readonly keys: SealingKeys }
   readonly identity: IdentityOptions
-  readonly policy: PolicyOptions
+  readonly policy: EngineOptions
   readonly providers: readonly ProviderConfig[]
   readonly roles: readonly Role[]
   /** The catalogue. */
@@ -92,13 +92,15 @@ export async function loadConfig(path: string, env: Readonly<Record<string, stri
 }
 
 /**
- * What the file says of policies, and nothing else of it: no secret is needed, and no upstream is looked at.
+ * What the file says of policies, and nothing else of it: no secret is needed but the token for an OPA, and no upstream is looked at.
  * @throws ConfigError
  */
-export async function loadPolicyOptions(path: string, env: Readonly<Record<string, string | undefined>>): Promise<PolicyOptions> {
+export async function loadPolicyOptions(path: string, env: Readonly<Record<string, string | undefined>>): Promise<EngineOptions> {
   const problems: string[] = []
   const refs = createReferences(dirname(resolve(path)), env, problems)
-  const written = await readYaml(path, problems)
+  const read = await readYaml(path, problems)
+  problems.push(...secretsIn(read))
+  const written = { ...Object(read), policies: await refs.resolve(Object(read).policies, ['policies']) }
   if (problems.length > 0) throw new ConfigError(path, problems)
   const parsed = PolicyPart.safeParse(written, { reportInput: true })
   if (!parsed.success)
@@ -142,6 +144,7 @@ function secretsIn(written: unknown): string[] {
   const parsed = z
     .looseObject({
       providers: z.record(z.string(), z.looseObject({ type: z.string() })),
+      policies: z.looseObject({ token: z.string() }).partial(),
       approvals: z.looseObject({ webhooks: z.array(z.looseObject({ secret: z.string() })) }),
     })
     .partial()
@@ -154,7 +157,7 @@ function secretsIn(written: unknown): string[] {
     (modules.find(({ type }) => type === options.type)?.secrets ?? []).flatMap((field) => secret(options[field], `providers.${name}.${field}`)),
   )
   const hooks = (parsed.data.approvals?.webhooks ?? []).flatMap(({ secret: given }, index) => secret(given, `approvals.webhooks.${index}.secret`))
-  return [...keys, ...options, ...hooks]
+  return [...keys, ...options, ...hooks, ...secret(parsed.data.policies?.token, 'policies.token')]
 }
 
 async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {

@@ -21,6 +21,7 @@ export function event(type: EventType, context: RequestContext | undefined, prin
       outcome: decision.outcome,
       policies: decision.policies,
       policyVersion: decision.policyVersion,
+      decisionIds: decision.decisionIds,
       error: decision.error,
       observed: decision.observed,
     },

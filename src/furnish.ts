@@ -3,11 +3,12 @@ import { isDeepStrictEqual } from 'node:util'
 import { type Config, ConfigError, type ProviderConfig } from './config.js'
 import { event } from './event.js'
 import type { House } from './house.js'
+import { openChannel } from './identity/channel.js'
 import type { Identity } from './identity/identity.js'
 import { createIdentity, createRoster } from './identity/index.js'
 import { post } from './identity/outbound.js'
 import type { Ledger } from './ledger/ledger.js'
-import { openPolicy } from './policy/index.js'
+import { openEngine } from './policy/index.js'
 import { reviewAgent } from './review.js'
 import { openRisks, withConduct } from './risk.js'
 import { openSealer, type Sealer } from './sealing.js'
@@ -31,7 +32,11 @@ export async function furnish(
   shared: Pick<House, 'ledger' | 'metrics' | 'log' | 'background'>,
   before?: Furnished,
 ): Promise<Furnished> {
-  const policy = await openPolicy(config.policy, (difference) => shared.metrics.observed.inc(difference))
+  const policy = await openEngine(
+    config.policy,
+    { open: openChannel, onAsked: (outcome, seconds) => shared.metrics.policySeconds.observe({ outcome }, seconds) },
+    (difference) => shared.metrics.observed.inc(difference),
+  )
   const signer = config.signing && (await openSigner(config.signing))
   const sealer = config.sealing && (await openSealer(config.sealing.keys))
   const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now })

@@ -48,6 +48,8 @@ export function createMetrics() {
       'decided',
       'observed',
     ]),
+    policySeconds: histogram('mayfly_policy_engine_duration_seconds', 'Questions to a policy engine elsewhere, by how they went.', ['outcome']),
+    policyState: gauge('mayfly_policy_engine_circuit_open', '1 while a policy engine elsewhere is not asked, because it did not answer.', []),
     memo: gauge('mayfly_policy_memo_hit_ratio', 'Decisions answered from the memo, of all.', []),
     tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),
     upstreamState: gauge('mayfly_upstream_circuit_open', '1 while the mint circuit of a provider is open.', ['provider']),

@@ -159,6 +159,8 @@ const CAUSES = { reload: 'context_changed', risk: 'risk_raised' } as const
 async function reviewOne(house: House, lease: Lease, task: Task | undefined, why: keyof typeof CAUSES): Promise<void> {
   if (task?.state !== 'active') return
   const objection = await objectionTo(house, lease, task, await consentTo(house, lease, task))
+  // Nothing changed but who decides, and that is not known: a policy engine that starts a moment after the broker must not end everything.
+  if (why === 'reload' && objection?.decision?.unavailable) throw new Error(objection.decision.error)
   house.metrics.reviewed.inc({ why, outcome: objection ? 'closed' : 'kept' })
   if (!objection) return
   const told = event('lease.closing', undefined, undefined, toldOf(lease, objection, CAUSES[why]))

@@ -66,6 +66,9 @@ export function withConduct(policy: Policy, risks: Risks): Policy {
   if (!risks.rules) return policy
   return {
     ...policy,
+    get version() {
+      return policy.version
+    },
     decide: (request) => {
       const { principal } = request
       if (principal.kind !== 'agent' || principal.conduct) return policy.decide(request)

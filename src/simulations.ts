@@ -4,7 +4,7 @@ import { EVENTS_FILE } from './audit/jsonl.js'
 import type { Config } from './config.js'
 import { MayflyError } from './errors.js'
 import type { Surroundings } from './http/surroundings.js'
-import { candidateOf, simulate } from './policy/index.js'
+import { candidateOf, isOpa, simulate } from './policy/index.js'
 
 const RETRY_AFTER_SECONDS = 5
 
@@ -16,6 +16,12 @@ export function createSimulations(config: () => Config): Surroundings['simulate'
     busy = true
     try {
       const { policy, sinks } = config()
+      if (isOpa(policy)) {
+        const next = 'load the candidate there under a path of its own, and run `mayfly policy test` with a configuration that names that path'
+        throw new MayflyError('request_invalid', 'the policies of this broker are in an OPA: only those that are files here can be simulated', {
+          next,
+        })
+      }
       const files = sinks.map(({ path }) => join(path, EVENTS_FILE)).filter((file) => existsSync(file))
       const asked = requests ? { given: requests } : { files, sinceMs, limit }
       return await simulate({ binding: policy, candidate: candidateOf(policy, policies, schema), requests: asked, deadlineMs })

@@ -329,7 +329,7 @@ export interface Decision {
   readonly outcome: 'allow' | 'deny' | 'step-up'
   /** Ids of the policies that decided, sorted. */
   readonly policies: readonly string[]
-  /** Texts of `@reason`, in the order of `policies`. */
+  /** Texts of `@reason`, in the order of `policies`; on behalf of a human the agent's first. */
   readonly reasons: readonly string[]
   /** The least `@maxTtl` of the deciding permits. */
   readonly maxTtlSeconds?: number
@@ -344,6 +344,10 @@ export interface Decision {
   readonly readsCounts: boolean
   /** Told in the event only: what went wrong when the outcome is a deny because evaluation failed. */
   readonly error?: string
+  /** The engine could not be asked: what it would say is not known, and may be another time. */
+  readonly unavailable?: true
+  /** Told in the event only: by which the engine's own log names its answers. */
+  readonly decisionIds?: readonly string[]
   /** Told in the event only: what it would be if the policies that are only observed were binding too. There where some are. */
   readonly observed?: Pick<Decision, 'outcome' | 'policies' | 'error'>
 }
@@ -486,7 +490,7 @@ export interface Event {
   readonly role?: string
   readonly provider?: string
   readonly approval?: string
-  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion' | 'error' | 'observed'>
+  readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion' | 'decisionIds' | 'error' | 'observed'>
   readonly cause?: Cause
   readonly code?: string
   /** Of a task that was handed on: the agents through which it came, the first one first, who acts last. */

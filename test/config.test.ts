@@ -17,6 +17,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
+const CEDAR = `{schema: "${ROOT}/config/schema.cedarschema", files: ["${ROOT}/config/policies/guardrails.cedar"]}`
 const GOOD = `
 version: 1
 instance: prod-eu
@@ -35,7 +36,7 @@ providers:
 roles:
   api-token: {provider: tokens, access: read, max_ttl: 5m, params: {audience: x}}
   warehouse-read: {provider: warehouse, access: read, sensitivity: internal, max_ttl: 15m, max_lifetime: 1h, params: {member_of: [ro]}}
-policies: {schema: "${ROOT}/config/schema.cedarschema", files: ["${ROOT}/config/policies/guardrails.cedar"]}
+policies: ${CEDAR}
 audit: {sinks: {local: {type: jsonl, path: audit}}}
 `
 
@@ -92,6 +93,12 @@ describe('the configuration', () => {
     ['a password in the file', 'url: env:DB', 'url: "postgres://u:hunter2@h/db"', /providers\.warehouse\.url: holds a password/],
     ['a key twice', 'version: 1', 'version: 1\nversion: 1', /unique/],
     ['a jwt provider without signing keys', /^signing.*$/m, '', /needs "signing"/],
+    ['an unknown policy engine', CEDAR, '{engine: casbin}', /policies\.engine/],
+    ['an OPA that is told nothing of Cedar', CEDAR, '{engine: opa, url: "https://opa", files: [x]}', /policies: unknown field "files"/],
+    ['an OPA that anybody could answer for', CEDAR, '{engine: opa, url: "http://opa"}', /policies\.url: must be https/],
+    ['an OPA at no document', CEDAR, '{engine: opa, url: "https://opa", path: ../policies}', /policies\.path: must be the path of a document/],
+    ['an OPA that nobody waits for', CEDAR, '{engine: opa, url: "https://opa", timeout: 1m}', /policies\.timeout/],
+    ['a token for an OPA that stands in the file', CEDAR, '{engine: opa, url: "https://opa", token: hunter2}', /policies\.token: is a secret/],
     ['no audit sink', '{local: {type: jsonl, path: audit}}', '{}', /audit\.sinks/],
     ['a ledger that is no Redis', 'redis: embedded', 'redis: http://x', /ledger\.redis/],
     ['an instance too long for upstream names', 'prod-eu', 'a-name-of-more-than-twenty', /instance/],
@@ -133,6 +140,15 @@ describe('the configuration', () => {
     const named = Object.fromEntries(Object.entries(files).map(([name, text]) => [name.replace(/\W/g, '_'), text]))
     const config = await loadConfig(path, { ...all, ...named })
     expect(config.instance).toBe('prod-eu')
+
+    // What is said there as an alternative is good for a configuration too.
+    const [, commented = ''] = /^# (policies:\n(?:# .*\n)+)/m.exec(example) ?? []
+    const opa = commented.replace(/^# /gm, '').replace(/file:opa-ca\.pem|env:opa_ca_pem/, 'env:OPA_CA')
+    await writeFile(path, example.replace(/^policies:\n(?: .*\n)+/m, opa))
+    expect((await loadConfig(path, { ...all, ...named, OPA_TOKEN: 'secret', OPA_CA: 'x' })).policy).toMatchObject({
+      ...{ engine: 'opa', url: 'https://opa.internal:8181', path: 'mayfly/decision', timeoutMs: 1_000, concurrency: 32, token: 'secret', ca: 'x' },
+      ...{ allowPrivateAddresses: true, memoSize: 0, known: { groups: ['sre-oncall'] } },
+    })
   })
 
   it('has a JSON Schema for editors that is current', async () => {

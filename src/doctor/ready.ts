@@ -1,7 +1,9 @@
 import { type Config, ConfigError, loadConfig } from '../config.js'
+import { openChannel } from '../identity/channel.js'
 import { idsOf } from '../identity/index.js'
 import type { AgentRule } from '../identity/options.js'
-import { openPolicy, type SyncPolicy } from '../policy/index.js'
+import { openEngine } from '../policy/index.js'
+import type { Policy } from '../policy/policy.js'
 import type { Provider } from '../providers/provider.js'
 import { openSigner } from '../signer.js'
 import type { Agent, Decision, Role, Task } from '../types.js'
@@ -83,7 +85,7 @@ function agentFindings(rule: AgentRule, { id, owner, autonomy, team, openTasks }
 }
 
 async function roleFindings(config: Config, agent: Agent) {
-  const policy = await openPolicy(config.policy)
+  const policy = await openEngine(config.policy, { open: openChannel })
   const opened = new Map<string, Provider | undefined>()
   try {
     for (const { name, module, options, timeoutMs, concurrency } of config.providers) {
@@ -92,7 +94,8 @@ async function roleFindings(config: Config, agent: Agent) {
       // What is wrong with it, its own check says.
       opened.set(name, await module.open(options, context).catch(() => undefined))
     }
-    const looked = config.roles.map((role) => look(policy, config, agent, role, opened.get(role.provider)))
+    const looked = []
+    for (const role of config.roles) looked.push(await look(policy, config, agent, role, opened.get(role.provider)))
     const findings = looked.flatMap(({ finding }) => finding ?? [])
     const obtainable = looked.flatMap(({ role, task, best }) => (best === 'allow' && task ? [{ role, task }] : []))
     if (findings.length === 0) {
@@ -119,11 +122,13 @@ function tasksOf(config: Config, { id, issuer }: Agent, role: Role): Task[] {
   )
 }
 
-function look(policy: SyncPolicy, config: Config, agent: Agent, role: Role, provider: Provider | undefined) {
+async function look(policy: Policy, config: Config, agent: Agent, role: Role, provider: Provider | undefined) {
   const tasks = tasksOf(config, agent, role)
   const context = { renewal: false, ttlSeconds: role.maxTtlSeconds, scope: {}, external: true }
   const asked = { ...role, revocation: provider?.revocation ?? 'at-expiry' } as const
-  const decisions = tasks.map((task) => ({ task, decision: policy.decide({ action: role.access, principal: agent, role: asked, task, context }) }))
+  const decisions: { readonly task: Task; readonly decision: Decision }[] = []
+  for (const task of tasks)
+    decisions.push({ task, decision: await policy.decide({ action: role.access, principal: agent, role: asked, task, context }) })
   const of = (outcome: Decision['outcome']) => decisions.filter(({ decision }) => decision.outcome === outcome)
   const [allowed, asks] = [of('allow'), of('step-up')]
   const first = allowed[0] ?? asks[0]

@@ -31,6 +31,7 @@ export async function readiness({ house, around }: { house: House; around: Surro
       .identity()
       .status()
       .map(({ name, state, keys, authorities }) => ({ name, state, keys, authorities })),
+    policy: { version: house.policy.version, circuit: house.policy.state?.() },
     providers: [...house.upstreams.values()].map((upstream) => ({ name: upstream.name, circuit: upstream.state() })),
   }
 }
@@ -52,6 +53,7 @@ export async function lookAround({ house, around }: { house: House; around: Surr
     if (freezes) metrics.frozen.set(freezes.length)
   }
   metrics.memo.set(ratio(policy.memo))
+  metrics.policyState.set(policy.state?.() === 'open' ? 1 : 0)
   metrics.tokenCache.set(ratio(around.identity().cache))
   for (const [provider, upstream] of upstreams) metrics.upstreamState.set({ provider }, upstream.state() === 'open' ? 1 : 0)
 }

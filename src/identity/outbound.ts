@@ -76,7 +76,7 @@ export function checkUrl(address: string, rules: OutboundRules): URL {
 }
 
 async function checkedAddresses(url: URL, rules: OutboundRules): Promise<Address[]> {
-  const host = url.hostname.replace(/^\[|\]$/g, '')
+  const host = hostOf(url)
   const family = isIP(host)
   const found = family === 0 ? await resolve(host, { all: true }) : [{ address: host, family }]
   if (found.length === 0) throw new Error(`${url.hostname} has no address`)
@@ -97,6 +97,22 @@ function checkAddress(address: string, url: URL, rules: OutboundRules): void {
   if (PRIVATE_RANGES.has(range) && rules.allowPrivateAddresses === true) return
   const mend = PRIVATE_RANGES.has(range) || range === 'loopback' ? '; allow private addresses for this issuer if that is meant' : ''
   throw new Error(`${url.hostname} resolves to a ${range} address, which is not asked${mend}`)
+}
+
+/** For connections that are kept: checks what a name resolves to each time one is opened. An address in figures is checked here and now. */
+export function checkedLookup(url: URL, rules: OutboundRules): LookupFunction {
+  const host = hostOf(url)
+  if (isIP(host) !== 0) checkAddress(host, url, rules)
+  return (hostname, options, callback) => {
+    checkedAddresses(url, rules).then(
+      (found) => pinnedLookup(found)(hostname, options, callback),
+      (error: NodeJS.ErrnoException) => callback(error, '', 0),
+    )
+  }
+}
+
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[|\]$/g, '')
 }
 
 interface Address {

@@ -2,16 +2,30 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { CommandError, UsageError } from '../cli/index.js'
 import { loadPolicyOptions } from '../config.js'
-import { located, PolicyProblems } from '../policy/index.js'
+import { openChannel } from '../identity/channel.js'
+import { type EngineOptions, isOpa, located, openEngine, PolicyProblems } from '../policy/index.js'
 import type { PolicyFile, PolicyOptions } from '../policy/options.js'
+import type { Policy } from '../policy/policy.js'
 
 export type Env = Readonly<Record<string, string | undefined>>
 
 /** What the configuration says of policies; names of files are as seen from here. */
-export async function configured(config: string, env: Env): Promise<PolicyOptions> {
+export async function configured(config: string, env: Env): Promise<EngineOptions> {
   const options = await loadPolicyOptions(config, env)
+  if (isOpa(options)) return options
   const fromHere = (name: string) => relative('.', join(dirname(resolve(config)), name))
   return { ...options, files: options.files.map((file) => ({ ...file, name: fromHere(file.name) })) }
+}
+
+/** What only policies that are files here can be used for. */
+export function cedarOnly(options: EngineOptions, instead: string): PolicyOptions {
+  if (isOpa(options)) throw new UsageError(`the policies of this configuration are in an OPA: ${instead}`)
+  return options
+}
+
+/** What decides, an OPA where the configuration says so. */
+export function opened(options: EngineOptions): Promise<Policy> {
+  return inLines(openEngine(options, { open: openChannel }))
 }
 
 /** Files and folders (their `*.cedar`, and those of the folders in them) as policies, by name. */

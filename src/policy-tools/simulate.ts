@@ -3,7 +3,7 @@ import { type ConnectOptions, connect } from '../cli/connect.js'
 import { CommandError, type Shell, UsageError } from '../cli/index.js'
 import { json, line, table } from '../cli/text.js'
 import { candidateOf, observes, simulate as run, type Simulation } from '../policy/index.js'
-import { configured, inLines, policiesAt } from './read.js'
+import { cedarOnly, configured, inLines, policiesAt } from './read.js'
 
 export interface SimulateOptions extends ConnectOptions {
   readonly config?: string
@@ -26,7 +26,10 @@ export async function simulate(options: SimulateOptions, shell: Shell): Promise<
 async function here(options: SimulateOptions, config: string, shell: Shell): Promise<Simulation> {
   const { events, request, since, limit, timeout } = options
   if (!events && request === undefined) throw new UsageError('ask what? give --events (an audit log) or --request (a case)')
-  const binding = await configured(config, shell.env)
+  const binding = cedarOnly(
+    await configured(config, shell.env),
+    'load the candidate there under a path of its own, and run `mayfly policy test` with a configuration that names that path',
+  )
   const files = options.candidate && (await policiesAt(options.candidate))
   if (!files && !observes(binding)) throw new UsageError('nothing is observed in this configuration: give --candidate')
   for (const file of events ?? []) await readable(file)

@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises'
 import { EXIT, type Shell, UsageError } from '../cli/index.js'
 import { json, line, table } from '../cli/text.js'
-import { type CaseResult, openPolicy, runCases, unbound } from '../policy/index.js'
-import { configured, inLines } from './read.js'
+import { type CaseResult, runCases, unbound } from '../policy/index.js'
+import { cedarOnly, configured, opened } from './read.js'
 
 export interface TestOptions {
   readonly config: string
@@ -10,12 +10,13 @@ export interface TestOptions {
   readonly json?: boolean
 }
 
-/** `mayfly policy test`: cases as data, each asked of the policies. */
+/** `mayfly policy test`: cases as data, each asked of the policies: of files, or of an OPA that runs. */
 export async function test(folder: string, options: TestOptions, shell: Shell): Promise<void> {
   const found = await stat(folder).catch(() => undefined)
   if (!found?.isDirectory()) throw new UsageError(`there is no folder ${folder}`)
   const policies = await configured(options.config, shell.env)
-  const policy = await inLines(openPolicy(options.observed ? unbound(policies) : policies))
+  const observed = () => unbound(cedarOnly(policies, 'load the new ones there under a path of their own, and name that path'))
+  const policy = await opened(options.observed ? observed() : policies)
   try {
     const results = await runCases(policy, folder)
     const failed = results.filter(({ passed }) => !passed)

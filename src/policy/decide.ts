@@ -63,18 +63,24 @@ function allowed(permits: readonly string[], ask: Ask, rules: Rules): Decision {
   return decision('allow', all, rules, limits(all, rules))
 }
 
-function both(decisions: readonly Decision[], rules: Rules): Decision {
+/** Reasons are in the order of who was asked. */
+export function both(decisions: readonly Decision[], rules: Pick<Rules, 'version' | 'readsCounts'>): Decision {
   const [only] = decisions
   if (only && decisions.length === 1) return only
-  const error = decisions.find((one) => one.error !== undefined)?.error
-  if (error !== undefined || decisions.length === 0) return refusal(error ?? 'nobody asked', rules)
+  const failed = decisions.find((one) => one.error !== undefined)
+  if (failed || decisions.length === 0) return refusal(failed?.error ?? 'nobody asked', rules, failed?.unavailable)
   const denials = decisions.filter(({ outcome }) => outcome === 'deny')
-  if (denials.length > 0) return decision('deny', union(denials.map((one) => one.policies)), rules)
   const waiting = decisions.filter(({ outcome }) => outcome === 'step-up')
-  const deciding = union((waiting.length > 0 ? waiting : decisions).map((one) => one.policies))
+  const [deciding = decisions] = [denials, waiting].filter((some) => some.length > 0)
+  const policies = union(deciding.map((one) => one.policies))
+  const reasons = [...new Set(deciding.flatMap((one) => one.reasons))]
+  if (denials.length > 0) {
+    const onDeny = each(denials.flatMap((one) => one.onDeny ?? []))
+    return made('deny', policies, reasons, rules, onDeny && { onDeny })
+  }
   const obliged = { maxTtlSeconds: least(decisions.map((one) => one.maxTtlSeconds)), maxLive: least(decisions.map((one) => one.maxLive)) }
-  if (waiting.length === 0) return decision('allow', deciding, rules, obliged)
-  return decision('step-up', deciding, rules, { ...obliged, stepUp: unite(waiting.flatMap((one) => one.stepUp ?? [])) })
+  if (waiting.length === 0) return made('allow', policies, reasons, rules, obliged)
+  return made('step-up', policies, reasons, rules, { ...obliged, stepUp: unite(waiting.flatMap((one) => one.stepUp ?? [])) })
 }
 
 /** Undefined where consent changes nothing: no policy allows it at all, or a forbid that asks for none is among those deciding. */
@@ -91,28 +97,40 @@ function limits(permits: readonly string[], { policies }: Rules): Pick<Decision,
 function decision(outcome: Decision['outcome'], ids: readonly string[], rules: Rules, obliged: Partial<Decision> = {}): Decision {
   const reasons = ids.flatMap((id) => rules.policies.get(id)?.obligations.reason ?? [])
   const follows = outcome === 'deny' ? followsFrom(ids, rules) : undefined
-  // It is remembered and handed to many.
-  for (const list of [ids, reasons, obliged.stepUp, follows]) Object.freeze(list)
-  return Object.freeze({
-    outcome,
-    policies: ids,
-    reasons,
-    ...obliged,
-    ...(follows && { onDeny: follows }),
-    policyVersion: rules.version,
-    readsCounts: rules.readsCounts,
-  })
+  return made(outcome, ids, reasons, rules, { ...obliged, ...(follows && { onDeny: follows }) })
 }
 
 /** What the forbids that decided bring about; undefined: nothing but the refusal. */
 function followsFrom(ids: readonly string[], { policies }: Rules): OnDeny[] | undefined {
-  const all = new Set(ids.map((id) => policies.get(id)?.obligations.onDeny).filter((one) => one !== undefined))
-  return all.size > 0 ? [...all].sort() : undefined
+  return each(ids.flatMap((id) => policies.get(id)?.obligations.onDeny ?? []))
+}
+function each(follows: readonly OnDeny[]): OnDeny[] | undefined {
+  return follows.length > 0 ? [...new Set(follows)].sort() : undefined
+}
+
+function made(
+  outcome: Decision['outcome'],
+  policies: readonly string[],
+  reasons: readonly string[],
+  { version, readsCounts }: Pick<Rules, 'version' | 'readsCounts'>,
+  obliged: Partial<Decision> = {},
+): Decision {
+  // It is remembered and handed to many.
+  for (const list of [policies, reasons, obliged.stepUp, obliged.onDeny]) Object.freeze(list)
+  return Object.freeze({ outcome, policies, reasons, ...obliged, policyVersion: version, readsCounts })
 }
 
 /** Whatever goes wrong is a no. */
-export function refusal(error: string, { version, readsCounts }: Pick<Rules, 'version' | 'readsCounts'>): Decision {
-  return Object.freeze({ outcome: 'deny', policies: [], reasons: [], policyVersion: version, readsCounts, error })
+export function refusal(error: string, { version, readsCounts }: Pick<Rules, 'version' | 'readsCounts'>, unavailable?: true): Decision {
+  return Object.freeze({
+    outcome: 'deny',
+    policies: [],
+    reasons: [],
+    policyVersion: version,
+    readsCounts,
+    error,
+    ...(unavailable && { unavailable }),
+  })
 }
 
 /** A no that nothing went wrong for. */

@@ -64,7 +64,10 @@ export interface ObtainContext {
 
 /** One function behind which every engine fails closed: a throw inside, an error or an unknown answer is a deny. */
 export interface Policy {
+  /** Names what decides; of an engine elsewhere, what decided last. */
   readonly version: string
+  /** Of the circuit before an engine elsewhere; absent: it is in this process. */
+  state?(): 'closed' | 'open' | 'half-open'
   decide(request: PolicyRequest): Decision | Promise<Decision>
   /** For the metrics. */
   readonly memo: { readonly hits: number; readonly misses: number }
