@@ -39,7 +39,7 @@ export async function furnish(
   )
   const signer = config.signing && (await openSigner(config.signing))
   const sealer = config.sealing && (await openSealer(config.sealing.keys))
-  const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now })
+  const identity = createIdentity(config.identity, { consume: shared.ledger.consume, now: shared.ledger.now }, before?.identity)
   const upstreams = await openUpstreams(config, { signer, sealer, ...shared }, before).catch(async (error: unknown) => {
     await identity.close()
     policy.close()

@@ -18,7 +18,7 @@ export interface Identity {
   explain(token: string): Promise<TokenExplanation>
   /** The X.509 authorities of a trust domain, as PEM; none while they are not known. */
   authorities(issuer: string): readonly string[]
-  /** Called after each change of the authorities of any trust domain. */
+  /** Called after each change of the authorities of any trust domain; takes the place of the listener before, also of the identity that this one took over from. */
   onAuthorities(listener: () => void): void
   status(): readonly IssuerStatus[]
   readonly cache: { readonly hits: number; readonly misses: number }

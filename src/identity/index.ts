@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { MayflyError } from '../errors.js'
 import type { Principal } from '../types.js'
 import { compileBinding } from './binding.js'
@@ -19,12 +20,16 @@ export { createRoster, idsOf } from './roster.js'
 
 const run: Check = async (_name, check) => check()
 
+/** What an identity was made of, for the one after it. */
+const origins = new WeakMap<Identity, { readonly options: IdentityOptions; readonly issuers: ReadonlyMap<string, Issuer> }>()
+
 /**
  * Compiles the configuration (an `Error` names the path of what is wrong) and starts to fetch keys. `now` is milliseconds since the Unix epoch;
- * it also times key refreshes, so that one clock decides.
+ * it also times key refreshes, so that one clock decides. Issuers that are configured as they were `before` are taken over with their keys and
+ * bundles: a reload while one of them is down takes nothing away, and no older bundle is believed after it.
  */
-export function createIdentity(options: IdentityOptions, { consume, now }: IdentityCapabilities): Identity {
-  const issuers = createIssuers(options, now)
+export function createIdentity(options: IdentityOptions, { consume, now }: IdentityCapabilities, before?: Identity): Identity {
+  const issuers = createIssuers(options, now, before && origins.get(before))
   const all = [...issuers.values()]
   const verifier = {
     issuers,
@@ -35,6 +40,7 @@ export function createIdentity(options: IdentityOptions, { consume, now }: Ident
   }
   const cache = new TokenCache(options.cacheEntries)
   const certificates = new WeakMap<PeerCertificate, VerifiedCertificate>()
+  let isClosed = false
   for (const { keys } of issuers.values()) keys.start()
 
   const byToken = async (authorization: string | undefined): Promise<Principal> => {
@@ -55,7 +61,7 @@ export function createIdentity(options: IdentityOptions, { consume, now }: Ident
     return verified.principal
   }
 
-  return {
+  const identity: Identity = {
     async verify(authorization, certificate) {
       if (certificate === undefined) return byToken(authorization)
       if (authorization === undefined) return byCertificate(certificate)
@@ -77,9 +83,13 @@ export function createIdentity(options: IdentityOptions, { consume, now }: Ident
     status: () => [...issuers.values()].map(({ name, keys }) => ({ name, ...keys.status() })),
     cache,
     async close() {
+      if (isClosed) return
+      isClosed = true
       for (const { keys } of issuers.values()) keys.close()
     },
   }
+  origins.set(identity, { options, issuers })
+  return identity
 }
 
 /** A certificate that was not verified, or is nobody's, says nothing of who holds a token. */
@@ -95,10 +105,16 @@ function instanceOf(principal: Principal): string | undefined {
   return principal.kind === 'agent' ? principal.instance : undefined
 }
 
-function createIssuers(options: IdentityOptions, now: () => number): Map<string, Issuer> {
+function createIssuers(
+  options: IdentityOptions,
+  now: () => number,
+  before?: { readonly options: IdentityOptions; readonly issuers: ReadonlyMap<string, Issuer> },
+): Map<string, Issuer> {
   const issuers = new Map<string, Issuer>()
+  const earlier = new Map([...(before?.issuers.values() ?? [])].map((issuer) => [issuer.name, issuer]))
   for (const [name, issuerOptions] of Object.entries(options.issuers)) {
-    const issuer = createIssuer(name, issuerOptions, now)
+    const kept = isDeepStrictEqual(before?.options.issuers[name], issuerOptions) ? earlier.get(name) : undefined
+    const issuer = kept ?? createIssuer(name, issuerOptions, now)
     const same = issuers.get(issuer.iss)
     if (same !== undefined) throw new Error(`issuers.${name}: has the same "iss" as issuers.${same.name}; each issuer is configured once`)
     issuers.set(issuer.iss, issuer)

@@ -31,6 +31,7 @@ export interface Keys {
   status(): Omit<IssuerStatus, 'name'>
   /** Begins to fetch in the background. Apart from the constructor: a configuration that turns out wrong asks nobody. */
   start(): void
+  /** Ends when as many have closed it as have started it: a reload takes over the keys of issuers that stayed as they were. */
   close(): void
 }
 
@@ -80,6 +81,7 @@ export class FetchedKeys implements Keys {
   #refreshMs: number
   #authorities: number | undefined
   readonly #closing = new AbortController()
+  #users = 0
   #timer: NodeJS.Timeout | undefined
   #fetchedAt: number | undefined
   #failedAt: number | undefined
@@ -93,6 +95,8 @@ export class FetchedKeys implements Keys {
   }
 
   start(): void {
+    this.#users++
+    if (this.#users > 1) return
     this.#timer = setInterval(() => this.#refreshIfDue(), TICK_MS).unref()
     this.#refreshIfDue()
   }
@@ -140,6 +144,8 @@ export class FetchedKeys implements Keys {
   }
 
   close(): void {
+    this.#users--
+    if (this.#users > 0) return
     clearInterval(this.#timer)
     this.#closing.abort()
   }

@@ -11,7 +11,7 @@ export interface TrustDomain {
   readonly keys: Keys
   /** Of its X.509-SVIDs; none while the bundle is missing or older than the stale limit. The same array until they change. */
   authorities(): readonly X509Certificate[]
-  /** Called after each change of the authorities. */
+  /** Called after each change of the authorities; takes the place of the listener before. */
   onChange(listener: () => void): void
 }
 
@@ -34,7 +34,7 @@ export function createTrustDomain(options: SpiffeIssuerOptions, terms: Terms): T
 }
 
 function fetchedDomain(url: string, options: SpiffeIssuerOptions, { algorithms, staleLimitMs, now }: Terms): TrustDomain {
-  const listeners: (() => void)[] = []
+  let tell = () => {}
   let authorities = NONE
   let told = NONE
   let sequence: number | undefined
@@ -48,14 +48,16 @@ function fetchedDomain(url: string, options: SpiffeIssuerOptions, { algorithms, 
   const onFetched = () => {
     if (told === authorities) return
     told = authorities
-    for (const listener of listeners) listener()
+    tell()
   }
   const keys = new FetchedKeys({ fetch, onFetched, staleLimitMs, now })
   return {
     name: options.trustDomain,
     keys,
     authorities: () => (keys.isCurrent() ? authorities : NONE),
-    onChange: (listener) => listeners.push(listener),
+    onChange: (listener) => {
+      tell = listener
+    },
   }
 }
 
@@ -69,7 +71,7 @@ async function fetchBundle(url: string, options: SpiffeIssuerOptions, algorithms
 }
 
 /** SPIFFE Federation §4.2: of two bundles the one with the higher number is the later one. A cache on the way, or a copy of the endpoint that is
- * behind, would bring back keys that were withdrawn. Whoever reset the numbers on purpose reloads the configuration. */
+ * behind, would bring back keys that were withdrawn. It is remembered as long as the broker runs. */
 function refuseOlder({ sequence }: Bundle, held: number | undefined): void {
   if (sequence !== undefined && held !== undefined && sequence < held)
     throw new Error(`the bundle has the sequence ${sequence}, and ${held} was seen before: it is an older one, and not used`)

@@ -137,6 +137,48 @@ describe('a bundle endpoint', () => {
     expect(await outcome(identity, await prod.jwt(PATH))).toMatch(/cannot be reached/)
     expect(identity.status()[0]).toMatchObject({ state: 'down', error: expect.stringContaining(endpoint.url) })
   })
+  it('is taken over by the configuration after this one, if that says the same of it: also while it is down, and with the number that it had', async () => {
+    const clock = { at: Date.now() }
+    const endpoint = await serve(prod.bundle({ spiffe_sequence: 8 }))
+    const mesh = { kind: 'spiffe', trustDomain: 'prod.example', audience: 'mayfly', bundle: { url: endpoint.url }, allowHttpLoopback: true } as const
+    const agents = [{ id: '{path_2}', match: { issuer: 'mesh', claims: { path: PATH } }, owner: 'o', autonomy: 'scripted' }] as const
+    const before = createIdentity({ issuers: { mesh }, agents }, house(clock))
+    const token = await prod.jwt(PATH, life)
+    expect(await outcome(before, token)).toBe('accepted')
+    let heard = ''
+    before.onAuthorities(() => {
+      heard += 'before '
+    })
+    endpoint.bundle = undefined
+
+    const wrong = [{ ...agents[0], match: { issuer: 'gone', claims: {} } }]
+    expect(() => createIdentity({ issuers: { mesh }, agents: wrong }, house(clock), before)).toThrow(/no such issuer/)
+    const failed = createIdentity({ issuers: { mesh }, agents }, house(clock), before)
+    await failed.close()
+    await failed.close()
+    const after = createIdentity({ issuers: { mesh: { ...mesh } }, agents }, house(clock), before)
+    closers.push(() => after.close())
+    after.onAuthorities(() => {
+      heard += 'after '
+    })
+    await before.close()
+    expect(await outcome(after, token)).toBe('accepted')
+    expect([endpoint.requests, after.authorities('mesh')]).toEqual([1, [prod.authority.pem]])
+    // It is asked again by the one that took it over, and the older bundle is still known for what it is.
+    endpoint.bundle = prod.bundle({ spiffe_sequence: 7 })
+    clock.at += 300_000
+    await outcome(after, token)
+    await waitFor('the refusal', () => after.status()[0]?.error?.includes('8 was seen before'))
+    endpoint.bundle = { keys: [jwtEntry(prod.signer)], spiffe_sequence: 9 }
+    clock.at += 300_000
+    await outcome(after, token)
+    await waitFor('the new bundle', () => after.status()[0]?.authorities === 0)
+    expect(heard).toBe('after ')
+
+    const changed = createIdentity({ issuers: { mesh: { ...mesh, staleLimitSeconds: 60 } }, agents }, house(clock), after)
+    closers.push(() => changed.close())
+    expect(changed.status()[0]).toMatchObject({ state: 'down', keys: 0 })
+  })
   it('counts keys and authorities apart', async () => {
     const second = makeAuthority('second')
     const keys = [jwtEntry(prod.signer), x509Entry(prod.authority), x509Entry(second), x509Entry(second)]
