@@ -3,13 +3,15 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Config } from '../config.js'
 import type { Identity, IssuerStatus } from '../identity/identity.js'
 import { createIdentity, lintIdentity } from '../identity/index.js'
+import type { IdentityOptions } from '../identity/options.js'
 import { type Finding, messageOf } from './finding.js'
 
 /** An issuer gets 5 s for each of two answers. */
 const KEYS_WITHIN_MS = 11_000
 const LOOK_EVERY_MS = 50
+const NO_TOKENS = 'publish one with "use": "jwt-svid" and a "kid", or take the audience away'
 
-export async function identityFindings({ identity: options }: Config, tokenFile: string | undefined): Promise<Finding[]> {
+export async function identityFindings({ identity: options, listeners }: Config, tokenFile: string | undefined): Promise<Finding[]> {
   const lint = lintIdentity(options).map((what): Finding => ({ area: 'issuers', level: 'fail', what }))
   let identity: Identity
   try {
@@ -18,7 +20,8 @@ export async function identityFindings({ identity: options }: Config, tokenFile:
     return [...lint, { area: 'issuers', level: 'fail', what: messageOf(error), mend: 'mend it in the configuration' }]
   }
   try {
-    const issuers = (await keysOf(identity)).map(issuerFinding)
+    const states = await keysOf(identity)
+    const issuers = [...states.map(issuerFinding), ...states.flatMap((state) => bundleFindings(state, options, listeners))]
     const token = tokenFile === undefined ? [] : await tokenFindings(identity, tokenFile)
     return [...lint, ...issuers, ...token]
   } finally {
@@ -39,6 +42,23 @@ function issuerFinding({ name, state, keys, authorities, error }: IssuerStatus):
   const where = authorities === undefined ? 'url (or jwks_uri)' : 'bundle'
   const mend = `its tokens are refused until its keys can be fetched: check ${where}, ca and the way there`
   return { area: 'issuers', level: state === 'stale' ? 'warn' : 'fail', what: `${name}: ${error ?? 'no answer in time'}`, mend }
+}
+
+/** What is wanted of a trust domain and its bundle does not vouch for. */
+function bundleFindings({ name, state, keys, authorities }: IssuerStatus, { issuers }: IdentityOptions, listeners: Config['listeners']): Finding[] {
+  const takes = (['public', 'operator'] as const).filter((listener) => listeners[listener]?.tls?.spiffe === name)
+  if (authorities === undefined || state !== 'ready') return []
+  const findings: Finding[] = []
+  if (keys === 0 && issuers[name]?.audience !== undefined)
+    findings.push({ area: 'issuers', level: 'warn', what: `${name}: its bundle has no key for JWT-SVIDs: its tokens are refused`, mend: NO_TOKENS })
+  if (authorities === 0 && takes.length > 0)
+    findings.push({
+      area: 'issuers',
+      level: 'warn',
+      what: `${name}: its bundle has no X.509 authority: certificates at the ${takes.join(' and ')} listener are refused`,
+      mend: 'each authority must be self-signed; take tls.spiffe away where there are none',
+    })
+  return findings
 }
 
 async function tokenFindings(identity: Identity, file: string): Promise<Finding[]> {
