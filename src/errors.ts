@@ -224,6 +224,12 @@ export const ERRORS = {
     means: 'The outbox of events is full, and what cannot be recorded is not issued. Ending and revoking still work.',
     next: 'Try again later; an operator looks after the audit sink.',
   },
+  issuer_unavailable: {
+    status: 503,
+    title: 'The issuer is unavailable',
+    means: 'The keys that would verify the token are missing or too old, and its issuer cannot be reached, so nobody is taken for its subject.',
+    next: 'Try again after `Retry-After` seconds.',
+  },
   policy_unavailable: {
     status: 503,
     title: 'The policy is unavailable',

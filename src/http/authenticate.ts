@@ -31,7 +31,7 @@ function repeated(name: string): MayflyError {
 /**
  * By the token, or by the certificate of the connection. Whose certificate was refused is to come again on a new connection: with a newer one, or to be
  * verified against newer authorities.
- * @throws MayflyError `token_missing|token_invalid|token_expired|token_replayed`
+ * @throws MayflyError `token_missing|token_invalid|token_expired|token_replayed|issuer_unavailable`
  */
 export async function authenticate(request: IncomingMessage, response: Pick<ServerResponse, 'setHeader'>, identity: Identity): Promise<Principal> {
   const certificate = peerOf(request)

@@ -10,7 +10,14 @@ export interface Description extends Schema {
 type Schema = Readonly<Record<string, unknown>>
 
 /** What any call with a token may be answered with, whatever it does. */
-const OF_EVERY_CALL: readonly ErrorCode[] = ['token_missing', 'token_invalid', 'token_expired', 'token_replayed', 'rate_limited']
+const OF_EVERY_CALL: readonly ErrorCode[] = [
+  'token_missing',
+  'token_invalid',
+  'token_expired',
+  'token_replayed',
+  'issuer_unavailable',
+  'rate_limited',
+]
 const OF_EVERY_BODY: readonly ErrorCode[] = ['too_large', 'unsupported_media_type']
 /** Of the interface, which is in the paths as `/v1`. */
 const API_VERSION = '1'

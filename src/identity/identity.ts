@@ -1,7 +1,7 @@
 import type { Agent, Human, Orchestrator, Principal } from '../types.js'
 import type { PeerCertificate } from './certificate.js'
 
-/** Token, or X.509-SVID, -> Principal. Throws `MayflyError` with `token_missing|token_invalid|token_expired|token_replayed`. */
+/** Token, or X.509-SVID, -> Principal. Throws `MayflyError` with `token_missing|token_invalid|token_expired|token_replayed|issuer_unavailable`. */
 export interface Identity {
   /**
    * `authorization` is the raw header value, exactly one; the reason for a refusal is in `error.details.internal`, never in its message.

@@ -9,12 +9,15 @@ const LONGEST_REFRESH_MS = 3_600_000
 const COOL_DOWN_MS = 10_000
 const TICK_MS = 15_000
 const UNKNOWN = { refused: 'no key of the issuer has this "kid"' }
+const UNREACHABLE = { refused: 'the issuer cannot be reached, and its keys are missing or older than the stale limit', unavailable: true } as const
+const PERHAPS_NEW = { refused: 'no key that is known of the issuer has this "kid", and nothing newer could be fetched', unavailable: true } as const
 
 export interface KeyHint {
   readonly kid?: string
   readonly alg: string
 }
-export type FoundKey = { readonly key: VerificationKey } | { readonly refused: string }
+/** `unavailable`: it may be a good one, which only the issuer can tell. */
+export type FoundKey = { readonly key: VerificationKey } | { readonly refused: string; readonly unavailable?: true }
 
 /** The keys of one issuer. A key is only ever looked up here, so one issuer's key never verifies another's token (RFC 8725 §3.8). */
 export interface Keys {
@@ -110,12 +113,12 @@ export class FetchedKeys implements Keys {
       await this.#inFlight
       found = this.#ring.find(header, except)
     }
-    if (this.#isStale()) return { refused: 'the issuer cannot be reached, and its keys are missing or older than the stale limit' }
+    if (this.#isStale()) return UNREACHABLE
     if (found === undefined && this.#mayForce()) {
       await this.#fetch()
       found = this.#ring.find(header, except)
     }
-    return found ?? UNKNOWN
+    return found ?? (this.#failedAt === undefined ? UNKNOWN : PERHAPS_NEW)
   }
 
   stands(key: VerificationKey): boolean {

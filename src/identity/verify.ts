@@ -123,7 +123,7 @@ function loosely(iss: string): string {
 
 async function verifySignature(token: string, { header }: ParsedJws, issuer: Issuer): Promise<VerificationKey> {
   const found = await issuer.keys.find(header)
-  if ('refused' in found) refuse('token_invalid', `${found.refused} (issuer ${issuer.name})`)
+  if ('refused' in found) refuse(found.unavailable ? 'issuer_unavailable' : 'token_invalid', `${found.refused} (issuer ${issuer.name})`)
   if (await isSignedBy(token, header.alg, found.key)) return found.key
   // The issuer may have replaced a key under the same kid, or have none: worth the one refetch of a cool-down.
   const replaced = await issuer.keys.find(header, found.key)

@@ -141,6 +141,11 @@ describe('an issuer that is down', () => {
 
     clock.at += 1
     expect(await outcome(identity, token)).toMatch(/cannot be reached, and its keys are missing or older than the stale limit/)
+    await expect(identity.verify(bearer(token))).rejects.toMatchObject({
+      code: 'issuer_unavailable',
+      status: 503,
+      details: { retryAfterSeconds: 10 },
+    })
     expect(identity.status()[0]).toMatchObject({ state: 'down' })
     server.keys = [signer.jwk]
     clock.at += 10_000

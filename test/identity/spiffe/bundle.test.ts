@@ -86,7 +86,7 @@ describe('a bundle endpoint', () => {
     const [withdrawn, good] = [await first.token(claims), await second.token(claims)]
     expect(await outcome(identity, good)).toBe('accepted')
     endpoint.bundle = bundleOf(7, first)
-    expect(await outcome(identity, withdrawn)).toMatch(/no key of the issuer/)
+    expect(await outcome(identity, withdrawn)).toMatch(/no key that is known of the issuer/)
     expect(identity.status()[0]).toMatchObject({ state: 'stale', error: expect.stringMatching(/sequence 7, and 8 was seen before/) })
     expect(await outcome(identity, good)).toBe('accepted')
     clock.at += 3_600_001
