@@ -92,7 +92,8 @@ async function authorizeCall(
   const { agent } = caller
   // Neither is asked for where this broker has it.
   const [task, conduct] = await Promise.all([house.ledger.task(id, options), house.risk.of(agent.id)])
-  const no = (error: MayflyError) => deny(house, caller, task ?? { id }, ask, context, error)
+  // An id that somebody made up names no task, and does not choose whose outbox is filled.
+  const no = (error: MayflyError) => deny(house, caller, task, ask, context, error, task ? {} : { input: { claimed_task: id } })
   if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
   if (task.state !== 'active') throw await no(refusal('ended', task.state))
   const tool = house.tools.get(ask.tool)
@@ -113,7 +114,7 @@ async function authorizeCall(
 async function deny(
   house: House,
   caller: Caller,
-  task: Pick<Task, 'id'> | Task,
+  task: Task | undefined,
   ask: CallAsk,
   context: RequestContext,
   error: MayflyError,
@@ -122,26 +123,25 @@ async function deny(
   house.metrics.toolCalls.inc({ decision: 'deny' })
   const told = toldOf('tool.denied', caller, task, ask, context, { code: error.code, decision }, input)
   await house.ledger.record(told)
-  const next = decision && (await follow(house, caller, task.id, decision, told, context))
+  const next = decision && task && (await follow(house, caller, task.id, decision, told, context))
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id, ...(next && { next }) })
 }
 
 function toldOf(
   type: 'tool.called' | 'tool.denied',
   { principal, agent, enforced }: Caller,
-  task: Pick<Task, 'id'> | Task,
+  task: Task | undefined,
   ask: CallAsk,
   context: RequestContext,
   facts: Pick<Event, 'lease' | 'code'> & { decision?: Decision },
   input: object | undefined,
 ): Event {
   const { tool, action, target, lease, destination, argumentsDigest } = ask
-  const known = 'confidence' in task ? task : undefined
   // Who asks in its stead is the principal.
   const of = principal === agent ? undefined : { id: agent.id, instance: agent.instance, owner: agent.owner, issuer: agent.issuer }
   const call = { tool, action, target, lease, destination, arguments_digest: argumentsDigest }
-  const detail = { call, agent: of, enforced, check: known && (known.check ?? 'every_call'), confidence: known?.confidence, ...input }
-  return event(type, context, principal, { ...facts, task: task.id, chain: known && chainTo(known, agent), detail })
+  const detail = { call, agent: of, enforced, check: task && (task.check ?? 'every_call'), confidence: task?.confidence, ...input }
+  return event(type, context, principal, { ...facts, task: task?.id, chain: task && chainTo(task, agent), detail })
 }
 
 const CONFIDENTIAL = ['confidential', 'restricted']

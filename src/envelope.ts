@@ -67,13 +67,18 @@ function isWithin(kind: ScopeKind, outer: string | readonly string[], inner: str
   return inner === outer || (kind === 'path' && isPathBelow(outer, inner))
 }
 
-/**
- * `a/b` is below `a` and `a/`; never `ab`, and nothing with an empty, `.` or `..` segment is below anything. Nor is what could be read as one
- * by an upstream that decodes, that takes `\` for `/` or that cuts parameters off at `;`: `%2e%2e`, `x\..`, `..;x`.
- */
+/** `a/b` is below `a` and `a/`; never `ab`, and nothing with a segment that is not plain is below anything. */
 function isPathBelow(outer: string, inner: string): boolean {
   const prefix = outer.endsWith('/') ? outer : `${outer}/`
   if (!inner.startsWith(prefix)) return false
   const rest = inner.slice(prefix.length).replace(/\/$/, '')
-  return rest === '' || rest.split('/').every((segment) => /[^.]/.test(segment.replace(/;.*$/, '')) && !/\\|%(?:2e|2f|5c|25)/i.test(segment))
+  return rest === '' || rest.split('/').every(isPlainSegment)
+}
+
+/**
+ * Not empty, `.` or `..`, nor what an upstream could read as one that decodes, that takes `\` for `/` or that cuts parameters off at `;`:
+ * `%2e%2e`, `x\..`, `..;x`.
+ */
+export function isPlainSegment(segment: string): boolean {
+  return /[^.]/.test(segment.replace(/;.*$/, '')) && !/\\|%(?:2e|2f|5c|25)/i.test(segment)
 }

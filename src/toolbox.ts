@@ -1,3 +1,4 @@
+import { isPlainSegment } from './envelope.js'
 import { MayflyError } from './errors.js'
 import type { House } from './house.js'
 import type { EnvelopeEntry, PlanStep, Task, ToolCheck, ToolEntry } from './types.js'
@@ -120,11 +121,7 @@ export function covers(pattern: string, target: string): boolean {
   if (!pattern.endsWith(BELOW)) return false
   const above = pattern.slice(0, -1)
   if (!target.startsWith(above)) return false
-  return target.slice(above.length).replace(/\/$/, '').split('/').every(isPlain)
-}
-
-function isPlain(segment: string): boolean {
-  return segment !== '' && segment !== '.' && segment !== '..' && !/\\|%(2e|2f|5c|25)/i.test(segment)
+  return target.slice(above.length).replace(/\/$/, '').split('/').every(isPlainSegment)
 }
 
 function invalid(path: string, message: string): MayflyError {

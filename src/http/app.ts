@@ -59,6 +59,7 @@ export function createApp(options: AppOptions): express.Express {
       const body = await readBody(request, route)
       const query = queryOf(request, route)
       const { principal } = exchange
+      if (principal && route.holds) await limit(principal, route, route.holds(body) - 1)
       const { headers } = request
       const answer = await route.run({ house, around, principal, id, path, body, query, headers, context, callerGone })
       exchange.unsent = answer.unsent

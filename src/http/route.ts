@@ -67,6 +67,8 @@ interface Spec<K extends Kind, Body extends z.ZodType, Query extends z.ZodType, 
   readonly contentType?: string
   /** Error codes beyond those of every route. */
   readonly codes: readonly ErrorCode[]
+  /** How many requests a body, as it was sent, stands for; one when absent. */
+  readonly holds?: (body: unknown) => number
   /** True: it makes new authority, so it stops when the broker drains. What narrows goes on to the end. */
   readonly widens?: boolean
   /** True: errors are those of RFC 6749 §5.2. */

@@ -3,6 +3,7 @@ import { checking } from '../support/answers.js'
 import { startTestBroker, type TestBroker } from '../support/broker.js'
 import { eventOf, eventsOf } from '../support/events.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
+import { waitFor } from '../support/wait.js'
 
 const NO_TASK = `task_00${'a'.repeat(26)}`
 const TOOLS = [{ tool: 'tickets/get' }, { tool: 'tickets/create', actions: ['create'], targets: ['acme/app', 'acme/docs/*'] }]
@@ -63,6 +64,7 @@ describe('a tool call', () => {
     ['not listed by the task', { ...GET, tool: 'web.post' }, 'outside_tools'],
     ['another action', { ...GET, tool: 'tickets/create', action: 'delete' }, 'outside_tools'],
     ['another target', { ...GET, tool: 'tickets/create', action: 'create', target: 'acme/shop' }, 'outside_tools'],
+    ['a target that climbs by its parameters', { ...GET, tool: 'tickets/create', action: 'create', target: 'acme/docs/..;x/shop' }, 'outside_tools'],
     ['a target that climbs', { ...GET, tool: 'tickets/create', action: 'create', target: 'acme/docs/%2e%2e/shop' }, 'outside_tools'],
   ])('%s is denied, and that is recorded', async (_what, body, code) => {
     const refused = await ask(task, body)
@@ -84,6 +86,30 @@ describe('a tool call', () => {
       const theirs = await ask(task, body, stranger)
       expect(theirs.status).toBe(404)
       expect(shape(theirs)).toEqual(shape(await ask(NO_TASK, body, stranger)))
+    }
+  })
+  it('of a task that somebody made up does not choose whose outbox its refusal fills', async () => {
+    const lengthOf = () => redis.client.xlen('mf:{17}:events')
+    const before = await lengthOf()
+    const made = NO_TASK.replace('_00', '_17')
+    const refused = await Promise.all(Array.from({ length: 60 }, () => ask(made, { ...GET, lease: `lease_17${'a'.repeat(26)}` })))
+    expect((await lengthOf()) - before).toBeLessThan(20)
+    expect(await eventOf(test, redis.client, refused[0]?.body)).toMatchObject({ type: 'tool.denied', detail: { claimed_task: made } })
+  })
+
+  it('counts as one request, and a batch as many as it holds: others are not kept waiting', async () => {
+    const slow = await startTestBroker({ redisSocket: redis.socketPath, like: test, limits: '{requests_per_second: 10}' })
+    try {
+      const batch = (length: number) => slow.call('POST', `/v1/tasks/${task}/tool-calls`, agent, { calls: Array.from({ length }, () => GET) })
+      const started = performance.now()
+      const answers = await Promise.all(Array.from({ length: 8 }, () => batch(10)))
+      const seconds = Math.ceil((performance.now() - started) / 1000)
+      expect(answers.filter(({ status }) => status === 200).length).toBeLessThanOrEqual(1 + seconds)
+      for (const { status, body } of answers.filter(({ status }) => status !== 200))
+        expect({ status, ...body }).toMatchObject({ status: 429, code: 'rate_limited' })
+      await waitFor('a second of its own for more than a second has', async () => (await batch(64)).status === 200)
+    } finally {
+      await slow.stop()
     }
   })
 })

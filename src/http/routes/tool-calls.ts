@@ -19,6 +19,7 @@ const call = route({
   widens: true,
   id: TASK_ID,
   body: ToolCallRequest,
+  holds: (body) => (isBatch(body) ? body.calls.length : 1),
   answers: { 200: ToolCallsAnswer },
   codes: [...REFUSALS, 'task_ended', 'frozen', 'lease_ended', 'conflict', 'ledger_unavailable', 'audit_unavailable', 'draining'],
 }).handle(async ({ house, around, principal, id, body, context }) => {
@@ -41,6 +42,10 @@ const call = route({
 })
 
 export const toolCallRoutes: readonly Route[] = [call]
+
+function isBatch(body: unknown): body is { calls: unknown[] } {
+  return typeof body === 'object' && body !== null && 'calls' in body && Array.isArray(body.calls)
+}
 
 function callsOf({ calls, tool, action, target, ...rest }: ToolCallRequest): CallAsk[] {
   if (calls) return calls.map(askOf)
