@@ -581,6 +581,26 @@ export const WaitQuery = z.strictObject({ wait: z.coerce.number().min(0).max(60)
 
 // --- policy
 
+export const DrillRequest = z
+  .strictObject({ provider: word.optional(), role: word.optional() })
+  .meta({ id: 'DrillRequest', description: 'Which of the configured drills; all of them when nothing is named.' })
+export const DrillsAnswer = z
+  .object({
+    drills: z.array(
+      z.object({
+        role: z.string(),
+        provider: z.string(),
+        agent: z.string(),
+        outcome: z.enum(['dead', 'expires', 'alive', 'failed']),
+        probed: z.boolean().describe('the upstream itself was asked whether the credential still works'),
+        lease: z.string().optional(),
+        confirmed_ms: z.int().optional().describe('from the end of its task to the confirmed revoke'),
+        dead_ms: z.int().optional().describe('from the end of its task until the upstream refused it'),
+        detail: z.string().optional(),
+      }),
+    ),
+  })
+  .meta({ id: 'DrillsAnswer' })
 export const SimulateRequest = z
   .strictObject({
     policies: z
@@ -770,6 +790,8 @@ export type AgentResumeAnswer = z.output<typeof AgentResumeAnswer>
 export type OffboardingAnswer = z.output<typeof OffboardingAnswer>
 export type ReachAnswer = z.output<typeof ReachAnswer>
 export type Grant = z.output<typeof Grant>
+export type DrillRequest = z.input<typeof DrillRequest>
+export type DrillsAnswer = z.output<typeof DrillsAnswer>
 export type SimulateRequest = z.input<typeof SimulateRequest>
 export type SimulationAnswer = z.output<typeof SimulationAnswer>
 export type ReadyAnswer = z.output<typeof ReadyAnswer>

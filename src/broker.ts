@@ -5,6 +5,7 @@ import { type Audit, startAudit } from './audit/audit.js'
 import { createJsonlSink } from './audit/jsonl.js'
 import { createBackground } from './background.js'
 import { type Config, ConfigError } from './config.js'
+import { type DrillTimer, startDrills } from './drill.js'
 import { event } from './event.js'
 import { type Furnished, furnish, missingKeys, refuseUnsafe, retire } from './furnish.js'
 import type { House } from './house.js'
@@ -79,6 +80,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   let draining = false
   let sweeper: Sweeper | undefined
   let audit: Audit | undefined
+  let drills: DrillTimer | undefined
   const listening = new Map<'public' | 'operator' | 'metrics', Listening>()
 
   let reviewing = new AbortController()
@@ -129,6 +131,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
           log.error({ sink, error: error instanceof Error ? error.message : 'unknown' }, 'the audit sink cannot be written')
         },
       })
+      drills = startDrills(house)
       const app = (surface: Surface | 'all', trustProxy: readonly string[]) =>
         createApp({
           house,
@@ -181,6 +184,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     async stop() {
       draining = true
       await Promise.all([...listening.values()].map((one) => one.close(DRAIN_MS)))
+      await drills?.stop()
       await sweeper?.stop()
       await background.drain(DRAIN_MS)
       stopping.abort()

@@ -251,6 +251,17 @@ export const ConfigFile = z.strictObject({
       drift: z.strictObject(signal(45, 65)).prefault({}),
     })
     .prefault({}),
+  drills: z
+    .array(
+      z.strictObject({
+        role: name,
+        agent: word,
+        intent: name,
+        environment: name,
+        every: milliseconds.refine((ms) => ms >= 60_000, 'must be at least 1m'),
+      }),
+    )
+    .default([]),
   audit: z.strictObject({
     outbox_limit: z.int().min(1_000).default(1_000_000),
     sinks: z.record(name, z.strictObject({ type: z.literal('jsonl'), path: word })),

@@ -48,6 +48,14 @@ export interface Config {
   }
   /** How what agents do raises their risk; absent: it is not counted. */
   readonly risk?: RiskRules
+  /** By names; the house has them as they are. */
+  readonly drills: readonly {
+    readonly role: string
+    readonly agent: string
+    readonly intent: string
+    readonly environment: string
+    readonly everyMs: number
+  }[]
   readonly sinks: readonly { readonly name: string; readonly path: string }[]
   readonly logLevel: ConfigFile['log']['level']
   /** Every file that was read: what to watch. */
@@ -197,6 +205,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     },
     approvals: approvalsOf(file, problems),
     risk: riskOf(file),
+    drills: drillsOf(file, problems),
     sinks: Object.entries(file.audit.sinks).map(([name, sink]) => ({ name, path: at(sink.path) })),
     logLevel: file.log.level,
     files: [path, ...refs.files],
@@ -313,6 +322,18 @@ function riskOf({ risk }: ConfigFile): RiskRules | undefined {
     novelty: { ...novelty, learnMs: learn, memoryMs: memory * 1000 },
     drift: risk.drift,
   }
+}
+
+function drillsOf({ drills, roles, agents, vocabulary }: ConfigFile, problems: string[]): Config['drills'] {
+  return drills.map(({ role, agent, intent, environment, every: everyMs }, index) => {
+    const at = `drills.${index}`
+    if (!roles[role]) problems.push(`${at}.role: there is no role "${role}"`)
+    if (agent.includes('{') || !agents.some(({ id }) => id === agent))
+      problems.push(`${at}.agent: no rule below agents: makes "${agent}" and no other id`)
+    if (!vocabulary.intents.includes(intent)) problems.push(`${at}.intent: "${intent}" is not in vocabulary.intents`)
+    if (!vocabulary.environments.includes(environment)) problems.push(`${at}.environment: "${environment}" is not in vocabulary.environments`)
+    return { role, agent, intent, environment, everyMs }
+  })
 }
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {

@@ -1,12 +1,14 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { type Config, ConfigError, type ProviderConfig } from './config.js'
+import type { Drill } from './drill.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { openChannel } from './identity/channel.js'
 import type { Identity } from './identity/identity.js'
 import { createIdentity, createRoster } from './identity/index.js'
 import { post } from './identity/outbound.js'
+import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openEngine } from './policy/index.js'
 import { reviewAgent } from './review.js'
@@ -46,6 +48,7 @@ export async function furnish(
     throw error
   })
   const webhooks = webhooksOf(config, shared)
+  const roster = createRoster(config.identity.agents)
   const risk = openRisks(shared.ledger, config.risk, async (agent) => {
     const reviewed = reviewAgent(house, agent)
     shared.background.run('review', reviewed)
@@ -58,13 +61,24 @@ export async function furnish(
     risk,
     roles: new Map(config.roles.map((role) => [role.name, role])),
     tools: new Map(config.tools.map((tool) => [tool.name, tool])),
-    roster: createRoster(config.identity.agents),
+    roster,
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
     limits: config.limits,
+    drills: drillsOf(config, roster),
     approvals: { ...config.approvals, notify: (what, approval) => webhooks.send(approvalNotice(what, approval)) },
   }
   return { config, house, identity, signer, sealer, webhooks }
+}
+
+function drillsOf({ drills, roles, identity }: Config, roster: Roster): Drill[] {
+  return drills.flatMap(({ role: name, agent: id, intent, environment, everyMs }) => {
+    const role = roles.find((one) => one.name === name)
+    const rule = identity.agents?.find((one) => one.id === id)
+    const [agent] = rule ? roster({ id, issuer: rule.match.issuer, instance: rule.instance === undefined ? undefined : 'drill' }) : []
+    if (!role || !agent) return []
+    return [{ role, agent, task: { intent, classified: true, confidence: 1, classification: role.sensitivity, environment }, everyMs }]
+  })
 }
 
 function webhooksOf({ approvals }: Config, { ledger, log, metrics }: Pick<House, 'ledger' | 'log' | 'metrics'>): Webhooks {

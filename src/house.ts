@@ -1,3 +1,4 @@
+import type { Drill } from './drill.js'
 import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
@@ -23,6 +24,8 @@ export interface House {
   readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
   readonly limits: Limits
   readonly approvals: Approvals
+  /** Credentials that are minted now and then to see how soon they die. */
+  readonly drills: readonly Drill[]
   readonly risk: Risks
   readonly metrics: Metrics
   readonly log: Log

@@ -34,6 +34,11 @@ export function createMetrics() {
     mintSeconds: histogram('mayfly_mint_duration_seconds', 'The call to the upstream alone.', ['provider', 'outcome']),
     revokeSeconds: histogram('mayfly_revoke_duration_seconds', 'The revoke call to the upstream alone.', ['provider', 'outcome']),
     timeToDead: histogram('mayfly_task_end_to_revoked_seconds', 'From the moment a lease was closed to the confirmed revoke.', ['provider']),
+    timeToRefused: histogram('mayfly_time_to_dead_seconds', 'Drills: from the end of a task until the upstream refuses its credential.', [
+      'provider',
+    ]),
+    drills: counter('mayfly_drills_total', 'Drills, by outcome.', ['provider', 'outcome']),
+    drillSucceeded: gauge('mayfly_drill_last_success_timestamp_seconds', 'When a drill last saw a credential die.', ['provider']),
     httpSeconds: histogram('mayfly_http_request_duration_seconds', 'HTTP requests.', ['route', 'method', 'status']),
     stuckLeases: gauge('mayfly_leases_stuck', 'Unsettled leases past their time.', ['provider']),
     stuckSeconds: gauge('mayfly_lease_stuck_seconds', 'By how much the oldest such lease is late.', ['provider']),

@@ -1,13 +1,10 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { pino } from 'pino'
 import { createBroker } from './broker.js'
+import { canary } from './canary.js'
 import type { Config } from './config.js'
 import { MayflyError } from './errors.js'
-import { event } from './event.js'
 import type { House } from './house.js'
-import { issue } from './issue.js'
-import { drive } from './revoke.js'
 import type { Agent, Role, Task } from './types.js'
 
 /** What became of one role. */
@@ -17,13 +14,11 @@ export interface Rehearsed {
   readonly mend?: string
 }
 
-const TTL_SECONDS = 60
 const WAIT_MS = 30_000
 const LOOK_EVERY_MS = 100
 
 /**
- * A real credential of each role, minted through a task opened for it alone, and taken back by that task's end. It goes the way of any other
- * lease: written down before it exists, so that whatever happens to this process, the brokers take it back. Nobody sees its secret.
+ * A real credential of each role, minted and taken back.
  * @throws MayflyError where the ledger cannot be used
  */
 export async function rehearse(config: Config, agent: Agent, asked: readonly { role: Role; task: Task }[]): Promise<Rehearsed[]> {
@@ -41,44 +36,14 @@ export async function rehearse(config: Config, agent: Agent, asked: readonly { r
   }
 }
 
-async function rehearseRole(
-  house: House,
-  agent: Agent,
-  role: Role,
-  { intent, classified, confidence, classification, environment }: Task,
-): Promise<Rehearsed> {
-  const { ledger } = house
-  const id = ledger.newTaskId({ agent: agent.id })
-  const about = { intent, classified, confidence, classification, environment, envelope: [{ role: role.name, maxTtlSeconds: TTL_SECONDS }] }
-  const opener = { kind: 'orchestrator', id: 'mayfly-readiness', issuer: agent.issuer } as const
-  const who = { assignees: [{ agent: agent.id, instance: agent.instance }], openedBy: opener, labels: { rehearsal: 'true' } }
-  const told = event('task.opened', undefined, undefined, { task: id, detail: { rehearsal: true, agent: agent.id, role: role.name } })
-  const opened = await ledger.openTask({ id, ...about, ...who, deadlineAt: ledger.now() + 2 * TTL_SECONDS * 1000, maxDepth: 0 }, told)
-  if (!opened.ok)
-    return {
-      level: 'fail',
-      what: `${role.name}: no task could be opened for it (${opened.refused})`,
-      mend: 'a freeze covers it, or the outbox is full',
-    }
+async function rehearseRole(house: House, agent: Agent, role: Role, task: Task): Promise<Rehearsed> {
   try {
-    const ask = { task: id, role: role.name, ttlSeconds: TTL_SECONDS, canWait: false, reason: 'rehearsal' }
-    const holder = { ...agent, tokenIssuedAt: ledger.now(), tokenExpiresAt: ledger.now() + TTL_SECONDS * 1000 }
-    const { lease } = await issue(house, holder, ask, { requestId: randomUUID() }, () => false)
-    const started = performance.now()
-    await endTask(house, id)
-    return await outcomeOf(house, role, lease.id, started)
+    const { lease, endedAt } = await canary(house, agent, role, task, 'rehearsal')
+    return await outcomeOf(house, role, lease, endedAt)
   } catch (error) {
     if (!(error instanceof MayflyError)) throw error
     return { level: 'fail', what: `${role.name}: ${error.code}: ${error.message}`, mend: error.details.next }
-  } finally {
-    await endTask(house, id).catch(() => undefined)
   }
-}
-
-async function endTask(house: House, task: string): Promise<void> {
-  const told = event('task.ended', undefined, undefined, { task, cause: 'task_completed', detail: { rehearsal: true } })
-  const ended = await house.ledger.endTask(task, { state: 'completed', cause: 'task_completed', reason: 'rehearsal' }, told)
-  if (ended.ok) for (const claim of ended.claims) void drive(house, claim)
 }
 
 async function outcomeOf(house: House, { name, provider }: Role, id: string, started: number): Promise<Rehearsed> {

@@ -526,6 +526,7 @@ export type EventType =
   | 'agent.risk'
   | 'tool.called'
   | 'tool.denied'
+  | 'drill.finished'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

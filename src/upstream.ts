@@ -33,6 +33,8 @@ export interface Upstream {
    * mint knew the handle, and it was lost with its answer; nothing can be done before the upstream's own expiry.
    */
   revoke(lease: Lease, stillMine: () => boolean): Promise<'revoked' | 'absent' | 'lost' | 'unknown'>
+  /** Whether the upstream still accepts it; undefined where it cannot be asked. @throws ProviderError */
+  verify(lease: Lease): Promise<'dead' | 'alive' | undefined>
   /**
    * What was written of a mint. Where it could not be written and only this process knows the handle, it is now or never: the mint is given
    * back, once; what fails even so ends with the provider's blind window.
@@ -116,6 +118,11 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
         }
         return withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs, about))
       }),
+    async verify(lease) {
+      if (!provider.verify || isUnknown(provider, lease.handle)) return undefined
+      const handle = await opened(lease)
+      return withDeadline(timeoutMs, () => provider.verify?.(handle, timeoutMs) ?? Promise.resolve(undefined))
+    },
     orGiveBack: ({ handle }, written) =>
       written.catch(async (error: unknown) => {
         if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs)).catch(() => undefined)

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { agents } from './agents.js'
 import { approvals, approve, deny } from './approvals.js'
+import { drill } from './drill.js'
 import { freeze } from './freeze.js'
 import { get } from './get.js'
 import { leases } from './leases.js'
@@ -13,7 +14,7 @@ import { whoami } from './whoami.js'
 
 /** Every command that speaks to a broker. A new one is added here, with its row in docs/cli.md. */
 export function clientCommands(shell: Shell): Command[] {
-  return [get, task, leases, agents, approvals, approve, deny, freeze, thaw, revoke, whoami, login].map((command) => command(shell))
+  return [get, task, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, whoami, login].map((command) => command(shell))
 }
 
 export { report } from './report.js'

@@ -10,6 +10,8 @@ import type {
   ApprovalAnswer,
   ApprovalsAnswer,
   ApprovalsQuery,
+  DrillRequest,
+  DrillsAnswer,
   DryRunAnswer,
   EmergencyAnswer,
   EmergencyRequest,
@@ -54,6 +56,8 @@ export interface OperatorCalls {
   offboarding(id: string, options?: CallOptions): Promise<OffboardingAnswer>
   /** What candidate policies would change; changes nothing. */
   simulate(ask: SimulateRequest, options?: CallOptions): Promise<SimulationAnswer>
+  /** Mints credentials to see how soon they die; takes as long as that. */
+  drill(ask?: DrillRequest, options?: CallOptions): Promise<DrillsAnswer['drills']>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
   thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
@@ -84,6 +88,7 @@ export function operator(send: Transport): OperatorCalls {
     offboard: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/offboard`, ask, options),
     offboarding: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/offboard`, {}, options),
     simulate: (ask, options) => post('v1/policy/simulate', ask, options),
+    drill: async (ask = {}, options) => (await post<DrillsAnswer>('v1/drills', ask, options)).drills,
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
     thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,

@@ -4,6 +4,7 @@ import { agentStopRoutes } from './agent-stops.js'
 import { agentRoutes } from './agents.js'
 import { approvalRoutes } from './approvals.js'
 import { documentRoutes } from './documents.js'
+import { drillRoutes } from './drills.js'
 import { emergencyRoutes } from './emergency.js'
 import { freezeRoutes } from './freezes.js'
 import { introspectRoutes } from './introspect.js'
@@ -29,6 +30,7 @@ export const ROUTES: readonly Route[] = [
   ...agentRiskRoutes,
   ...agentRoutes,
   ...policyRoutes,
+  ...drillRoutes,
   ...documentRoutes,
   ...wellKnownRoutes,
   ...operationRoutes,
