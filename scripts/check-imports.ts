@@ -32,7 +32,23 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   paths: {
     files: [
-      ...['issue', 'renew', 'authorize', 'refusals', 'task', 'revoke', 'emergency', 'sweeper', 'agents', 'reach', 'context', 'delegate', 'review'],
+      ...[
+        'issue',
+        'renew',
+        'authorize',
+        'refusals',
+        'task',
+        'revoke',
+        'emergency',
+        'sweeper',
+        'agents',
+        'reach',
+        'context',
+        'delegate',
+        'review',
+        'canary',
+        'drill',
+      ],
       ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect', 'risk', 'agent-risk'],
       ...['call-tool', 'caller', 'on-deny', 'toolbox'],
     ],
