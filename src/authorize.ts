@@ -1,8 +1,10 @@
+import { ownCaller } from './caller.js'
 import { type Narrowed, narrow } from './envelope.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease } from './ledger/ledger.js'
+import { follow } from './on-deny.js'
 import type { PolicyRequest } from './policy/policy.js'
 import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
@@ -128,7 +130,7 @@ export async function counted<T>(house: House, agent: Agent, ask: LeaseAsk, cont
   }
 }
 
-/** Records a refusal and answers it, to be thrown. A full outbox turns a refusal into nothing else. */
+/** Records a refusal, does what follows from it, and answers it, to be thrown. A full outbox turns a refusal into nothing else. */
 export async function refuse(
   house: House,
   agent: Agent,
@@ -142,7 +144,8 @@ export async function refuse(
   const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination, ...input }
   const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, chain, detail: words })
   await house.ledger.record(told)
-  return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
+  const next = decision && (await follow(house, ownCaller(agent), ask.task, decision, told, context))
+  return new MayflyError(error.code, error.message, { ...error.details, event: told.id, ...(next && { next }) })
 }
 
 /** What an event says of the lease that it is about. */

@@ -7,25 +7,25 @@ import { drive } from './revoke.js'
 import type { Decision, Event, RequestContext } from './types.js'
 
 /**
- * What a denied tool call brings about by `@onDeny`, done before its answer leaves: its task and all below it are over, or its agent is suspended
+ * What a denial brings about by `@onDeny`, done before its answer leaves: the task and all below it are over, or the agent is suspended
  * until an operator resumes it. Asking again changes nothing more. Never waits for the outbox.
  * @returns what the caller is told of it
  */
 export async function follow(
   house: House,
   caller: Caller,
-  task: string,
+  task: string | undefined,
   { onDeny = [], policies }: Pick<Decision, 'onDeny' | 'policies'>,
   because: Event,
   context: RequestContext,
 ): Promise<string | undefined> {
   const done: string[] = []
-  const reason = `a tool call was denied by ${policies.join(', ')}`
+  const reason = `denied by ${policies.join(', ')}`
   if (onDeny.includes('suspend-agent')) {
-    await suspend(house, caller, reason, context)
+    await house.risk.stop(caller.agent.id, () => suspend(house, caller, reason, context))
     done.push('this agent has been suspended: an operator can resume it')
   }
-  if (onDeny.includes('close-task')) {
+  if (onDeny.includes('close-task') && task !== undefined) {
     await close(house, caller, task, reason, because, context)
     done.push('the task has been closed because of it: open a new one')
   }

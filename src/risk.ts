@@ -15,6 +15,8 @@ export interface Risks {
   of(agent: string): Conduct | Promise<Conduct>
   /** What a count was answered with. `before`: its risk without it; where that was lower, what the agent holds is decided anew. */
   learn(agent: string, conduct: Conduct, before: number): void
+  /** Stops an agent once, however many of its requests ask for that within a second. Rejects as `work` does, and is then tried again. */
+  stop(agent: string, work: () => Promise<void>): Promise<void>
 }
 
 /** An agent that asks oftener than this is known from the answers to its own counts, and costs no read. */
@@ -28,6 +30,7 @@ export function openRisks(ledger: Pick<Ledger, 'risk'>, rules: RiskRules | undef
   const known = new LRUCache<string, Conduct>({ max: MOST_AGENTS, ttl: MOST_AGE_MS, ttlResolution: MOST_AGE_MS / 100 })
   const reading = new Map<string, Promise<Conduct>>()
   const rising = new Map<string, boolean>()
+  const stopped = new LRUCache<string, Promise<void>>({ max: MOST_AGENTS, ttl: MOST_AGE_MS })
   const keep = (agent: string, { risk, recent }: Conduct) => {
     known.set(agent, { risk, recent })
   }
@@ -43,6 +46,12 @@ export function openRisks(ledger: Pick<Ledger, 'risk'>, rules: RiskRules | undef
       if (conduct.risk <= before) return
       if (rising.has(agent)) rising.set(agent, true)
       else void review(agent).finally(() => rising.delete(agent))
+    },
+    stop: (agent, work) => {
+      const stopping = stopped.get(agent) ?? work()
+      stopped.set(agent, stopping, { noUpdateTTL: true })
+      stopping.catch(() => stopped.delete(agent))
+      return stopping
     },
     of: (agent) => {
       if (!rules) return NOTHING

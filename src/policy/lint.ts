@@ -50,9 +50,11 @@ function lintAnnotations(json: PolicyJson, actions: ReadonlySet<Action>, conditi
     if (value != null && (!obtains || stepUp != null))
       problems.push(`@${name} belongs on a permit for read, write or escalate alone, or on a forbid that limits those and asks for no consent`)
   }
-  const calls = actions.size > 0 && [...actions].every((action) => TOOL_ACTIONS.some((one) => one === action))
-  if (onDeny != null && (json.effect !== 'forbid' || !calls || stepUp != null))
-    problems.push('@onDeny belongs on a forbid for callTool alone that asks for no consent')
+  const byAgents = actions.size > 0 && [...actions].every((action) => [...OBTAIN_ACTIONS, ...TOOL_ACTIONS].some((one) => one === action))
+  if (onDeny != null && (json.effect !== 'forbid' || !byAgents || stepUp != null || maxTtl != null || maxLive != null))
+    problems.push(
+      '@onDeny belongs on a forbid for callTool, read, write or escalate alone that refuses: one that asks for no consent and is no limit',
+    )
   if (stepUp != null && json.effect !== 'forbid') problems.push('@stepUp belongs on a forbid')
   if (stepUp && !groups.includes(stepUp)) problems.push(`@stepUp names the group "${stepUp}", which no operator of the configuration is in`)
   if (approvals != null && stepUp == null) problems.push('@approvals belongs beside @stepUp')

@@ -107,7 +107,7 @@ describe('an operator', () => {
 
   it('denies everything from eighty on, until what was counted is forgotten', async () => {
     const task = await openTask('stopped')
-    expect((await setRisk('stopped', { floor: 90 })).status).toBe(200)
+    expect((await setRisk('stopped', { floor: 80 })).status).toBe(200)
     expect(await obtain('stopped', task, 'api-token')).toMatchObject({ status: 403, body: { code: 'denied', policies: ['risk-denies'] } })
     expect(await setRisk('stopped', { floor: 0, reset: true })).toMatchObject({ status: 200, body: { risk: { value: 0, signals: { refused: 0 } } } })
     expect((await obtain('stopped', task, 'api-token')).status).toBe(201)

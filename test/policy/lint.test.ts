@@ -70,6 +70,16 @@ describe('refused at load', () => {
   })
 
   it.each([
+    ['a permit', 'permit(principal, action == Action::"read", resource)'],
+    ['what asks for consent', `@stepUp("sre-oncall") forbid(principal, action == Action::"read", resource) ${CONSENT}`],
+    ['a limit', '@maxTtl("60") forbid(principal, action == Action::"read", resource)'],
+    ['what no agent obtains or calls', 'forbid(principal, action == Action::"openTask", resource)'],
+    ['more than that', 'forbid(principal, action, resource)'],
+  ])('@onDeny on %s', (_, text) => {
+    expect(problems(`@id("a") @onDeny("suspend-agent") ${text};`)).toContain('@onDeny belongs on a forbid for callTool, read, write or escalate')
+  })
+
+  it.each([
     ['adding', 'context.ttl + 1 > 3'],
     ['subtracting', 'context.ttl - 1 > 3'],
     ['multiplying', 'context.ttl * 2 > 3'],
