@@ -8,6 +8,6 @@ permit contains {"id": "oncall-stops-and-looks"} if {
 }
 
 permit contains {"id": "oncall-consents"} if {
-	input.action in {"approve", "simulate"}
+	input.action in {"approve", "simulate", "drill"}
 	in_group("sre-oncall")
 }
