@@ -106,6 +106,8 @@ async function authorizeCall(
   const request = { action: 'callTool', principal: { ...agent, conduct }, tool, task, call } as const
   const decision = await house.policy.decide(request)
   if (decision.outcome === 'allow') return { task, tool, maxCalls: entry.maxCalls, decision, request }
+  // A no brings things about, and nothing would tell that it was made on facts that have changed.
+  if (!options.fresh) return authorizeCall(house, caller, id, ask, context, { fresh: true })
   const error = decision.outcome === 'step-up' ? unasked(notAllowed(decision)) : notAllowed(decision)
   throw await deny(house, caller, task, ask, context, error, { decision, input: inputOf(request) })
 }
