@@ -1,7 +1,8 @@
 import type { ConfigFile, IssuerFile } from './config-schema.js'
 import type { BundleOptions, IssuerOptions } from './identity/options.js'
 
-const OF_SPIFFE = ['trust_domain', 'bundle'] as const
+const OF_SPIFFE = ['trust_domain', 'bundle', 'bundle_endpoint'] as const
+const NEEDED = ['trust_domain', 'bundle'] as const
 const NOT_OF_SPIFFE = ['url', 'jwks_uri', 'jwks', 'issuer', 'typ'] as const
 
 /** One issuer of the file: by discovery, with a key set, or a SPIFFE trust domain. None where a field that its kind needs is missing. */
@@ -29,12 +30,15 @@ export function issuerOf(name: string, issuer: IssuerFile, problems: string[]): 
 function trustDomainOf(name: string, issuer: IssuerFile, problems: string[]): [string, IssuerOptions][] {
   for (const field of NOT_OF_SPIFFE)
     if (issuer[field] !== undefined) problems.push(`issuers.${name}.${field}: is not for a trust domain, which has trust_domain and bundle`)
-  const { trust_domain: trustDomain, bundle, audience, algorithms, only } = issuer
+  const { trust_domain: trustDomain, bundle, bundle_endpoint: endpoint, audience, algorithms, only } = issuer
   if (trustDomain === undefined || bundle === undefined) {
-    for (const field of OF_SPIFFE) if (issuer[field] === undefined) problems.push(`issuers.${name}.${field}: missing: "preset: spiffe" needs it`)
+    for (const field of NEEDED) if (issuer[field] === undefined) problems.push(`issuers.${name}.${field}: missing: "preset: spiffe" needs it`)
     return []
   }
-  const source = bundleOf(`issuers.${name}.bundle`, bundle, problems)
+  const found = bundleOf(`issuers.${name}.bundle`, bundle, problems)
+  const source = found && endpoint && 'url' in found ? { ...found, endpoint: { spiffeId: endpoint.spiffe_id, bootstrap: endpoint.bootstrap } } : found
+  if (endpoint && (issuer.ca !== undefined || (found && !('url' in found))))
+    problems.push(`issuers.${name}.bundle_endpoint: is for a bundle at a URL, and verified by its own trust domain: without "ca"`)
   return source ? [[name, { kind: 'spiffe', trustDomain, bundle: source, audience, algorithms, only, ...lifeOf(issuer), ...fetchingOf(issuer) }]] : []
 }
 

@@ -63,6 +63,7 @@ const issuer = z.strictObject({
     .regex(/^[a-z0-9._-]{1,255}$/, 'must be lower-case letters, digits, dots, dashes and underscores, without spiffe://')
     .optional(),
   bundle: z.string().min(1).max(1_048_576).optional(),
+  bundle_endpoint: z.strictObject({ spiffe_id: word, bootstrap: json.pipe(z.looseObject({ keys: z.array(z.unknown()) })) }).optional(),
   /** Missing only where a trust domain takes no tokens. */
   audience: z.union([word, z.strictObject({ contains: word })]).optional(),
   algorithms: z.array(z.enum(ALGORITHMS)).min(1).optional(),

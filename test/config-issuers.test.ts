@@ -3,6 +3,7 @@ import { issuerOf, unusedDomains } from '../src/config-issuers.js'
 import { ConfigFile, type IssuerFile } from '../src/config-schema.js'
 import { newTrustDomain } from './support/trust-domain.js'
 
+const ENDPOINT = { spiffe_id: 'spiffe://prod.example/spire/server', bootstrap: '{"keys":[]}' }
 const parsed = (issuer: object): IssuerFile => ConfigFile.shape.issuers.parse({ it: issuer }).it as IssuerFile
 function read(issuer: object) {
   const problems: string[] = []
@@ -31,6 +32,11 @@ describe('an issuer of the file', () => {
     })
     expect(read({ ...mesh, bundle: JSON.stringify(domain.bundle()) }).options).toMatchObject({ ...common, bundle: { jwks: domain.bundle() } })
     expect(read({ ...mesh, bundle: domain.authority.pem }).options).toMatchObject({ ...common, bundle: { pem: domain.authority.pem } })
+    const bootstrap = JSON.stringify(domain.bundle())
+    expect(read({ ...mesh, bundle_endpoint: { spiffe_id: 'spiffe://prod.example/spire/server', bootstrap } })).toMatchObject({
+      problems: [],
+      options: { bundle: { url: mesh.bundle, endpoint: { spiffeId: 'spiffe://prod.example/spire/server', bootstrap: domain.bundle() } } },
+    })
     expect(read({ ...mesh, audience: undefined })).toMatchObject({ problems: [], options: { kind: 'spiffe', audience: undefined } })
   })
   it.each<[string, object, string]>([
@@ -41,6 +47,9 @@ describe('an issuer of the file', () => {
     ['a trust domain with an issuer', { ...mesh, issuer: 'x' }, 'issuers.it.issuer: is not for a trust domain'],
     ['a trust domain with types of tokens', { ...mesh, typ: ['at+jwt'] }, 'issuers.it.typ: is not for a trust domain'],
     ['a trust domain of an OIDC issuer', { url: 'https://x.example', audience: 'm', trust_domain: 'x' }, 'issuers.it.trust_domain: is for'],
+    ['the endpoint of a bundle that is a file', { ...mesh, bundle: '{"keys":[]}', bundle_endpoint: ENDPOINT }, 'issuers.it.bundle_endpoint: is for'],
+    ['an endpoint with two authorities', { ...mesh, ca: 'PEM', bundle_endpoint: ENDPOINT }, 'issuers.it.bundle_endpoint: is for'],
+    ['an endpoint of an OIDC issuer', { url: 'https://x.example', audience: 'm', bundle_endpoint: ENDPOINT }, 'issuers.it.bundle_endpoint: is for'],
     ['an OIDC issuer without audience', { url: 'https://x.example' }, 'issuers.it.audience: missing'],
     ['a key set without its issuer', { jwks: '{"keys":[{"kty":"EC"}]}', audience: 'm' }, 'issuers.it.issuer: say which'],
     ['neither URL nor key set', { audience: 'm' }, "issuers.it.url: name the issuer's URL"],

@@ -102,7 +102,8 @@ function sourceOf(
 function domainOf(path: string, options: SpiffeIssuerOptions, algorithms: readonly Algorithm[], now: () => number): TrustDomain {
   const { trustDomain, bundle, staleLimitSeconds = DEFAULT_STALE_LIMIT_SECONDS } = options
   if (!isTrustDomain(trustDomain)) throw new Error(`${path}.trustDomain: must be lower-case letters, digits, dots, dashes and underscores`)
-  if ('url' in bundle) checked(`${path}.bundle`, bundle.url, options)
+  // A workload is known by its certificate, and plain HTTP has none.
+  if ('url' in bundle) checked(`${path}.bundle`, bundle.url, bundle.endpoint ? { ...options, allowHttpLoopback: false } : options)
   try {
     return createTrustDomain(options, { algorithms, staleLimitMs: 1000 * staleLimitSeconds, now })
   } catch (error) {

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import type { IssuerStatus } from './identity.js'
 import type { VerificationKey } from './jwk.js'
 
@@ -200,7 +201,7 @@ export class FetchedKeys implements Keys {
       this.#options.onFetched?.()
     } catch (error) {
       this.#failedAt = this.#options.now()
-      this.#error = error instanceof Error ? error.message : 'the keys could not be fetched'
+      this.#error = types.isNativeError(error) ? error.message : 'the keys could not be fetched'
     }
   }
 }

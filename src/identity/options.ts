@@ -62,9 +62,17 @@ export interface SpiffeIssuerOptions extends Omit<IssuerChecks, 'audience' | 'ty
   readonly audience?: IssuerChecks['audience']
   readonly bundle: BundleOptions
 }
-/** Where the bundle of a trust domain comes from: fetched (SPIFFE Federation, profile https_web), or with the configuration. */
+/** Where the bundle of a trust domain comes from: fetched (SPIFFE Federation), or with the configuration. */
 export type BundleOptions =
-  | { readonly url: string }
+  | {
+      readonly url: string
+      /** Profile https_spiffe: the endpoint is this workload of the trust domain, by its X.509-SVID. Absent: https_web. */
+      readonly endpoint?: {
+        readonly spiffeId: string
+        /** A bundle to begin with; from then on the last one fetched says who serves the next. */
+        readonly bootstrap: object
+      }
+    }
   | { readonly jwks: object }
   /** X.509 authorities alone. */
   | { readonly pem: string }

@@ -13,6 +13,8 @@ export interface OutboundRules {
   readonly allowHttpLoopback?: boolean
   readonly allowPrivateAddresses?: boolean
   readonly ca?: string
+  /** Instead of the name in the URL: what the certificate of the other side must be, after its chain was verified. */
+  readonly checkServerIdentity?: (host: string, certificate: { readonly raw: Uint8Array }) => Error | undefined
   readonly signal?: AbortSignal
   /** For the whole exchange, name resolution included; 5,000 when absent. */
   readonly timeoutMs?: number
@@ -49,7 +51,11 @@ async function exchange(url: URL, request: Outgoing, rules: OutboundRules): Prom
   const deadline = AbortSignal.timeout(rules.timeoutMs ?? TIMEOUT_MS)
   const signal = rules.signal === undefined ? deadline : AbortSignal.any([deadline, rules.signal])
   const pinned = await until(signal, checkedAddresses(url, rules))
-  const client = new Client(url.origin, { connect: { lookup: pinnedLookup(pinned), ca: rules.ca }, maxResponseSize: MAX_BODY_BYTES })
+  const { checkServerIdentity } = rules
+  const client = new Client(url.origin, {
+    connect: { lookup: pinnedLookup(pinned), ca: rules.ca, ...(checkServerIdentity && { checkServerIdentity }) },
+    maxResponseSize: MAX_BODY_BYTES,
+  })
   try {
     const { statusCode, body } = await client.request({ ...request, path: `${url.pathname}${url.search}`, signal })
     return { status: statusCode, text: await body.text() }

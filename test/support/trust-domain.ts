@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto'
-import { createServer, type Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { newSigner, type Signer } from '../identity/tokens.js'
 import { type CertificateShape, type Made, makeAuthority, makeSvid } from './certificates.js'
@@ -47,25 +48,32 @@ export function x509Entry({ der, privateKey }: Made): Record<string, unknown> {
   return { ...createPublicKey(privateKey).export({ format: 'jwk' }), use: 'x509-svid', x5c: [der.toString('base64')] }
 }
 
-/** A bundle endpoint over loopback HTTP, which a test holds in its hands. */
+/** A bundle endpoint on loopback, which a test holds in its hands: over HTTP, or with a certificate. */
 export class BundleEndpoint {
   bundle: unknown
   requests = 0
   readonly #server: Server
-  constructor(bundle: unknown) {
+  readonly #isSecure: boolean
+  constructor(bundle: unknown, certificate?: Made) {
     this.bundle = bundle
-    this.#server = createServer((_request, response) => {
+    this.#isSecure = certificate !== undefined
+    const answer: RequestListener = (_request, response) => {
       this.requests++
       if (this.bundle === undefined) return response.writeHead(500).end()
       return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(this.bundle))
-    })
+    }
+    this.#server = certificate ? createTlsServer({ cert: certificate.pem, key: certificate.key }, answer) : createServer(answer)
   }
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/bundle`
+    return `${this.#isSecure ? 'https' : 'http'}://127.0.0.1:${(this.#server.address() as AddressInfo).port}/bundle`
   }
   async start(): Promise<this> {
     await new Promise<void>((listening) => this.#server.listen(0, '127.0.0.1', listening))
     return this
+  }
+  /** For connections from now on. */
+  show(certificate: Made): void {
+    if ('setSecureContext' in this.#server) (this.#server as TlsServer).setSecureContext({ cert: certificate.pem, key: certificate.key })
   }
   stop(): void {
     this.#server.closeAllConnections()

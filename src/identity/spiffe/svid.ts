@@ -13,7 +13,16 @@ async function loadAsn1() {
  * certificates with. Whether it is to be believed is another question.
  */
 export async function readSvid(der: Uint8Array): Promise<SpiffeId> {
-  const { asn1, x509 } = await loadAsn1()
+  return (await svidReader())(der)
+}
+
+/** The same, for where nothing can be waited for. */
+export async function svidReader(): Promise<(der: Uint8Array) => SpiffeId> {
+  const encoder = await loadAsn1()
+  return (der) => read(der, encoder)
+}
+
+function read(der: Uint8Array, { asn1, x509 }: Awaited<ReturnType<typeof loadAsn1>>): SpiffeId {
   const parse = <T>(bytes: ArrayBuffer | Uint8Array, type: new () => T): T => {
     try {
       return asn1.AsnConvert.parse(bytes, type)

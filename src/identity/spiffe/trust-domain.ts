@@ -1,8 +1,9 @@
 import type { X509Certificate } from 'node:crypto'
 import { FetchedKeys, type Keys, staticKeys } from '../keys.js'
-import type { Algorithm, SpiffeIssuerOptions } from '../options.js'
-import { getJson } from '../outbound.js'
+import type { Algorithm, BundleOptions, SpiffeIssuerOptions } from '../options.js'
+import { getJson, type OutboundRules } from '../outbound.js'
 import { type Bundle, parseAuthorities, parseBundle } from './bundle.js'
+import { endpointRules } from './endpoint.js'
 
 /** What vouches for the identities of one trust domain. Never merged with another's: its keys and authorities are only ever found here. */
 export interface TrustDomain {
@@ -17,6 +18,7 @@ export interface TrustDomain {
 
 const NONE: readonly X509Certificate[] = []
 
+type FetchedBundle = Extract<BundleOptions, { url: string }>
 interface Terms {
   readonly algorithms: readonly Algorithm[]
   readonly staleLimitMs: number
@@ -26,20 +28,22 @@ interface Terms {
 /** Throws an `Error` on a bundle of the configuration that vouches for nothing. */
 export function createTrustDomain(options: SpiffeIssuerOptions, terms: Terms): TrustDomain {
   const { trustDomain: name, bundle } = options
-  if ('url' in bundle) return fetchedDomain(bundle.url, options, terms)
+  if ('url' in bundle) return fetchedDomain(bundle, options, terms)
   const { keys, authorities } = 'pem' in bundle ? { keys: [], authorities: parseAuthorities(bundle.pem) } : parseBundle(bundle.jwks, terms.algorithms)
   if (keys.length === 0 && authorities.length === 0) throw new Error('has neither a key for JWT-SVIDs nor an authority for X.509-SVIDs')
   const held = staticKeys({ keys, authorities: authorities.length }, terms.now)
   return { name, keys: held, authorities: () => authorities, onChange: () => undefined }
 }
 
-function fetchedDomain(url: string, options: SpiffeIssuerOptions, { algorithms, staleLimitMs, now }: Terms): TrustDomain {
+function fetchedDomain({ url, endpoint }: FetchedBundle, options: SpiffeIssuerOptions, { algorithms, staleLimitMs, now }: Terms): TrustDomain {
+  const rulesOf = endpoint === undefined ? undefined : endpointRules(options, endpoint)
   let tell = () => {}
   let authorities = NONE
   let told = NONE
   let sequence: number | undefined
   const fetch = async (signal: AbortSignal) => {
-    const bundle = await fetchBundle(url, options, algorithms, signal)
+    const rules = rulesOf === undefined ? options : await rulesOf(authorities)
+    const bundle = await fetchBundle(url, { ...rules, signal }, algorithms)
     refuseOlder(bundle, sequence)
     sequence = bundle.sequence
     if (!isSame(authorities, bundle.authorities)) authorities = bundle.authorities
@@ -61,8 +65,8 @@ function fetchedDomain(url: string, options: SpiffeIssuerOptions, { algorithms, 
   }
 }
 
-async function fetchBundle(url: string, options: SpiffeIssuerOptions, algorithms: readonly Algorithm[], signal: AbortSignal): Promise<Bundle> {
-  const document = await getJson(url, { ...options, signal })
+async function fetchBundle(url: string, rules: OutboundRules, algorithms: readonly Algorithm[]): Promise<Bundle> {
+  const document = await getJson(url, rules)
   try {
     return parseBundle(document, algorithms)
   } catch (error) {

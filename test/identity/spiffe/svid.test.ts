@@ -54,9 +54,9 @@ const who = (identity: Identity, peer: PeerCertificate, authorization?: string):
 describe('an X.509-SVID', () => {
   it('has the life of its certificate, and a fingerprint of its own', async () => {
     const at = Math.floor(Date.now() / 1000) * 1000
-    const svid = prod.svid(PATH, { notBefore: at - 10_000, notAfter: at + HOUR_MS })
+    const svid = prod.svid(PATH, { notBefore: at - 10_000, notAfter: at + HOUR_MS / 2 })
     const principal = await open().verify(undefined, shown([svid]))
-    expect(principal).toEqual({
+    expect(principal).toMatchObject({
       kind: 'agent',
       id: 'team-a',
       issuer: 'mesh',
@@ -64,11 +64,9 @@ describe('an X.509-SVID', () => {
       owner: 'o',
       autonomy: 'scripted',
       labels: [],
-      team: undefined,
-      openTasks: undefined,
       tokenFingerprint: expect.stringMatching(/^[\w-]{16}$/),
       tokenIssuedAt: at - 10_000,
-      tokenExpiresAt: at + HOUR_MS,
+      tokenExpiresAt: at + HOUR_MS / 2,
     })
     const other = await open().verify(undefined, shown([prod.svid(PATH)]))
     expect(other.tokenFingerprint).not.toBe(principal.tokenFingerprint)
