@@ -39,6 +39,8 @@ describe('a lease', () => {
     it(\`is closed in \${COUNT} ways\`, () => {})
     it.each(rows)('%s', () => {})
   })
+  it.each(['day'])('lasts a %s', () => {})
+  it('lasts a day, not two', () => {})
   it.skip('is never', () => {})
   it('is ' + 'joined', () => {})
 })
@@ -91,6 +93,7 @@ describe('the name of a test', () => {
     ['the end of a title', '`test/a.test.ts` › "another\'s"', 'has no test'],
     ['a title elsewhere', '`test/a.test.ts` › "a task" › "is not another\'s"', 'has no test'],
     ['two that are called so', '`test/a.test.ts` › "is given"', 'has 2 tests "is given"'],
+    ['what may be a beginning or a value', '`test/a.test.ts` › "lasts a day"', 'has 2 tests "lasts a day"'],
     ['nothing that begins so', '`test/a.test.ts` › "was…"', 'has no test'],
     ['what is skipped', '`test/a.test.ts` › "is never"', 'skips "is never"'],
     ['what is skipped by an x', '`test/a.test.ts` › "a task" › "is not"', 'skips'],

@@ -63,15 +63,11 @@ export function resolve(named: Named, sources: Sources): { readonly means: reado
   return { means }
 }
 
-/** As it is written; else as running it calls it; else by its beginning. */
+/** As it is written; else as running it may call it, or by its beginning, of which no other may be. */
 function meant(text: string, titles: readonly Title[]): Title[] {
   if (text.endsWith('…')) return titles.filter(({ raw }) => raw.startsWith(text.slice(0, -1)))
-  const ways = [
-    ({ raw }: Title) => raw === text,
-    ({ chain }: Title) => isCalled(chain.at(-1) ?? HOLE, text),
-    ({ raw }: Title) => raw.startsWith(text),
-  ]
-  return ways.map((way) => titles.filter(way)).find((found) => found.length > 0) ?? []
+  const exact = titles.filter(({ raw }) => raw === text)
+  return exact.length > 0 ? exact : titles.filter(({ raw, chain }) => raw.startsWith(text) || isCalled(chain.at(-1) ?? HOLE, text))
 }
 /** A title that is only a value, `%s`, would be called anything: name what is around it. */
 function isCalled(own: string, text: string): boolean {
