@@ -64,8 +64,12 @@ const FLIPS: Readonly<Record<string, Flip>> = {
   'context.accumulated.writes': ['context.accumulated.writes < 1', {}, { after: ['any-write'] }],
   'context.accumulated.escalations': ['context.accumulated.escalations < 1', {}, { after: ['any-admin'] }],
 }
-/** What no caller can say over HTTP: only an agent's own word tells where data goes, and that makes nothing inside. */
-const UNSAID = ['context.external', 'context.approval.groups', 'context.humanProven']
+/**
+ * What no caller can say over HTTP: only an agent's own word tells where data goes, and that makes nothing inside; and how an agent behaves is
+ * counted, not said.
+ */
+const COUNTED = ['principal.risk', ...['reads', 'writes', 'escalations'].map((count) => `context.recent.${count}`)]
+const UNSAID = ['context.external', 'context.approval.groups', 'context.humanProven', ...COUNTED]
 
 const paths = Object.keys(FLIPS)
 const BEFORE = ['any-read', 'any-write', 'any-admin']
