@@ -50,7 +50,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'drill',
       ],
       ...['house', 'event', 'envelope', 'upstream', 'background', 'step-up', 'approvals', 'policy-input', 'prospect', 'risk', 'agent-risk'],
-      ...['call-tool', 'caller', 'on-deny', 'toolbox'],
+      ...['call-tool', 'caller', 'on-deny', 'toolbox', 'classify', 'reclassify'],
     ],
     values: [...COMMON, 'metrics'],
     types: [...DOMAINS, 'sealing'],
@@ -62,7 +62,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {
-    files: ['config', 'config-schema', 'config-references', 'config-policy', 'config-issuers'],
+    files: ['config', 'config-schema', 'config-references', 'config-policy', 'config-issuers', 'config-services'],
     values: [...COMMON, 'providers', 'signer', 'sealing'],
     types: ['paths', 'identity', 'policy', 'ledger', 'signals'],
     only: { identity: ['ALGORITHMS'] },

@@ -99,6 +99,10 @@ export const LeaseAnswer = z.object({ lease: Lease }).meta({ id: 'LeaseAnswer' }
 export const IssuedAnswer = z.object({ lease: Lease, credential: Credential }).meta({ id: 'IssuedAnswer' })
 export const RenewedAnswer = z.object({ lease: Lease, credential: Credential.optional() }).meta({ id: 'RenewedAnswer' })
 
+/** Of a task. */
+const classifiedBy = z.enum(['orchestrator', 'classifier']).optional()
+const statedIntent = z.string().optional().describe('what its opener called it, where the classifier found another name')
+
 // --- approvals
 
 export const Approval = z
@@ -130,7 +134,9 @@ export const Approval = z
         renews: leaseId.optional(),
         human: z.string().optional(),
         intent: z.string(),
+        stated_intent: statedIntent,
         classified: z.boolean(),
+        classified_by: classifiedBy,
         confidence: z.number(),
         classification: sensitivity,
         environment: z.string(),
@@ -141,7 +147,12 @@ export const Approval = z
     policies: z.array(z.string()),
     reasons: z.array(z.string()),
     claimed: z
-      .object({ reason: z.string().optional(), tool: z.string().optional(), destination: z.string().optional() })
+      .object({
+        intent: z.string().optional().describe('of a task that an agent opened for itself'),
+        reason: z.string().optional(),
+        tool: z.string().optional(),
+        destination: z.string().optional(),
+      })
       .describe("the agent's own words: nobody has checked them"),
     decisions: z
       .array(
@@ -229,7 +240,9 @@ export const Task = z
     chain: z.array(z.string()).optional().describe('of a task that was handed on: the agents through which it came, the first one first'),
     opened_by: z.object({ kind: z.enum(['agent', 'orchestrator']), id: z.string() }),
     intent: z.string(),
-    classified: z.boolean(),
+    stated_intent: statedIntent,
+    classified: z.boolean().describe('an intent of the catalogue, named by somebody with a say'),
+    classified_by: classifiedBy,
     confidence: z.number(),
     classification: sensitivity,
     environment: z.string(),

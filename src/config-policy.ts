@@ -31,11 +31,11 @@ export async function policyOf(file: PolicyPart, refs: References, problems: str
   const rules = [...file.agents, ...file.orchestrators, ...file.operators, ...file.gateways, ...file.humans]
   const unique = (values: readonly (string | undefined)[]) => [...new Set(values.filter((value) => value !== undefined))]
   const consenting = unique(file.operators.flatMap((operator) => operator.groups))
-  if (policies.engine === 'opa') return opaOf(policies, file.vocabulary, consenting, problems)
+  if (policies.engine === 'opa') return opaOf(policies, vocabularyOf(file), consenting, problems)
   return {
     schema: (await refs.read(policies.schema, 'policies.schema')) ?? '',
     files: await filesOf(policies, refs, problems),
-    vocabulary: file.vocabulary,
+    vocabulary: vocabularyOf(file),
     known: {
       teams: unique(rules.map((rule) => rule.team)),
       groups: unique([...consenting, ...file.humans.flatMap(({ groups = [] }) => (Array.isArray(groups) ? groups : Object.keys(groups)))]),
@@ -52,7 +52,7 @@ export async function policyOf(file: PolicyPart, refs: References, problems: str
 type Cedar = Extract<PolicyPart['policies'], { files: unknown }>
 type Opa = Exclude<PolicyPart['policies'], Cedar>
 
-function opaOf(policies: Opa, vocabulary: PolicyPart['vocabulary'], groups: readonly string[], problems: string[]): OpaOptions {
+function opaOf(policies: Opa, vocabulary: Vocabulary, groups: readonly string[], problems: string[]): OpaOptions {
   const { engine, url, path, timeout, concurrency, token, ca, memo } = policies
   if (!url.startsWith('https:') && !policies.allow_http_loopback) problems.push('policies.url: must be https')
   return {
@@ -64,6 +64,16 @@ function opaOf(policies: Opa, vocabulary: PolicyPart['vocabulary'], groups: read
     vocabulary,
     known: { groups },
   }
+}
+
+/** The names alone, which are all that policies know. */
+export interface Vocabulary {
+  readonly intents: readonly string[]
+  readonly environments: readonly string[]
+}
+
+export function vocabularyOf({ vocabulary: { intents, environments } }: Pick<PolicyPart, 'vocabulary'>): Vocabulary {
+  return { intents: intents.map(({ name }) => name), environments }
 }
 
 /** A file that is named to be observed is not taken in by a pattern beside it. Whatever else is said in two ways is a mistake. */

@@ -141,19 +141,37 @@ const percent = z.int().min(0).max(100)
 const signal = (points: number, most: number) => ({ points: percent.default(points), most: percent.default(most) })
 const ramp = (limit: number, window: number, points: number, most: number) =>
   z.strictObject({ limit: z.int().min(1).max(1_000_000).default(limit), window: seconds.default(window), ...signal(points, most) }).prefault({})
+const SHORTEST_TIMEOUT_MS = 100
+const LONGEST_TIMEOUT_MS = 20_000
+/** Whoever opens a task waits for it. */
+const LONGEST_CLASSIFYING_MS = 10_000
 
 /** https://github.com/standard-webhooks/standard-webhooks: 24 to 64 bytes. */
 const WEBHOOK_SECRET = /^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/
-const webhook = z.strictObject({
+const receiver = {
   url: z.url({ protocol: /^https?$/ }),
   secret: z.string().regex(WEBHOOK_SECRET, 'must be "whsec_" and 24 to 64 random bytes in base64'),
   ca: pem.optional(),
   allow_http_loopback: z.boolean().optional(),
   allow_private_addresses: z.boolean().optional(),
+}
+const webhook = z.strictObject(receiver)
+const classifier = z.strictObject({
+  ...receiver,
+  timeout: milliseconds.refine((ms) => ms >= SHORTEST_TIMEOUT_MS && ms <= LONGEST_CLASSIFYING_MS, 'must be between 100ms and 10s').default(2_000),
+  concurrency: z.int().min(1).max(256).default(16),
+  min_confidence: z.number().min(0).max(1).default(0),
+  when: z.enum(['unclassified', 'always']).default('unclassified'),
+  trust: z.array(word).max(256).optional(),
 })
+/** What tasks are about: a name, or with it what the classifier is told of it. */
+const intents = z.array(
+  z.union([
+    name.transform((of) => ({ name: of, description: undefined })),
+    z.strictObject({ name, description: z.string().min(1).max(1_024).optional() }),
+  ]),
+)
 
-const SHORTEST_TIMEOUT_MS = 100
-const LONGEST_TIMEOUT_MS = 20_000
 /** What every provider has besides the options of its type. */
 export const ProviderCommon = z.looseObject({
   type: word,
@@ -217,9 +235,8 @@ export const ConfigFile = z.strictObject({
   providers: z.record(name, ProviderCommon),
   roles: z.record(name, role),
   tools: z.record(toolName, tool).default({}),
-  vocabulary: z
-    .strictObject({ intents: z.array(name).default([]), environments: z.array(name).default([]) })
-    .default({ intents: [], environments: [] }),
+  vocabulary: z.strictObject({ intents: intents.default([]), environments: z.array(name).default([]) }).default({ intents: [], environments: [] }),
+  classifier: classifier.optional(),
   policies: z.discriminatedUnion('engine', [cedar, opa]),
   limits: z
     .strictObject({

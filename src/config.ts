@@ -3,9 +3,10 @@ import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { issuerOf, unusedDomains } from './config-issuers.js'
-import { PolicyPart, policyOf } from './config-policy.js'
+import { PolicyPart, policyOf, type Vocabulary, vocabularyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile, type ToolEntryFile } from './config-schema.js'
+import { type ApprovalsConfig, approvalsOf, type ClassifierConfig, classifierOf } from './config-services.js'
 import type { Limits } from './house.js'
 import type { IdentityOptions, Match } from './identity/options.js'
 import type { RiskRules } from './ledger/ledger.js'
@@ -13,7 +14,6 @@ import type { EngineOptions } from './policy/opa/options.js'
 import { providers as modules } from './providers/index.js'
 import type { ProviderModule } from './providers/provider.js'
 import type { SealingKeys } from './sealing.js'
-import type { WebhookOptions } from './signals/webhooks.js'
 import type { EnvelopeEntry, Role, Tool, ToolEntry } from './types.js'
 
 /** The configuration as the house uses it: read, checked, resolved and frozen. */
@@ -37,15 +37,10 @@ export interface Config {
   readonly roles: readonly Role[]
   /** The catalogue. */
   readonly tools: readonly Tool[]
-  readonly vocabulary: ConfigFile['vocabulary']
+  readonly vocabulary: Vocabulary
+  readonly classifier?: ClassifierConfig
   readonly limits: Limits & { readonly requestsPerSecond: number }
-  readonly approvals: {
-    readonly ttlSeconds: number
-    readonly grantedSeconds: number
-    readonly openPerTask: number
-    readonly openPerAgent: number
-    readonly webhooks: readonly WebhookOptions[]
-  }
+  readonly approvals: ApprovalsConfig
   /** How what agents do raises their risk; absent: it is not counted. */
   readonly risk?: RiskRules
   /** By names; the house has them as they are. */
@@ -153,6 +148,7 @@ function secretsIn(written: unknown): string[] {
     .looseObject({
       providers: z.record(z.string(), z.looseObject({ type: z.string() })),
       policies: z.looseObject({ token: z.string() }).partial(),
+      classifier: z.looseObject({ secret: z.string() }),
       approvals: z.looseObject({ webhooks: z.array(z.looseObject({ secret: z.string() })) }),
     })
     .partial()
@@ -165,7 +161,8 @@ function secretsIn(written: unknown): string[] {
     (modules.find(({ type }) => type === options.type)?.secrets ?? []).flatMap((field) => secret(options[field], `providers.${name}.${field}`)),
   )
   const hooks = (parsed.data.approvals?.webhooks ?? []).flatMap(({ secret: given }, index) => secret(given, `approvals.webhooks.${index}.secret`))
-  return [...keys, ...options, ...hooks, ...secret(parsed.data.policies?.token, 'policies.token')]
+  const services = [...secret(parsed.data.policies?.token, 'policies.token'), ...secret(parsed.data.classifier?.secret, 'classifier.secret')]
+  return [...keys, ...options, ...hooks, ...services]
 }
 
 async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {
@@ -193,7 +190,8 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     providers,
     roles,
     tools: Object.entries(file.tools).map(([name, tool]) => ({ name, ...tool })),
-    vocabulary: file.vocabulary,
+    vocabulary: vocabularyOf(file),
+    classifier: classifierOf(file, problems),
     limits: {
       perAgentLive: file.limits.per_agent_live,
       perTaskLive: file.limits.per_task_live,
@@ -301,15 +299,6 @@ function gatewayOf({ tools: catalogue }: ConfigFile, problems: string[]) {
   }
 }
 
-function approvalsOf({ approvals }: ConfigFile, problems: string[]): Config['approvals'] {
-  const webhooks = approvals.webhooks.map(({ url, secret, ca, allow_http_loopback, allow_private_addresses }, index) => {
-    if (!url.startsWith('https:') && !allow_http_loopback) problems.push(`approvals.webhooks.${index}.url: must be https`)
-    return { url, secret, ca, allowHttpLoopback: allow_http_loopback, allowPrivateAddresses: allow_private_addresses }
-  })
-  const { ttl: ttlSeconds, granted_ttl: grantedSeconds, open_per_task: openPerTask, open_per_agent: openPerAgent } = approvals
-  return { ttlSeconds, grantedSeconds, openPerTask, openPerAgent, webhooks }
-}
-
 function riskOf({ risk }: ConfigFile): RiskRules | undefined {
   if (!risk.enabled) return undefined
   const ramp = ({ window, ...rest }: typeof risk.rate) => ({ ...rest, windowMs: window * 1000 })
@@ -330,7 +319,7 @@ function drillsOf({ drills, roles, agents, vocabulary }: ConfigFile, problems: s
     if (!roles[role]) problems.push(`${at}.role: there is no role "${role}"`)
     if (agent.includes('{') || !agents.some(({ id }) => id === agent))
       problems.push(`${at}.agent: no rule below agents: makes "${agent}" and no other id`)
-    if (!vocabulary.intents.includes(intent)) problems.push(`${at}.intent: "${intent}" is not in vocabulary.intents`)
+    if (!vocabulary.intents.some(({ name }) => name === intent)) problems.push(`${at}.intent: "${intent}" is not in vocabulary.intents`)
     if (!vocabulary.environments.includes(environment)) problems.push(`${at}.environment: "${environment}" is not in vocabulary.environments`)
     return { role, agent, intent, environment, everyMs }
   })

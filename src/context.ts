@@ -1,8 +1,10 @@
 import { notAllowed } from './authorize.js'
+import { isAsStrict, twoDigits } from './classify.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { TaskChange } from './ledger/ledger.js'
+import { type Reread, reread } from './reclassify.js'
 import { refusal } from './refusals.js'
 import { type Reviewed, reviewTree } from './review.js'
 import { refuseOperation, taskOfCaller } from './task.js'
@@ -17,7 +19,6 @@ export interface ContextAsk {
   readonly labels?: Readonly<Record<string, string>>
 }
 
-const STRICTNESS: Readonly<Record<Sensitivity, number>> = { public: 0, internal: 1, confidential: 2, restricted: 3 }
 const MOST_DECISIONS = 3
 
 /**
@@ -31,19 +32,24 @@ export async function changeContext(
   ask: ContextAsk,
   context: RequestContext,
 ): Promise<{ task: Task; reviewed: Reviewed }> {
+  let read: Reread | undefined
   for (let round = 1; ; round++) {
     const task = await taskOfCaller(house, principal, id, 'opener')
     const no = (error: MayflyError) => refuseOperation(house, principal, context, error)
     if (task.state !== 'active') throw await no(refusal('ended', task.state))
-    const change = changeOf(house, task, ask)
-    const narrows = isStricter(task, change)
-    if (principal.kind === 'agent' && !(narrows && staysWhereItIs(task, change))) throw await no(wider())
     // Both as it is and as it would be: who may not open a task in production may not move one there.
-    for (const one of [task, { ...task, ...change }]) {
+    const permit = async (one: Task) => {
       const decision = await house.policy.decide({ action: 'changeTask', principal, task: one })
       if (decision.outcome !== 'allow') throw await no(notAllowed(decision))
     }
-    const told = event('task.changed', context, principal, { task: id, chain: task.chain, detail: { changed: change } })
+    const word = changeOf(house, task, ask)
+    await permit(task)
+    read = await reread(house, principal, task, ask, read)
+    const change = read ? { ...word, ...read.change } : word
+    const narrows = isStricter(task, change)
+    if (principal.kind === 'agent' && !(narrows && staysWhereItIs(task, change))) throw await no(wider())
+    await permit({ ...task, ...change })
+    const told = event('task.changed', context, principal, { task: id, chain: task.chain, detail: { changed: change, ...read?.detail } })
     const changed = await house.ledger.changeTask(id, change, told, { contextVersion: task.contextVersion, narrows })
     if (changed.ok) return { task: changed.task, reviewed: await reviewTree(house, changed.live, principal, context) }
     if (changed.refused === 'stale' && round < MOST_DECISIONS) continue
@@ -77,7 +83,7 @@ function changeOf(house: House, task: Task, ask: ContextAsk): TaskChange {
 
 function confidenceOf(isClassified: boolean, asked: number | undefined): number | undefined {
   if (asked === undefined) return undefined
-  return isClassified ? Math.trunc(asked * 100) / 100 : 0
+  return isClassified ? twoDigits(asked) : 0
 }
 
 /** Whether no decision can become more favourable by it. Labels decide nothing. */
@@ -86,7 +92,7 @@ function isStricter(task: Task, change: TaskChange): boolean {
   if (intent !== task.intent && intent !== 'unclassified') return false
   if (change.classified === true && !task.classified) return false
   if (environment !== task.environment && environment !== 'unknown') return false
-  return confidence <= task.confidence && STRICTNESS[classification] >= STRICTNESS[task.classification]
+  return confidence <= task.confidence && isAsStrict(classification, task.classification)
 }
 
 /**

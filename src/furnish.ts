@@ -7,14 +7,14 @@ import type { House } from './house.js'
 import { openChannel } from './identity/channel.js'
 import type { Identity } from './identity/identity.js'
 import { createIdentity, createRoster } from './identity/index.js'
-import { post } from './identity/outbound.js'
+import { post, postForJson } from './identity/outbound.js'
 import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import { openEngine } from './policy/index.js'
 import { reviewAgent } from './review.js'
 import { openRisks, withConduct } from './risk.js'
 import { openSealer, type Sealer } from './sealing.js'
-import { approvalNotice, openWebhooks, type Webhooks } from './signals/index.js'
+import { ANSWERS, approvalNotice, openClassifier, openWebhooks, type Webhooks } from './signals/index.js'
 import { openSigner, type TokenSigner } from './signer.js'
 import { createUpstream, type Upstream } from './upstream.js'
 
@@ -64,6 +64,7 @@ export async function furnish(
     roster,
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
+    classifier: classifierOf(config, shared),
     limits: config.limits,
     drills: drillsOf(config, roster),
     approvals: { ...config.approvals, notify: (what, approval) => webhooks.send(approvalNotice(what, approval)) },
@@ -90,6 +91,20 @@ function webhooksOf({ approvals }: Config, { ledger, log, metrics }: Pick<House,
       if (outcome !== 'sent') log.warn(about, `a webhook was ${outcome}`)
     },
   })
+}
+
+function classifierOf({ classifier }: Config, { ledger, log, metrics }: Pick<House, 'ledger' | 'log' | 'metrics'>): House['classifier'] {
+  if (!classifier) return undefined
+  const { classify } = openClassifier(classifier, {
+    ask: ({ url, ...rules }, { headers, body, ...bounds }) => postForJson(url, { headers, body }, { ...rules, ...bounds }),
+    now: ledger.now,
+    onVerdict: ({ outcome, ms }) => {
+      metrics.classified.inc({ outcome })
+      metrics.classifySeconds.observe(ms / 1000)
+      if (!ANSWERS.has(outcome)) log.warn({ outcome, ms }, 'the classifier gave no answer: the task is unclassified')
+    },
+  })
+  return { classify, trusts: ({ id }) => classifier.when === 'unclassified' || classifier.trust.includes(id) }
 }
 
 /** What providers may need of the rest of the house. */

@@ -4,7 +4,8 @@ import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
 import type { Risks } from './risk.js'
-import type { Approval, Role, Tool } from './types.js'
+import type { Classifier } from './signals/classifier.js'
+import type { Approval, Orchestrator, Role, Tool } from './types.js'
 import type { Upstream } from './upstream.js'
 
 /**
@@ -22,6 +23,8 @@ export interface House {
   readonly roster: Roster
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
+  /** Asked what a task is about where nobody's word is enough; absent: nobody is asked. */
+  readonly classifier?: Classifying
   readonly limits: Limits
   readonly approvals: Approvals
   /** Credentials that are minted now and then to see how soon they die. */
@@ -31,6 +34,11 @@ export interface House {
   readonly log: Log
   /** Work that an answer does not wait for (revokes under way); a drain waits for it. */
   readonly background: Background
+}
+
+export interface Classifying extends Classifier {
+  /** Whether this one's own word classifies, where it names an intent of the catalogue. */
+  trusts(orchestrator: Pick<Orchestrator, 'id'>): boolean
 }
 
 export interface Limits {

@@ -59,6 +59,8 @@ export function createMetrics() {
     tokenCache: gauge('mayfly_token_cache_hit_ratio', 'Tokens answered from the cache, of all.', []),
     upstreamState: gauge('mayfly_upstream_circuit_open', '1 while the mint circuit of a provider is open.', ['provider']),
     webhooks: counter('mayfly_webhooks_total', 'Notifications of approvals, by outcome.', ['outcome']),
+    classified: counter('mayfly_classifications_total', 'Tasks put to the classifier, by outcome.', ['outcome']),
+    classifySeconds: histogram('mayfly_classify_duration_seconds', 'What a task waits for the classifier.', []),
     emergency: counter('mayfly_emergency_revocations_total', 'Emergency revocations started.', []),
     frozen: gauge('mayfly_freezes', 'Freezes in force.', []),
   }

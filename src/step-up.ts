@@ -5,7 +5,7 @@ import { event } from './event.js'
 import type { House } from './house.js'
 import { inputOf } from './policy-input.js'
 import { refusal } from './refusals.js'
-import type { Agent, Approval, ApprovalRequest, Decision, RequestContext } from './types.js'
+import type { Agent, Approval, ApprovalRequest, Decision, RequestContext, Task } from './types.js'
 
 /** A human has been asked, and has not answered: no refusal, and nothing to go on with. Thrown, so that no path has to carry it. */
 export class ApprovalPending extends Error {
@@ -114,8 +114,9 @@ export function canonical(value: unknown): string {
 }
 
 function shownOf(agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, narrowed }: Waiting): ApprovalRequest {
-  const { openedBy, intent, classified, confidence, classification, environment, deadlineAt } = task
+  const { openedBy, classified, classifiedBy, confidence, classification, environment, deadlineAt } = task
   const { revocation, residualSeconds } = upstream.provider
+  const intent = intentOf(task)
   return {
     owner: agent.owner,
     autonomy: agent.autonomy,
@@ -128,11 +129,20 @@ function shownOf(agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, 
     ttlSeconds: Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds),
     renews: ask.renews?.id,
     human: task.human,
-    task: { openedBy, intent, classified, confidence, classification, environment, deadlineAt },
+    task: { openedBy, ...intent.known, classified, classifiedBy, confidence, classification, environment, deadlineAt },
     policies: decision.policies,
     reasons: decision.reasons,
-    claimed: { reason: ask.reason, tool: ask.tool, destination: ask.destination },
+    claimed: { intent: intent.claimed, reason: ask.reason, tool: ask.tool, destination: ask.destination },
   }
+}
+
+/** What an agent that opened the tree for itself says that it is about is its own word: nobody is to take it for what the broker knows. */
+function intentOf({ orchestrator, intent, statedIntent, classified }: Task): {
+  readonly known: Pick<Task, 'intent' | 'statedIntent'>
+  readonly claimed?: string
+} {
+  if (orchestrator !== undefined) return { known: { intent, statedIntent } }
+  return { known: { intent: classified ? intent : 'unclassified' }, claimed: statedIntent ?? intent }
 }
 
 function required({ policies, reasons, stepUp }: Decision): MayflyError {

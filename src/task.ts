@@ -1,4 +1,5 @@
 import { notAllowed } from './authorize.js'
+import { classify, isEnough, ownWord, toldOf } from './classify.js'
 import { envelopeOutside, scopeOutside } from './envelope.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
@@ -47,23 +48,33 @@ export async function openTask(
   ask: TaskAsk,
   context: RequestContext,
 ): Promise<{ task: Task; created: boolean }> {
-  const task = opener.kind === 'agent' ? ownTask(house, opener, ask) : orderedTask(house, opener, ask)
-  const decision = await house.policy.decide({ action: 'openTask', principal: opener, task })
+  const stated = opener.kind === 'agent' ? ownTask(house, opener, ask) : orderedTask(house, opener, ask)
+  const enough = isEnough(house, opener, stated)
+  // Who asks again is answered without anybody being asked again.
+  const known = enough ? undefined : await house.ledger.knownTask(stated)
+  if (known && !known.ok) throw taken()
+  const { task, detail } = known || enough ? { task: stated, detail: toldOf(stated) } : await classifiedTask(house, opener, ask, stated)
+  const decision = await house.policy.decide({ action: 'openTask', principal: opener, task: known?.task ?? task })
   if (decision.outcome !== 'allow') throw await refuseOperation(house, opener, context, notAllowed(decision))
-  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, decision }))
+  if (known) return { task: known.task, created: false }
+  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, decision, detail }))
   if (opened.ok) return opened
-  if (opened.refused === 'conflict') throw new MayflyError('conflict', 'this external_id is taken by a task with another body')
+  if (opened.refused === 'conflict') throw taken()
   if (opened.refused === 'frozen' || opened.refused === 'outbox_full' || opened.refused === 'stale') throw refusal(opened.refused)
   if (opened.refused === 'quota') throw tooManyTasks()
   throw new MayflyError('task_ended', 'the parent task takes no children any more')
 }
 
-/** An orchestrator's word classifies the intent, if it names one of the catalogue. */
+async function classifiedTask(house: House, opener: Orchestrator | Agent, ask: TaskAsk, word: NewTask) {
+  const { intent, classified, confidence, classification } = word
+  const { reading, verdict } = await classify(house, opener, ask, word)
+  const task: NewTask = { ...word, classifiedBy: undefined, ...reading, stated: { intent, classified, confidence, classification } }
+  return { task, detail: toldOf(reading, verdict) }
+}
+
 function orderedTask(house: House, opener: Orchestrator, ask: TaskAsk): NewTask {
   if (!ask.assignees) throw invalid('assignees', 'name the agents that may work on the task')
-  const classified = house.vocabulary.intents.has(ask.intent) && ask.intent !== 'unclassified'
-  const confidence = classified ? Math.trunc((ask.confidence ?? 0) * 100) / 100 : 0
-  return { ...taskOf(house, opener, ask, ask.assignees), classified, confidence }
+  return taskOf(house, opener, ask, ask.assignees)
 }
 
 /** An agent's own word classifies nothing, places it nowhere, and opens no more than its configuration lets it. */
@@ -75,16 +86,10 @@ function ownTask(house: House, opener: Agent, ask: TaskAsk): NewTask {
   if (more) throw new MayflyError('outside_envelope', more, { next: 'open it within the open_tasks tools of the configuration' })
   if (ask.check === 'sensitive_only') throw new MayflyError('denied', 'each call of a task that an agent opened for itself is checked')
   const assignees = [{ agent: opener.id, instance: opener.instance }]
-  const strictest = { classified: false, confidence: 0, classification: 'restricted', environment: 'unknown', human: undefined } as const
-  return { ...taskOf(house, opener, ask, assignees), ...strictest, maxOpened: house.limits.perAgentTasks }
+  return { ...taskOf(house, opener, ask, assignees), environment: 'unknown', human: undefined, maxOpened: house.limits.perAgentTasks }
 }
 
-function taskOf(
-  house: House,
-  opener: Orchestrator | Agent,
-  ask: TaskAsk,
-  assignees: readonly Assignee[],
-): Omit<NewTask, 'classified' | 'confidence'> {
+function taskOf(house: House, opener: Orchestrator | Agent, ask: TaskAsk, assignees: readonly Assignee[]): NewTask {
   const { ledger, limits, vocabulary } = house
   if (ask.deadlineAt <= ledger.now()) throw invalid('deadline_at', 'is in the past')
   if (ask.deadlineAt > ledger.now() + limits.maxTaskSeconds * 1000) throw invalid('deadline_at', `is more than ${limits.maxTaskSeconds} s away`)
@@ -95,8 +100,7 @@ function taskOf(
     assignees,
     openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer, instance: instanceOf(opener) },
     owner: opener.kind === 'agent' ? opener.owner : undefined,
-    intent: ask.intent,
-    classification: ask.classification ?? 'restricted',
+    ...ownWord(house, opener, ask),
     environment: ask.environment !== undefined && vocabulary.environments.has(ask.environment) ? ask.environment : 'unknown',
     envelope: ask.envelope,
     ...declaredOf({}, ask),
@@ -210,6 +214,10 @@ function instanceOf(principal: Principal): string | undefined {
 
 function isSelf(one: Assignee, agent: Agent): boolean {
   return one.agent === agent.id && (one.instance === undefined || one.instance === agent.instance)
+}
+
+function taken(): MayflyError {
+  return new MayflyError('conflict', 'this external_id is taken by a task with another body')
 }
 
 export function tooManyTasks(): MayflyError {

@@ -166,8 +166,12 @@ export interface Task {
   /** `instance`: the running copy of an agent that opened it for itself; nobody else's to see or end. */
   readonly openedBy: { readonly kind: 'agent' | 'orchestrator'; readonly id: string; readonly issuer: string; readonly instance?: string }
   readonly intent: string
-  /** True only when an orchestrator named an intent of the configured catalogue: an agent's own word is none. */
+  /** True only when an orchestrator, or the classifier, named an intent of the configured catalogue: an agent's own word is none. */
   readonly classified: boolean
+  /** Who did; absent: nobody. */
+  readonly classifiedBy?: 'orchestrator' | 'classifier'
+  /** What its opener said that it is about, where the classifier found another name for it. */
+  readonly statedIntent?: string
   /** 0 to 1, two digits, truncated. 0 when unknown. */
   readonly confidence: number
   /** Sensitivity of the task's data; unknown is `restricted`. */
@@ -405,12 +409,15 @@ export interface ApprovalRequest {
   readonly renews?: string
   readonly human?: string
   readonly humanProof?: HumanProof
-  readonly task: Pick<Task, 'openedBy' | 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'deadlineAt'>
+  readonly task: Pick<
+    Task,
+    'openedBy' | 'intent' | 'statedIntent' | 'classified' | 'classifiedBy' | 'confidence' | 'classification' | 'environment' | 'deadlineAt'
+  >
   /** The policies that ask for a human, and why. */
   readonly policies: readonly string[]
   readonly reasons: readonly string[]
   /** The agent's own words. */
-  readonly claimed: { readonly reason?: string; readonly tool?: string; readonly destination?: string }
+  readonly claimed: { readonly intent?: string; readonly reason?: string; readonly tool?: string; readonly destination?: string }
 }
 
 /** Which leases or requests a freeze or an emergency covers. Keys are ANDed; a list means any of it. */

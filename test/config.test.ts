@@ -8,12 +8,14 @@ import { ConfigError, configJsonSchema, loadConfig } from '../src/config.js'
 import { generateSealingKeys } from '../src/sealing.js'
 import { generateSigningKeys } from '../src/signer.js'
 
+const SECRET = `whsec_${'a'.repeat(44)}`
+const CLASSIFIER = 'classifier: {url: https://classifier.example, secret: env:CLASSIFIER}'
 const ROOT = resolve(import.meta.dirname, '..')
 let folder: string
 let env: Record<string, string>
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'mayfly-config-'))
-  env = { KEYS: JSON.stringify(await generateSigningKeys()), DB: 'postgres://broker:secret@127.0.0.1:5432/app' }
+  env = { CLASSIFIER: SECRET, KEYS: JSON.stringify(await generateSigningKeys()), DB: 'postgres://broker:secret@127.0.0.1:5432/app' }
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
@@ -100,6 +102,21 @@ describe('the configuration', () => {
     ['an OPA that nobody waits for', CEDAR, '{engine: opa, url: "https://opa", timeout: 1m}', /policies\.timeout/],
     ['a token for an OPA that stands in the file', CEDAR, '{engine: opa, url: "https://opa", token: hunter2}', /policies\.token: is a secret/],
     ['no audit sink', '{local: {type: jsonl, path: audit}}', '{}', /audit\.sinks/],
+    ['a classifier without a catalogue', 'audit:', `${CLASSIFIER}\naudit:`, /classifier: vocabulary\.intents is empty/],
+    ['the secret of a classifier', 'audit:', `${CLASSIFIER.replace('env:CLASSIFIER', SECRET)}\naudit:`, /classifier\.secret: is a secret/],
+    ['a classifier over http', 'audit:', `${CLASSIFIER.replace('https', 'http')}\naudit:`, /classifier\.url: must be https/],
+    [
+      'a classifier that is waited for too long',
+      'audit:',
+      `${CLASSIFIER.replace('}', ', timeout: 11s}')}\naudit:`,
+      /classifier\.timeout: must be between/,
+    ],
+    [
+      'trust that says nothing',
+      'audit:',
+      `${CLASSIFIER.replace('}', ', trust: [flows]}')}\naudit:`,
+      /classifier\.trust: says nothing without "when: always"/,
+    ],
     ['a ledger that is no Redis', 'redis: embedded', 'redis: http://x', /ledger\.redis/],
     ['an instance too long for upstream names', 'prod-eu', 'a-name-of-more-than-twenty', /instance/],
   ])('refuses %s, naming its path', async (_what, from, to, expected) => {
@@ -122,6 +139,7 @@ describe('the configuration', () => {
       SHOP_DB_URL: 'mysql://mayfly:secret@localhost:3306',
       RABBITMQ_API_URL: 'https://mayfly:secret@localhost:15671',
       IDP_SECRET: 'idp-secret',
+      CLASSIFIER_SECRET: SECRET,
     }
     const files: Record<string, string> = {
       'tls/tls.crt': 'x'.repeat(2_000),
@@ -140,6 +158,8 @@ describe('the configuration', () => {
     const named = Object.fromEntries(Object.entries(files).map(([name, text]) => [name.replace(/\W/g, '_'), text]))
     const config = await loadConfig(path, { ...all, ...named })
     expect(config.instance).toBe('prod-eu')
+    expect(config.vocabulary.intents).toEqual(['incident-triage', 'deploy', 'data-report'])
+    expect(config.classifier?.catalogue[0]).toEqual({ name: 'incident-triage', description: 'find out what is broken and why' })
 
     // What is said there as an alternative is good for a configuration too.
     const [, commented = ''] = /^# (policies:\n(?:# .*\n)+)/m.exec(example) ?? []

@@ -57,6 +57,6 @@ function neededBy({ needs }: Approval): string {
   return needs.map(({ group, given, approvals }) => `${group} ${given}/${approvals}`).join(', ')
 }
 
-function wordsOf({ claimed: { reason, tool, destination } }: Approval): string {
-  return [reason, tool && `tool: ${tool}`, destination && `to: ${destination}`].filter(Boolean).join('; ')
+function wordsOf({ claimed: { intent, reason, tool, destination } }: Approval): string {
+  return [reason, intent && `about: ${intent}`, tool && `tool: ${tool}`, destination && `to: ${destination}`].filter(Boolean).join('; ')
 }

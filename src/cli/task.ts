@@ -98,6 +98,12 @@ async function readRequest(file: string): Promise<TaskRequest> {
   }
 }
 
+/** Whose word its intent rests on, where that is not an orchestrator's. */
+function readBy({ classified, classified_by: by, stated_intent: stated }: Task): string {
+  if (!classified) return ' (not classified)'
+  return by === 'classifier' ? ` (by the classifier${stated === undefined ? '' : `, stated as "${stated}"`})` : ''
+}
+
 function show(shell: Shell): Command {
   return withConnection(new Command('show'))
     .description('a task and what is live of it')
@@ -107,10 +113,7 @@ function show(shell: Shell): Command {
       if (wantsJson(options, shell)) return json(shell.stdout, detail)
       const { task, leases, children, more_children: more } = detail
       const roles = task.envelope.map((entry) => entry.role).join(', ')
-      line(
-        shell.stdout,
-        `${task.id}  ${task.state}  intent ${task.intent}${task.classified ? '' : ' (not classified)'}  ends in ${until(task.deadline_at)}`,
-      )
+      line(shell.stdout, `${task.id}  ${task.state}  intent ${task.intent}${readBy(task)}  ends in ${until(task.deadline_at)}`)
       line(shell.stdout, `opened by ${task.opened_by.id}  for ${agentsOf(task.assignees)}  roles ${roles}`)
       for (const node of indented(children)) line(shell.stdout, node)
       if (more) line(shell.stdout, '  … and more')

@@ -1,4 +1,5 @@
 import { type Config, ConfigError, loadConfig } from '../config.js'
+import { classifierFindings } from './classifier.js'
 import type { Finding } from './finding.js'
 import { messageOf } from './finding.js'
 import { identityFindings } from './identity.js'
@@ -30,6 +31,7 @@ export async function doctor(path: string, env: Readonly<Record<string, string |
     policyFindings(config),
     ledgerFindings(config),
     identityFindings(config, tokenFile),
+    classifierFindings(config),
     providerFindings(config),
     limitFindings(config),
   ])

@@ -60,7 +60,10 @@ export async function ready(path: string, env: Readonly<Record<string, string | 
     providerFindings({ ...config, providers: config.providers.filter(({ name }) => used.has(name)) }),
     sinkFindings(config),
   ])
-  return { findings: [...agentFindings(rule, agent), ...policies, ...findings, ...others.flat()], found: { config, agent, obtainable } }
+  return {
+    findings: [...agentFindings(rule, config.classifier !== undefined, agent), ...policies, ...findings, ...others.flat()],
+    found: { config, agent, obtainable },
+  }
 }
 
 /** Who a rule makes, without a token. */
@@ -70,7 +73,7 @@ export function agentOf({ match, labels, team, owner, autonomy, openTasks, insta
   return { kind: 'agent', id, instance: copy, issuer: match.issuer, ...token, labels: labels ?? [], team, owner, autonomy, openTasks }
 }
 
-function agentFindings(rule: AgentRule, { id, owner, autonomy, team, openTasks }: Agent): Finding[] {
+function agentFindings(rule: AgentRule, classified: boolean, { id, owner, autonomy, team, openTasks }: Agent): Finding[] {
   const known = `${id}: owner ${owner}, ${autonomy}${team === undefined ? '' : `, team ${team}`}, by issuer ${rule.match.issuer}`
   const findings: Finding[] = [{ area: 'agent', level: 'ok', what: known }]
   if (rule.instance === undefined) {
@@ -78,7 +81,7 @@ function agentFindings(rule: AgentRule, { id, owner, autonomy, team, openTasks }
     findings.push({ area: 'agent', level: 'warn', what, mend: 'name the claim that tells them apart with instance:' })
   }
   if (openTasks && autonomy === 'autonomous') {
-    const what = `it may open tasks for itself for ${openTasks.map(({ role }) => role).join(', ')}, of which nobody classifies the intent`
+    const what = `it may open tasks for itself for ${openTasks.map(({ role }) => role).join(', ')}, of which nobody ${classified ? 'but the classifier ' : ''}classifies the intent`
     findings.push({ area: 'agent', level: 'warn', what, mend: 'have an orchestrator open them, or keep a human in the way (guardrails.cedar)' })
   }
   return findings

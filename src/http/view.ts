@@ -61,7 +61,9 @@ export function taskView(task: Task): api.Task {
     chain: task.chain && [...task.chain],
     opened_by: { kind: task.openedBy.kind, id: task.openedBy.id },
     intent: task.intent,
+    stated_intent: task.statedIntent,
     classified: task.classified,
+    classified_by: task.classifiedBy,
     confidence: task.confidence,
     classification: task.classification,
     environment: task.environment,
@@ -135,13 +137,14 @@ const NEXT: Record<Approval['state'], api.Approval['next']> = {
 export function approvalView(approval: Approval, forOperator: boolean): api.Approval {
   const { id, state, task, agent, instance, role, needs, consents, denial, request, lease, cause } = approval
   const { owner, autonomy, provider, access, sensitivity, revocation, residualSeconds, renews, human, policies, reasons, claimed } = request
-  const { openedBy, intent, classified, confidence, classification, environment, deadlineAt } = request.task
+  const { openedBy, intent, statedIntent, classified, classifiedBy, confidence, classification, environment, deadlineAt } = request.task
   const given = (group: string) => consents.filter(({ groups }) => groups.includes(group)).length
   const decisions = [
     ...consents.map(({ id: by, groups, at, reason }) => ({ decision: 'approve' as const, by, groups: [...groups], at: time(at), reason })),
     ...(denial ? [{ decision: 'deny' as const, by: denial.id, groups: [], at: time(denial.at), reason: denial.reason }] : []),
   ]
-  const about = { intent, classified, confidence, classification, environment, opened_by: { kind: openedBy.kind, id: openedBy.id } }
+  const read = { intent, stated_intent: statedIntent, classified, classified_by: classifiedBy, confidence }
+  const about = { ...read, classification, environment, opened_by: { kind: openedBy.kind, id: openedBy.id } }
   const revoking = { mode: revocation, residual_seconds: residualSeconds }
   const minted = { provider, access, sensitivity, revocation: revoking, scope: scopeView(request.scope), ttl: request.ttlSeconds, renews }
   return {

@@ -2,6 +2,7 @@ import { lookup as resolve } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import { Client } from 'undici'
+import { type JsonObject, parseStrictObject } from './json.js'
 
 const MAX_BODY_BYTES = 1024 * 1024
 const TIMEOUT_MS = 5_000
@@ -18,6 +19,8 @@ export interface OutboundRules {
   readonly signal?: AbortSignal
   /** For the whole exchange, name resolution included; 5,000 when absent. */
   readonly timeoutMs?: number
+  /** Of the answer's body; 1 MB when absent. */
+  readonly maxBytes?: number
 }
 
 /**
@@ -41,6 +44,20 @@ export async function post(
   return (await exchange(checkUrl(address, rules), { method: 'POST', ...request }, rules)).status
 }
 
+/** The same, and what it answered where that is one JSON object that no two parsers read differently. */
+export async function postForJson(
+  address: string,
+  request: { headers: Readonly<Record<string, string>>; body: string },
+  rules: OutboundRules,
+): Promise<{ status: number; answer?: JsonObject }> {
+  const { status, text } = await exchange(checkUrl(address, rules), { method: 'POST', ...request }, rules)
+  try {
+    return { status, answer: parseStrictObject(text) }
+  } catch {
+    return { status }
+  }
+}
+
 interface Outgoing {
   readonly method: 'GET' | 'POST'
   readonly headers: Readonly<Record<string, string>>
@@ -54,7 +71,7 @@ async function exchange(url: URL, request: Outgoing, rules: OutboundRules): Prom
   const { checkServerIdentity } = rules
   const client = new Client(url.origin, {
     connect: { lookup: pinnedLookup(pinned), ca: rules.ca, ...(checkServerIdentity && { checkServerIdentity }) },
-    maxResponseSize: MAX_BODY_BYTES,
+    maxResponseSize: rules.maxBytes ?? MAX_BODY_BYTES,
   })
   try {
     const { statusCode, body } = await client.request({ ...request, path: `${url.pathname}${url.search}`, signal })

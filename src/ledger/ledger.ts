@@ -36,6 +36,8 @@ export interface Ledger {
   /** A child's id carries its parent's partition, a root's that of its external id where it has one: pass the one that applies. */
   /** `agent`: the one that works on it. Where the agent's own count is, its leases need no second script. */
   newTaskId(from?: { orchestrator: string; externalId: string } | { parent: string } | { agent: string }): string
+  /** The task that this one's external id stands for already, if it does. */
+  knownTask(task: NewTask): Promise<Result<{ task: Task }, 'conflict'> | undefined>
   openTask(
     task: NewTask,
     event: Event,
@@ -246,12 +248,19 @@ export interface NewTask {
   readonly deadlineAt: number
   readonly heartbeatSeconds?: number
   readonly maxDepth: number
+  readonly classifiedBy?: Task['classifiedBy']
+  readonly statedIntent?: string
+  /** What its opener said of it, where others had their say too: an external id stands for this, whoever was asked meanwhile and whatever they answered. */
+  readonly stated?: Pick<Task, 'intent' | 'classified' | 'confidence' | 'classification'>
   /** Of a child: the facts that it was decided on. It has its parent's intent, confidence, classification, environment and human, whatever is said here. */
   readonly contextVersion?: number
   /** Tasks that its opener may have in the ledger at once; they must all be in one partition. Absent: as many as it likes. */
   readonly maxOpened?: number
 }
-export type TaskChange = Partial<Pick<NewTask, 'intent' | 'classified' | 'confidence' | 'classification' | 'environment' | 'labels'>>
+/** With an intent, `classified`, `classifiedBy` and `statedIntent` are those of this intent. */
+export type TaskChange = Partial<
+  Pick<NewTask, 'intent' | 'classified' | 'classifiedBy' | 'statedIntent' | 'confidence' | 'classification' | 'environment' | 'labels'>
+>
 
 export interface Ended {
   readonly state: TaskEnd

@@ -122,7 +122,9 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     state: (endedAbove ? textOf(endedAbove) : get('s')) as TaskState,
     openedBy: { kind: get('ok') as Task['openedBy']['kind'], id: get('oi'), issuer: get('os'), instance: fields.on },
     intent: get('in'),
-    classified: fields.cl === '1',
+    classified: fields.cl === '1' || fields.cl === '2',
+    classifiedBy: fields.cl === '1' ? 'orchestrator' : fields.cl === '2' ? 'classifier' : undefined,
+    statedIntent: fields.si || undefined,
     confidence: Number(get('co')),
     classification: get('ca') as Sensitivity,
     environment: get('en'),
@@ -152,12 +154,18 @@ export function changeFields(change: TaskChange): string[] {
   const fields: string[] = []
   const put = (name: string, value: string | undefined) => value !== undefined && fields.push(name, value)
   put('in', change.intent)
-  put('cl', change.classified === undefined ? undefined : flag(change.classified))
+  put('si', change.intent === undefined ? undefined : (change.statedIntent ?? ''))
+  put('cl', change.classified === undefined ? undefined : classifiedFlag({ classified: change.classified, classifiedBy: change.classifiedBy }))
   put('co', change.confidence?.toString())
   put('ca', change.classification)
   put('en', change.environment)
   put('la', change.labels && JSON.stringify(change.labels))
   return fields
+}
+
+/** Whether, and by whom: 0 nobody, 1 an orchestrator, 2 the classifier. */
+export function classifiedFlag({ classified, classifiedBy }: Pick<NewTask, 'classified' | 'classifiedBy'>): string {
+  return classified ? (classifiedBy === 'classifier' ? '2' : '1') : '0'
 }
 
 export const flag = (value: boolean): string => (value ? '1' : '0')

@@ -2,7 +2,7 @@ import { createHash, randomInt } from 'node:crypto'
 import type { Task, TaskEnd, TaskState } from '../types.js'
 import { hashed, keys, newId, partitionFor } from './keys.js'
 import type { Ledger, NewTask } from './ledger.js'
-import { bindingsOf, changeFields, claimOf, flag, leaseOf, taskOf } from './records.js'
+import { bindingsOf, changeFields, claimOf, classifiedFlag, leaseOf, taskOf } from './records.js'
 import { expected, fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { token } from './selectors.js'
@@ -21,6 +21,7 @@ const openTask = defineScript(
     'opener_issuer',
     'opener_instance',
     'intent',
+    'stated',
     'classified',
     'confidence',
     'classification',
@@ -46,6 +47,7 @@ const openTask = defineScript(
   ],
   { rest: 'bindings' },
 )
+const findTask = defineScript('find-task', 'task', ['external', 'digest'])
 const readTask = defineScript('read-task', 'task', [])
 const touchTask = defineScript('touch-task', 'task', ['id'])
 const changeTask = defineScript('change-task', 'task', ['id', 'context_version', 'review_ms', 'event', 'outbox_limit'], { rest: 'fields' })
@@ -57,7 +59,9 @@ const REVIEW_MS = 5_000
 /** Leases that one end closes and hands to its caller; the rest is due at once, for the sweepers. */
 const END_BUDGET = 200
 
-export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' | 'task' | 'descendants' | 'touchTask' | 'changeTask' | 'endTask'> {
+export function taskCalls(
+  store: Store,
+): Pick<Ledger, 'newTaskId' | 'knownTask' | 'openTask' | 'task' | 'descendants' | 'touchTask' | 'changeTask' | 'endTask'> {
   const { partitions, visibilityMs, skewMarginMs, settledRetentionSeconds } = store.options
 
   const task: Ledger['task'] = async (id, options) => {
@@ -82,6 +86,17 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
       return newId('task', partitionFor(hashed(from.orchestrator, from.externalId), partitions))
     },
 
+    knownTask: async (task) => {
+      const partition = partitionOfTask(store, task.id)
+      if (partition === undefined || task.externalId === undefined) return undefined
+      const args = { external: externalOf(task), digest: digestOf(task) }
+      const reply = await store.run(findTask, keys.task(partition, task.id), args)
+      if (!reply) return undefined
+      const [word, known, record, root] = listOf(reply)
+      if (textOf(word) !== 'known') return { ok: false, refused: 'conflict', detail: textOf(known) }
+      return { ok: true, task: remember(store, taskOf(textOf(known), fieldsOf(record), root)) }
+    },
+
     openTask: async (task, event) => {
       const partition = partitionOfTask(store, task.id)
       if (partition === undefined) throw new RangeError(`"${task.id}" is no id of a task`)
@@ -95,13 +110,14 @@ export function taskCalls(store: Store): Pick<Ledger, 'newTaskId' | 'openTask' |
             id: task.id,
             parent: task.parent ?? '',
             digest: digestOf(task),
-            external: task.externalId === undefined ? '' : hashed(task.openedBy.kind, task.openedBy.id, task.parent ?? '', task.externalId),
+            external: externalOf(task),
             opener_kind: task.openedBy.kind,
             opener_id: task.openedBy.id,
             opener_issuer: task.openedBy.issuer,
             opener_instance: task.openedBy.instance ?? '',
             intent: task.intent,
-            classified: flag(task.classified),
+            stated: task.statedIntent ?? '',
+            classified: classifiedFlag(task),
             confidence: task.confidence,
             classification: task.classification,
             environment: task.environment,
@@ -223,8 +239,13 @@ function tokensOf({ id, openedBy, owner, human }: NewTask): string {
   return tokens.join(' ')
 }
 
-/** Tells two bodies apart, whatever the order of their fields. */
-function digestOf({ id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, owner: _owner, ...body }: NewTask): string {
+function externalOf({ externalId, openedBy, parent = '' }: NewTask): string {
+  return externalId === undefined ? '' : hashed(openedBy.kind, openedBy.id, parent, externalId)
+}
+
+/** Tells two bodies apart, whatever the order of their fields, and whatever others made of what was said. */
+function digestOf({ stated, classifiedBy: _by, statedIntent: _intent, ...task }: NewTask): string {
+  const { id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, owner: _owner, ...body } = { ...task, ...stated }
   return createHash('sha256')
     .update(JSON.stringify(sorted(body)))
     .digest('base64url')

@@ -22,7 +22,9 @@ export function approvalNotice(what: 'asked' | 'granted' | 'denied', approval: A
     scope,
     ttl: ttlSeconds,
     intent: request.task.intent,
+    stated_intent: request.task.statedIntent,
     classified: request.task.classified,
+    classified_by: request.task.classifiedBy,
     opened_by: { kind: request.task.openedBy.kind, id: request.task.openedBy.id },
     needs,
     policies,
@@ -40,7 +42,7 @@ function question({ id, agent, role, needs, expiresAt, request }: Approval): str
   const lines = [
     `Agent ${words(agent)} (owner ${words(owner)}) asks for ${words(role)} (${access}, ${sensitivity}) for ${ttlSeconds} s`,
     ...scopeLine(scope),
-    `Task: ${words(task.intent)}${task.classified ? '' : ' (not classified)'}, opened by ${words(task.openedBy.id)}`,
+    `Task: ${words(task.intent)}${readOf(task)}, opened by ${words(task.openedBy.id)}`,
     ...(human === undefined ? [] : [`On behalf of ${words(human)}`]),
     ...reasons.map((reason) => `Why you are asked: ${words(reason)}`),
     ...claimedLines(claimed),
@@ -57,8 +59,17 @@ function scopeLine(scope: Scope): string[] {
   return parts.length === 0 ? [] : [`Limited to: ${words(text)}${text.length > LONGEST_WORDS ? '… (all of it: mayfly approvals)' : ''}`]
 }
 
-function claimedLines({ reason, tool, destination }: Approval['request']['claimed']): string[] {
-  const parts = [reason, tool && `tool: ${tool}`, destination && `to: ${destination}`].filter((one) => one !== undefined && one !== '')
+/** Who says that the task is about that. */
+function readOf({ classified, classifiedBy, confidence, statedIntent }: Approval['request']['task']): string {
+  if (!classified) return ' (not classified)'
+  const stated = statedIntent === undefined ? '' : `, stated as "${words(statedIntent)}"`
+  return classifiedBy === 'classifier' ? ` (by the classifier, confidence ${confidence}${stated})` : ''
+}
+
+function claimedLines({ intent, reason, tool, destination }: Approval['request']['claimed']): string[] {
+  const parts = [reason, intent && `it is about: ${intent}`, tool && `tool: ${tool}`, destination && `to: ${destination}`].filter(
+    (one) => one !== undefined && one !== '',
+  )
   return parts.length === 0 ? [] : [`The agent says (nobody has checked it): "${words(parts.join('; '))}"`]
 }
 

@@ -1,7 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 
-export interface WebhookOptions {
+/** A service that the configuration names, and the key that what it is sent is signed with. */
+export interface Receiver {
   readonly url: string
   /** `whsec_` and base64, as Standard Webhooks writes it. */
   readonly secret: string
@@ -9,6 +10,7 @@ export interface WebhookOptions {
   readonly allowHttpLoopback?: boolean
   readonly allowPrivateAddresses?: boolean
 }
+export type WebhookOptions = Receiver
 
 /** What is told. `id` stays the same over all attempts, so that a receiver knows a repeat. */
 export interface Notice {

@@ -1,31 +1,21 @@
 #!lua
 -- Creates a task, or a child after looking at every ancestor. The same id, or the same external id with the same body, answers what is there.
 -- key: task
--- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent classified confidence classification environment assignees
---   envelope tools check plan labels human external_id deadline:number heartbeat:number max_depth:number context_version tokens event outbox_limit:number
---   opened opened_limit:number retention:number
+-- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent stated classified confidence classification
+--   environment assignees envelope tools check plan labels human external_id deadline:number heartbeat:number max_depth:number context_version
+--   tokens event outbox_limit:number opened opened_limit:number retention:number
 -- rest: bindings
 -- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
 -- event: task.opened
--- include: clock record event lineage freeze
-local function answer(word, known, record)
-  local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
-  return { word, known, flat(record), root }
-end
-
+-- include: clock record event lineage freeze external
 local same = read(KEYS[1])
 if same then
   if same.dg ~= digest then return { 'conflict', 'the id is taken' } end
-  return answer('created', id, same)
+  return task_answer('created', id, same)
 end
-if external ~= '' then
-  local known = redis.call('GET', base .. 'ext:' .. external)
-  local record = known and read(base .. 'task:' .. known)
-  if record then
-    if record.dg ~= digest then return { 'conflict', 'the external id is taken by a task with another body' } end
-    return answer('known', known, record)
-  end
-end
+local known, there, conflict = task_known_as(external, digest)
+if conflict then return conflict end
+if known then return task_answer('known', known, there) end
 
 local above
 local ancestors, depth, root, orchestrator = '', 0, id, opener_kind == 'orchestrator' and opener_id or ''
@@ -39,7 +29,7 @@ if parent ~= '' then
   if context_version ~= '' and redis.call('HGET', base .. 'task:' .. root, 'cv') ~= context_version then return { 'stale' } end
   deadline = math.min(deadline, tonumber(above.dl))
   -- What the task is about, and for whom, is inherited and cannot be changed.
-  intent, classified, confidence, classification, environment = above['in'], above.cl, above.co, above.ca, above.en
+  intent, stated, classified, confidence, classification, environment = above['in'], above.si or '', above.cl, above.co, above.ca, above.en
   human = above.hu or ''
 end
 -- A freeze covers a task through what is above it too.
@@ -78,6 +68,7 @@ end
 if tools ~= '' then write(KEYS[1], record, 'tl', tools) end
 if check ~= '' then write(KEYS[1], record, 'ck', check) end
 if plan ~= '' then write(KEYS[1], record, 'pl', plan) end
+if stated ~= '' then write(KEYS[1], record, 'si', stated) end
 if human ~= '' then write(KEYS[1], record, 'hu', human) end
 if opener_instance ~= '' then write(KEYS[1], record, 'on', opener_instance) end
 if opened ~= '' then
@@ -96,4 +87,4 @@ end
 redis.call('ZADD', base .. 'tasks:due', due, id)
 redis.call('ZADD', base .. 'tasks', 0, id)
 tell('task.opened', event)
-return answer('created', id, record)
+return task_answer('created', id, record)
