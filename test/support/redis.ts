@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { Redis } from 'ioredis'
 import { waitFor } from './wait.js'
 
@@ -17,6 +19,26 @@ export interface TestRedis {
   kill(): Promise<void>
   /** Another server in the same folder: with AOF it has the same data, without it has none. */
   restart(): Promise<void>
+}
+
+/** What clients send to a server from now on, a line a command; what scripts do within is not among it. */
+export async function watchCommands({ socketPath, client }: TestRedis): Promise<{ seen(): Promise<readonly string[]>; stop(): void }> {
+  const lines: string[] = []
+  const socket = connect(socketPath)
+  let marks = 0
+  createInterface({ input: socket }).on('line', (line) => lines.push(line))
+  socket.write('MONITOR\r\n')
+  await waitFor('the monitor to begin', () => lines.length > 0)
+  return {
+    async seen() {
+      // Everything sent before this has been seen once this is.
+      const mark = `mark-${++marks}-of-the-monitor`
+      await client.echo(mark)
+      await waitFor('what was sent', () => lines.some((line) => line.includes(mark)))
+      return lines.splice(0).filter((line) => !line.includes('-of-the-monitor') && / \[\d+ (?!lua\])/.test(line))
+    },
+    stop: () => socket.destroy(),
+  }
 }
 
 /** A real redis-server on a Unix socket in a folder of its own. `config` are lines such as `appendonly yes`. */

@@ -14,6 +14,8 @@ export interface Scene extends Pick<TestBroker, 'call' | 'token' | 'openTask'> {
   readonly test: TestBroker
   readonly redis: TestRedis
   readonly postgres: TestPostgres
+  /** One more broker of the same configuration on the same ledger; whoever starts it stops it. */
+  replica(): Promise<TestBroker>
   /** Asks for a lease, as the agent `triage` unless another caller is named. */
   obtain(task: string, role: string, more?: Record<string, unknown>, sub?: string): Promise<Answer>
   /** The same, and anything but a credential is an error. */
@@ -40,7 +42,7 @@ type SceneOptions = Omit<TestBrokerOptions, 'redisSocket' | 'postgresUrl'> & { r
 
 /** To be called in `beforeAll`, and `stop` in `afterAll`: it takes some seconds. `about`: what is made of the PostgreSQL that runs by then. */
 export async function startScene(about: SceneOptions | ((postgres: TestPostgres) => Promise<SceneOptions>) = {}): Promise<Scene> {
-  const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
+  const [postgres, redis] = await Promise.all([startPostgres(), startRedis(['appendonly yes'])])
   await postgres.query(
     'create role reporting_ro nologin; create role reporting_rw nologin; create table orders (id int); insert into orders values (1); ' +
       'grant select on orders to reporting_ro; grant select, insert, update on orders to reporting_rw',
@@ -48,7 +50,8 @@ export async function startScene(about: SceneOptions | ((postgres: TestPostgres)
   const options = typeof about === 'function' ? await about(postgres) : about
   const postgresUrl = await postgres.createBroker(['reporting_ro', 'reporting_rw', ...(options.groups ?? [])])
   const roles = `  warehouse-write: {sensitivity: restricted, ${WRITE}}\n${options.roles ?? ''}`
-  const test = await startTestBroker({ ...options, roles, redisSocket: redis.socketPath, postgresUrl })
+  const started = { ...options, roles, redisSocket: redis.socketPath, postgresUrl }
+  const test = await startTestBroker(started)
   const call = checking(test.call)
   const flows = await test.token('flows')
   const logins = async () => (await postgres.query("select rolname from pg_roles where rolname like 'mf-test-%'")).map(({ rolname }) => `${rolname}`)
@@ -68,6 +71,7 @@ export async function startScene(about: SceneOptions | ((postgres: TestPostgres)
       opened.add(task)
       return task
     },
+    replica: () => startTestBroker({ ...started, like: test }),
     obtain,
     async issued(...asked) {
       const { status, body } = await obtain(...asked)
