@@ -44,6 +44,15 @@ const consent = {
   approval: approvalId.optional().describe('a granted approval of this very request'),
   can_wait: z.boolean().optional().describe('false: where a human would have to agree, refuse instead of asking one'),
 }
+/** A human's token, compact JWS; whatever else it is, the answer says only that it is not good. */
+const onBehalfOf = z.string().min(1).max(8_192).optional()
+export const HumanProof = z
+  .object({ issuer: z.string().describe('its name in the configuration'), team: z.string().optional(), groups: z.array(z.string()) })
+  .meta({ id: 'HumanProof' })
+const behalf = {
+  human: z.string().optional().describe('on whose behalf'),
+  human_proof: HumanProof.optional().describe("what the human's own token showed; absent: somebody named them"),
+}
 export const LeaseRequest = z
   .strictObject({
     task: taskId,
@@ -53,10 +62,19 @@ export const LeaseRequest = z
     reason: text(1024).optional().describe("the agent's own words; recorded, never decided on"),
     tool: word.optional(),
     destination: text(512).optional(),
+    on_behalf_of: onBehalfOf.describe(
+      'a token of the human on whose behalf it is asked, which names this agent as its audience or in `may_act`: both the agent and the human must be allowed',
+    ),
     ...consent,
   })
   .meta({ id: 'LeaseRequest' })
-export const RenewRequest = z.strictObject({ ttl: seconds.optional(), ...consent }).meta({ id: 'RenewRequest' })
+export const RenewRequest = z
+  .strictObject({
+    ttl: seconds.optional(),
+    on_behalf_of: onBehalfOf.describe('a newer token of the same human: needed where the lease was obtained with one'),
+    ...consent,
+  })
+  .meta({ id: 'RenewRequest' })
 
 export const LeaseState = z.enum(['pending', 'active', 'closing', 'revoked', 'expired'])
 export const Lease = z
@@ -67,6 +85,7 @@ export const Lease = z
     role: z.string(),
     provider: z.string(),
     access,
+    ...behalf,
     state: LeaseState,
     issued_at: time,
     expires_at: time,
@@ -132,7 +151,7 @@ export const Approval = z
         scope: Scope,
         ttl: z.int(),
         renews: leaseId.optional(),
-        human: z.string().optional(),
+        ...behalf,
         intent: z.string(),
         stated_intent: statedIntent,
         classified: z.boolean(),
@@ -226,7 +245,8 @@ export const TaskRequest = z
     deadline_at: time,
     heartbeat_seconds: z.int().min(1).max(86_400).optional(),
     external_id: text(256).min(1).optional().describe('opening twice with the same one returns the same task'),
-    human: word.optional(),
+    human: word.optional().describe("on whose behalf, by an orchestrator's word"),
+    on_behalf_of: onBehalfOf.describe('a token of the human on whose behalf it is opened, which names who opens it as its audience or in `may_act`'),
     labels: Labels.optional(),
   })
   .refine(({ envelope, tools = [] }) => envelope.length + tools.length > 0, { path: ['envelope'], message: 'name at least one role or one tool' })
@@ -252,7 +272,7 @@ export const Task = z
     check: z.enum(['every_call', 'sensitive_only']),
     plan: z.array(PlanStep).optional().describe('absent: there is none'),
     labels: Labels,
-    human: z.string().optional(),
+    ...behalf,
     external_id: z.string().optional(),
     opened_at: time,
     deadline_at: time,

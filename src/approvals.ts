@@ -65,9 +65,12 @@ async function mayDecide(house: House, operator: Operator, id: string, context: 
 
 /** The agent's owner, the human that it acts for, and who opened the task or one above it or owns the agent that did, by whatever name the broker knows the operator. */
 function isOwn({ roster }: House, { request, openers }: Approval, operator: Operator): boolean {
+  // What their token showed says who they are, whatever they are called.
+  const { humanProof: shown } = request
+  if (shown?.issuer === operator.issuer && shown.subject === operator.subject) return true
   const names = new Set([operator.id, operator.subject].flatMap(namesOf))
   const owners = openers.flatMap((one) => (one.kind === 'agent' ? roster(one).map(({ owner }) => owner) : []))
-  const interested = [request.owner, request.human, ...openers.map(({ id: by }) => by), ...owners].filter((one) => one !== undefined)
+  const interested = [request.owner, request.human, shown?.subject, ...openers.map(({ id: by }) => by), ...owners].filter((one) => one !== undefined)
   return interested.some((one) => namesOf(one).some((name) => names.has(name)))
 }
 

@@ -4,6 +4,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewLease } from './ledger/ledger.js'
+import { type Behalf, humanTokenLife, humanTold, onBehalf, type Shown } from './on-behalf.js'
 import { follow } from './on-deny.js'
 import type { PolicyRequest } from './policy/policy.js'
 import { inputOf } from './policy-input.js'
@@ -28,12 +29,15 @@ export interface LeaseAsk {
   readonly idempotency?: string
   /** A human's consent to this very request. */
   readonly approval?: string
+  /** On whose behalf, by a token of theirs that came with it. */
+  readonly onBehalfOf?: Shown
   /** False: nobody is to be asked. */
   readonly canWait?: boolean
   /** The lease that this one renews, in place or by taking its place. */
   readonly renews?: Lease
 }
 export interface Authorized {
+  /** On behalf of whom this request is, whoever opened it for whom. */
   readonly task: Task
   readonly role: Role
   readonly upstream: Upstream
@@ -58,14 +62,18 @@ export async function authorize(
   options: { fresh: boolean },
 ): Promise<Authorized> {
   // Neither is asked for where this broker has it.
-  const [task, conduct] = await Promise.all([house.ledger.task(ask.task, options), house.risk.of(agent.id)])
-  const chain = task && chainTo(task, agent)
-  const no = (error: MayflyError, decision?: Decision) => refuse(house, agent, ask, context, error, decision, chain)
+  const [found, conduct] = await Promise.all([house.ledger.task(ask.task, options), house.risk.of(agent.id)])
+  const chain = found && chainTo(found, agent)
+  const no = (error: MayflyError) => refuse(house, agent, ask, context, error, { chain, behalf: found })
   // An id that somebody made up names no task, and does not choose whose outbox is filled.
-  if (!task)
-    throw await refuse(house, agent, { ...ask, task: undefined }, context, refusal('not_found'), undefined, undefined, { claimed_task: ask.task })
-  if (!isAssigned(task, agent)) throw await no(refusal('not_found'))
-  if (task.state !== 'active') throw await no(refusal('ended', task.state))
+  if (!found) throw await refuse(house, agent, { ...ask, task: undefined }, context, refusal('not_found'), { input: { claimed_task: ask.task } })
+  if (!isAssigned(found, agent)) throw await no(refusal('not_found'))
+  if (found.state !== 'active') throw await no(refusal('ended', found.state))
+  const shown = await ask.onBehalfOf?.().catch(async (error: unknown) => {
+    throw error instanceof MayflyError && error.status === 403 ? await no(error) : error
+  })
+  const task = onBehalf(house, found, { shown, renews: ask.renews })
+  if ('no' in task) throw await no(task.no)
   const role = house.roles.get(ask.role)
   const entry = task.envelope.find((candidate) => candidate.role === ask.role)
   const upstream = role && house.upstreams.get(role.provider)
@@ -77,7 +85,9 @@ export async function authorize(
   const request = policyRequest({ agent: { ...agent, conduct }, task, role, upstream, narrowed }, ask)
   const decision = await house.policy.decide(request)
   if (decision.outcome === 'allow') return { task, role, upstream, request, decision, narrowed }
-  const denied = (error: MayflyError, by?: Decision) => refuse(house, agent, ask, context, error, by, chain, inputOf(request))
+  const denied = (error: MayflyError, by?: Decision) => {
+    return refuse(house, agent, ask, context, error, { decision: by, chain, behalf: task, input: inputOf(request) })
+  }
   if (decision.outcome === 'deny') throw await denied(notAllowed(decision), decision)
   const waiting = { task, role, upstream, request, decision, narrowed, no: denied, fresh: options.fresh }
   const consented = await stepUp(house, agent, ask, context, waiting)
@@ -106,10 +116,11 @@ export function policyRequest(
   }
 }
 
-/** Where the configuration says so, no credential outlives the token that asked for it, seconds. */
-export function tokenLifeOf(house: House, agent: Agent): number {
+/** Where the configuration says so, no credential outlives the token that asked for it, nor that of the human, seconds. */
+export function tokenLifeOf(house: House, agent: Agent, behalf: Behalf): number {
   if (!house.limits.withinTokenLife) return Number.POSITIVE_INFINITY
-  return Math.max(1, Math.floor((agent.tokenExpiresAt - house.ledger.now()) / 1000))
+  const own = Math.max(1, Math.floor((agent.tokenExpiresAt - house.ledger.now()) / 1000))
+  return Math.min(own, humanTokenLife(house, behalf))
 }
 
 /** Does what an agent asked for, and counts it among what the agent does. */
@@ -137,20 +148,28 @@ export async function refuse(
   ask: Omit<LeaseAsk, 'task'> & { readonly task: string | undefined },
   context: RequestContext,
   error: MayflyError,
-  decision?: Decision,
-  chain?: readonly string[],
-  input?: object,
+  about: { decision?: Decision; chain?: readonly string[]; behalf?: Behalf; input?: object } = {},
 ): Promise<MayflyError> {
-  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination, ...input }
-  const told = event('lease.denied', context, agent, { task: ask.task, role: ask.role, code: error.code, decision, chain, detail: words })
+  const { decision, chain, behalf = {}, input } = about
+  const because = decision ? undefined : error.details.internal
+  const words = { claimed_reason: ask.reason, tool: ask.tool, destination: ask.destination, because, ...input }
+  const told = event('lease.denied', context, agent, {
+    task: ask.task,
+    role: ask.role,
+    code: error.code,
+    human: humanTold(behalf),
+    decision,
+    chain,
+    detail: words,
+  })
   await house.ledger.record(told)
   const next = decision && (await follow(house, ownCaller(agent), ask.task, decision, told, context))
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id, ...(next && { next }) })
 }
 
 /** What an event says of the lease that it is about. */
-export function subjectOf({ id, task, role, chain }: Pick<NewLease, 'id' | 'task' | 'role' | 'chain'>) {
-  return { task, lease: id, role: role.name, provider: role.provider, chain }
+export function subjectOf({ id, task, role, chain, ...behalf }: Pick<NewLease, 'id' | 'task' | 'role' | 'chain' | 'human' | 'humanProof'>) {
+  return { task, lease: id, role: role.name, provider: role.provider, human: humanTold(behalf), chain }
 }
 
 /** Of a task that was handed on: the agents through which it came to this one, itself last. */

@@ -4,6 +4,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { CallRefusal } from './ledger/ledger.js'
+import { behalfOf, humanTold, onBehalf } from './on-behalf.js'
 import { follow } from './on-deny.js'
 import type { PolicyRequest } from './policy/policy.js'
 import { inputOf } from './policy-input.js'
@@ -90,12 +91,19 @@ async function authorizeCall(
   options: { fresh: boolean },
 ): Promise<Authorized> {
   const { agent } = caller
-  // Neither is asked for where this broker has it.
-  const [task, conduct] = await Promise.all([house.ledger.task(id, options), house.risk.of(agent.id)])
+  // Neither of the first two is asked for where this broker has it.
+  const [found, conduct, lease] = await Promise.all([
+    house.ledger.task(id, options),
+    house.risk.of(agent.id),
+    ask.lease === undefined ? undefined : house.ledger.lease(ask.lease),
+  ])
   // An id that somebody made up names no task, and does not choose whose outbox is filled.
-  const no = (error: MayflyError) => deny(house, caller, task, ask, context, error, task ? {} : { input: { claimed_task: id } })
-  if (!task || !isAssigned(task, agent)) throw await no(refusal('not_found'))
-  if (task.state !== 'active') throw await no(refusal('ended', task.state))
+  const no = (error: MayflyError) => deny(house, caller, found, ask, context, error, found ? {} : { input: { claimed_task: id } })
+  if (!found || !isAssigned(found, agent)) throw await no(refusal('not_found'))
+  if (found.state !== 'active') throw await no(refusal('ended', found.state))
+  // What is done with a credential is done on behalf of whom it was obtained for.
+  const task = onBehalf(house, lease?.task === id && lease.agent === agent.id ? { ...found, ...behalfOf(lease, found) } : found, {})
+  if ('no' in task) throw await no(task.no)
   const tool = house.tools.get(ask.tool)
   if (!tool) throw await no(unknown(ask.tool))
   const entry = entryOf(task.tools ?? [], ask)
@@ -143,7 +151,7 @@ function toldOf(
   const of = principal === agent ? undefined : { id: agent.id, instance: agent.instance, owner: agent.owner, issuer: agent.issuer }
   const call = { tool, action, target, lease, destination, arguments_digest: argumentsDigest }
   const detail = { call, agent: of, enforced, check: task && (task.check ?? 'every_call'), confidence: task?.confidence, ...input }
-  return event(type, context, principal, { ...facts, task: task?.id, chain: task && chainTo(task, agent), detail })
+  return event(type, context, principal, { ...facts, task: task?.id, human: task && humanTold(task), chain: task && chainTo(task, agent), detail })
 }
 
 const CONFIDENTIAL = ['confidential', 'restricted']

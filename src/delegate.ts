@@ -63,13 +63,13 @@ function widerThan(house: House, parent: Task, ask: DelegationAsk): string | und
 }
 
 function childOf(house: House, opener: Orchestrator | Agent, parent: Task, ask: DelegationAsk, id: string): NewTask {
-  const { intent, classified, confidence, classification, environment, human } = parent
+  const { intent, classified, confidence, classification, environment, human, humanProof } = parent
   return {
     id,
     parent: parent.id,
     openedBy: { kind: opener.kind, id: opener.id, issuer: opener.issuer, instance: opener.kind === 'agent' ? opener.instance : undefined },
     owner: opener.kind === 'agent' ? opener.owner : undefined,
-    ...{ intent, classified, confidence, classification, environment, human },
+    ...{ intent, classified, confidence, classification, environment, human, humanProof },
     assignees: ask.assignees,
     envelope: ask.envelope,
     ...declaredOf(parent, ask),

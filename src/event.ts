@@ -17,6 +17,7 @@ export function event(type: EventType, context: RequestContext | undefined, prin
     role: facts.role,
     provider: facts.provider,
     approval: facts.approval,
+    human: facts.human,
     decision: decision && {
       outcome: decision.outcome,
       policies: decision.policies,

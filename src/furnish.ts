@@ -6,7 +6,7 @@ import { event } from './event.js'
 import type { House } from './house.js'
 import { openChannel } from './identity/channel.js'
 import type { Identity } from './identity/identity.js'
-import { createIdentity, createRoster } from './identity/index.js'
+import { createIdentity, createRoster, createStanding } from './identity/index.js'
 import { post, postForJson } from './identity/outbound.js'
 import type { Roster } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
@@ -62,6 +62,7 @@ export async function furnish(
     roles: new Map(config.roles.map((role) => [role.name, role])),
     tools: new Map(config.tools.map((tool) => [tool.name, tool])),
     roster,
+    humans: { verify: identity.verifyHuman, standing: createStanding(config.identity.humans) },
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },
     classifier: classifierOf(config, shared),

@@ -1,5 +1,6 @@
 import type { Drill } from './drill.js'
-import type { Roster } from './identity/roster.js'
+import type { Identity } from './identity/identity.js'
+import type { Roster, Standing } from './identity/roster.js'
 import type { Ledger } from './ledger/ledger.js'
 import type { Metrics } from './metrics.js'
 import type { Policy } from './policy/policy.js'
@@ -21,6 +22,8 @@ export interface House {
   readonly tools: ReadonlyMap<string, Tool>
   /** Agents as they are configured now, for decisions about what they hold. */
   readonly roster: Roster
+  /** On whose behalf agents act: who shows it, and what the configuration makes of what was shown before. */
+  readonly humans: { readonly verify: Identity['verifyHuman']; readonly standing: Standing }
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly vocabulary: { readonly intents: ReadonlySet<string>; readonly environments: ReadonlySet<string> }
   /** Asked what a task is about where nobody's word is enough; absent: nobody is asked. */

@@ -59,7 +59,7 @@ async function reserve(house: House, agent: Agent, ask: LeaseAsk, context: Reque
     const reserved = await written.catch(async (error: unknown) => Promise.reject(await abandon(house, agent, lease, error, context)))
     if (reserved.ok) return { ...authorized, lease, reserved }
     if (reserved.refused === 'stale' && round < MOST_DECISIONS) continue
-    throw await refuse(house, agent, ask, context, refusal(reserved.refused, reserved.detail), authorized.decision)
+    throw await refuse(house, agent, ask, context, refusal(reserved.refused, reserved.detail), { decision, behalf: lease })
   }
 }
 
@@ -75,13 +75,15 @@ function leaseOf(house: House, agent: Agent, ask: LeaseAsk, { task, role, upstre
     role,
     scope,
     human: task.human,
+    // What came with it, not what the task is known by.
+    humanProof: ask.onBehalfOf && task.humanProof,
     chain: chainTo(task, agent),
     handle: provider.plan(planOf({ id, task: task.id, agent, role, scope, human: task.human, chain: chainTo(task, agent) }), role.params),
     revocation: provider.revocation,
     residualSeconds: provider.residualSeconds,
     expiryEndsUse: provider.expiryEndsUse,
     shortestLifeSeconds: Math.max(provider.shortestLifeSeconds ?? 0, provider.blindWindowSeconds ?? 0),
-    ttlSeconds: Math.min(ttlSeconds, decision.maxTtlSeconds ?? ttlSeconds, tokenLifeOf(house, agent)),
+    ttlSeconds: Math.min(ttlSeconds, decision.maxTtlSeconds ?? ttlSeconds, tokenLifeOf(house, agent, task)),
     maxLifetimeSeconds: role.maxLifetimeSeconds,
     mintMs: provider.inProcess ? 0 : upstream.timeoutMs,
     facts: { contextVersion: task.contextVersion, obtained: task.obtained, counts: decision.readsCounts ? task.counts : undefined },
@@ -144,8 +146,22 @@ function planOf(lease: Pick<NewLease, 'id' | 'task' | 'agent' | 'role' | 'scope'
 }
 
 function recordOf(lease: NewLease, { issuedAt, renewableUntil }: Reserved, expiresAt: number, usableUntil?: number, renewals?: number): LeaseRecord {
-  const { id, task, scope, revocation, residualSeconds } = lease
+  const { id, task, scope, revocation, residualSeconds, human, humanProof } = lease
   const { name, provider, access } = lease.role
   const times = { issuedAt, expiresAt, renewableUntil, usableUntil, renewals }
-  return { id, task, state: 'active', agent: lease.agent.id, role: name, provider, access, scope, revocation, residualSeconds, ...times }
+  return {
+    id,
+    task,
+    state: 'active',
+    agent: lease.agent.id,
+    role: name,
+    provider,
+    access,
+    scope,
+    human,
+    humanProof,
+    revocation,
+    residualSeconds,
+    ...times,
+  }
 }

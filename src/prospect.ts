@@ -2,6 +2,7 @@ import { isAssigned, notAllowed, policyRequest } from './authorize.js'
 import { narrow } from './envelope.js'
 import { ERRORS, MayflyError } from './errors.js'
 import type { House } from './house.js'
+import { onBehalf } from './on-behalf.js'
 import { refusal } from './refusals.js'
 import { leaseOutside } from './toolbox.js'
 import type { Agent, Decision, EnvelopeEntry, Task } from './types.js'
@@ -44,7 +45,9 @@ async function prospect(house: House, agent: Agent, task: Task, entry: EnvelopeE
   if ('outside' in narrowed) return no(new MayflyError('outside_envelope', narrowed.outside))
   const beyond = leaseOutside(task, { role: role.name })
   if (beyond) return no(beyond)
-  const decision = await house.policy.decide(policyRequest({ agent, role, upstream, task, narrowed }, {}))
+  const behalf = onBehalf(house, task, {})
+  if ('no' in behalf) return no(behalf.no)
+  const decision = await house.policy.decide(policyRequest({ agent, role, upstream, task: behalf, narrowed }, {}))
   if (decision.outcome === 'deny') return no(notAllowed(decision))
   if (isFrozen) return no(refusal('frozen'))
   const ttlSeconds = Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds)

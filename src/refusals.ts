@@ -21,6 +21,8 @@ const refusals: Record<ReserveRefusal | 'limit', (detail?: string) => MayflyErro
   approval_invalid: (why) => new MayflyError('approval_invalid', `the approval is not good for this request${why ? ` (${why})` : ''}`),
   renewals: () => new MayflyError('renewals_used', 'the lease was renewed as often as its role allows', { next: 'ask for a new one' }),
   token_not_fresh: () => new MayflyError('token_not_fresh', 'the workload token was not issued since this lease was issued or last renewed'),
+  human_not_fresh: () =>
+    new MayflyError('on_behalf_of_required', 'the token of the human was not issued since this lease was issued or last renewed'),
   limit: () => new MayflyError('renewal_limit', 'the lease is at the end of its longest life', { next: 'ask for a new one' }),
 }
 

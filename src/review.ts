@@ -3,6 +3,7 @@ import { isAssigned, policyRequest } from './authorize.js'
 import { narrow } from './envelope.js'
 import { event } from './event.js'
 import type { House } from './house.js'
+import { behalfOf } from './on-behalf.js'
 import { closeLease } from './revoke.js'
 import type { Approval, Cause, Decision, Lease, LeaseState, Principal, RequestContext, Task } from './types.js'
 
@@ -31,11 +32,14 @@ export async function objectionTo(house: House, lease: Lease, task: Task, consen
   if (narrowed.ttlSeconds < left) return { because: 'it lives longer than its role allows now' }
   const agents = house.roster({ id: lease.agent, issuer: lease.issuer, instance: lease.instance })
   if (agents.length === 0) return { because: 'the agent is not configured' }
+  const behalf = behalfOf(lease, task)
+  const humanProof = behalf.humanProof && behalf.human !== undefined ? house.humans.standing(behalf.human, behalf.humanProof) : undefined
+  if (behalf.humanProof && !humanProof) return { because: 'the human on whose behalf it is has to be shown anew' }
   for (const agent of agents) {
     if (!isAssigned(task, agent)) return { because: 'the agent is not assigned to the task' }
     // A budget is for what is asked for, and this is there: how risky its agent has become is another matter.
     const conduct = { ...(await house.risk.of(agent.id)), recent: NONE }
-    const asked = { agent: { ...agent, conduct }, task: { ...withoutIt(task, lease), human: lease.human ?? task.human }, role, upstream, narrowed }
+    const asked = { agent: { ...agent, conduct }, task: { ...withoutIt(task, lease), human: behalf.human, humanProof }, role, upstream, narrowed }
     const request = policyRequest(asked, {})
     const first = await house.policy.decide(request)
     const given = first.outcome === 'step-up' ? groupsOf(consent, first) : undefined

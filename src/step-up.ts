@@ -94,7 +94,8 @@ function digestOf(agent: Agent, ask: LeaseAsk, { task, role, narrowed }: Waiting
     agent: [agent.issuer, agent.id, agent.instance ?? null],
     task: task.id,
     facts: task.factsVersion ?? 0,
-    human: task.human ?? null,
+    // The team and groups too, which policy reads; not the token, since who presents the consent may have to bring a newer one.
+    human: task.human === undefined ? null : [task.human, shownBy(task)],
     role: { name, provider, access, sensitivity, params },
     scope: narrowed.scope,
     ttl: narrowed.ttlSeconds,
@@ -103,6 +104,10 @@ function digestOf(agent: Agent, ask: LeaseAsk, { task, role, narrowed }: Waiting
     renews: ask.renews?.id ?? null,
   })
   return createHash('sha256').update(text).digest('base64url')
+}
+
+function shownBy({ humanProof }: Waiting['task']): readonly unknown[] | null {
+  return humanProof ? [humanProof.issuer, humanProof.subject, humanProof.team ?? null, humanProof.groups] : null
 }
 
 /** JSON with its keys in order: equal values are equal text. */
@@ -129,6 +134,7 @@ function shownOf(agent: Agent, ask: LeaseAsk, { task, role, upstream, decision, 
     ttlSeconds: Math.min(narrowed.ttlSeconds, decision.maxTtlSeconds ?? narrowed.ttlSeconds),
     renews: ask.renews?.id,
     human: task.human,
+    humanProof: task.humanProof,
     task: { openedBy, ...intent.known, classified, classifiedBy, confidence, classification, environment, deadlineAt },
     policies: decision.policies,
     reasons: decision.reasons,

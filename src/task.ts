@@ -5,6 +5,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { Ended, NewTask } from './ledger/ledger.js'
+import { another, humanShown, humanTold, proofOf } from './on-behalf.js'
 import { refusal } from './refusals.js'
 import { drive } from './revoke.js'
 import { checkDeclared, type Declared, declaredOf, toolsOutside } from './toolbox.js'
@@ -38,6 +39,8 @@ export interface TaskAsk {
   readonly heartbeatSeconds?: number
   readonly externalId?: string
   readonly human?: string
+  /** A token of the human's, which says who that is. */
+  readonly humanToken?: string
   readonly labels?: Readonly<Record<string, string>>
 }
 
@@ -48,7 +51,13 @@ export async function openTask(
   ask: TaskAsk,
   context: RequestContext,
 ): Promise<{ task: Task; created: boolean }> {
-  const stated = opener.kind === 'agent' ? ownTask(house, opener, ask) : orderedTask(house, opener, ask)
+  const said = opener.kind === 'agent' ? ownTask(house, opener, ask) : orderedTask(house, opener, ask)
+  const no = (error: MayflyError) => refuseOperation(house, opener, context, error)
+  const shown = await humanShown(house, opener, ask.humanToken)?.().catch(async (error: unknown) => {
+    throw error instanceof MayflyError && error.status === 403 ? await no(error) : error
+  })
+  if (shown && opener.kind === 'orchestrator' && ask.human !== undefined && ask.human !== shown.id) throw await no(another('task'))
+  const stated = shown ? { ...said, human: shown.id, humanProof: proofOf(shown) } : said
   const enough = isEnough(house, opener, stated)
   // Who asks again is answered without anybody being asked again.
   const known = enough ? undefined : await house.ledger.knownTask(stated)
@@ -57,7 +66,7 @@ export async function openTask(
   const decision = await house.policy.decide({ action: 'openTask', principal: opener, task: known?.task ?? task })
   if (decision.outcome !== 'allow') throw await refuseOperation(house, opener, context, notAllowed(decision))
   if (known) return { task: known.task, created: false }
-  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, decision, detail }))
+  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, human: humanTold(task), decision, detail }))
   if (opened.ok) return opened
   if (opened.refused === 'conflict') throw taken()
   if (opened.refused === 'frozen' || opened.refused === 'outbox_full' || opened.refused === 'stale') throw refusal(opened.refused)
@@ -197,7 +206,8 @@ async function takenByOthers(house: House, id: string, { claims, closing }: Ende
 
 /** Records that somebody was refused something other than a lease. */
 export async function refuseOperation(house: House, principal: Principal, context: RequestContext, error: MayflyError): Promise<MayflyError> {
-  const told = event('operator.refused', context, principal, { code: error.code, detail: { policies: error.details.policies } })
+  const { policies, internal: because } = error.details
+  const told = event('operator.refused', context, principal, { code: error.code, detail: { policies, because } })
   await house.ledger.record(told)
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
 }

@@ -307,7 +307,7 @@ export type LeaseRecord = Pick<
   | 'expiresAt'
   | 'renewableUntil'
 > &
-  Partial<Pick<Lease, 'usableUntil' | 'renewals' | 'cause' | 'settledAt' | 'lastError'>>
+  Partial<Pick<Lease, 'human' | 'humanProof' | 'usableUntil' | 'renewals' | 'cause' | 'settledAt' | 'lastError'>>
 
 /** A closing lease in the hands of one broker until `until`; after that the sweeper may hand it to another. */
 export interface Claim {
@@ -497,6 +497,8 @@ export interface Event {
   readonly role?: string
   readonly provider?: string
   readonly approval?: string
+  /** On whose behalf; `token` and `issuer` where a token of theirs said so. */
+  readonly human?: { readonly id: string; readonly issuer?: string; readonly token?: string }
   readonly decision?: Pick<Decision, 'outcome' | 'policies' | 'policyVersion' | 'decisionIds' | 'error' | 'observed'>
   readonly cause?: Cause
   readonly code?: string

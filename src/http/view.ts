@@ -1,4 +1,5 @@
 import type * as api from '../api.js'
+import type { Behalf } from '../on-behalf.js'
 import type { Credential } from '../providers/provider.js'
 import type {
   AgentRisk,
@@ -28,6 +29,7 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     role: lease.role,
     provider: lease.provider,
     access: lease.access,
+    ...behalfView(lease),
     state: lease.state,
     issued_at: time(lease.issuedAt),
     expires_at: time(lease.expiresAt),
@@ -40,6 +42,11 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     settled_at: maybeTime(lease.settledAt),
     last_error: lease.lastError,
   }
+}
+
+/** Who a human is at their issuer is for events alone. */
+function behalfView({ human, humanProof }: Behalf): Pick<api.Task, 'human' | 'human_proof'> {
+  return { human, human_proof: humanProof && { issuer: humanProof.issuer, team: humanProof.team, groups: [...humanProof.groups] } }
 }
 
 /** From a revoke on, how long it may still work: what cannot be taken back works to its end, and then for as long as verifiers tolerate. */
@@ -73,7 +80,7 @@ export function taskView(task: Task): api.Task {
     check: task.check ?? 'every_call',
     plan: task.plan?.map((step) => ({ ...step })),
     labels: { ...task.labels },
-    human: task.human,
+    ...behalfView(task),
     external_id: task.externalId,
     opened_at: time(task.openedAt),
     deadline_at: time(task.deadlineAt),
@@ -136,7 +143,7 @@ const NEXT: Record<Approval['state'], api.Approval['next']> = {
 /** Who decided is for operators. */
 export function approvalView(approval: Approval, forOperator: boolean): api.Approval {
   const { id, state, task, agent, instance, role, needs, consents, denial, request, lease, cause } = approval
-  const { owner, autonomy, provider, access, sensitivity, revocation, residualSeconds, renews, human, policies, reasons, claimed } = request
+  const { owner, autonomy, provider, access, sensitivity, revocation, residualSeconds, renews, policies, reasons, claimed } = request
   const { openedBy, intent, statedIntent, classified, classifiedBy, confidence, classification, environment, deadlineAt } = request.task
   const given = (group: string) => consents.filter(({ groups }) => groups.includes(group)).length
   const decisions = [
@@ -160,7 +167,7 @@ export function approvalView(approval: Approval, forOperator: boolean): api.Appr
     expires_at: time(approval.expiresAt),
     lease,
     cause,
-    request: { owner, autonomy, ...minted, human, ...about, task_deadline_at: time(deadlineAt) },
+    request: { owner, autonomy, ...minted, ...behalfView(request), ...about, task_deadline_at: time(deadlineAt) },
     policies: [...policies],
     reasons: [...reasons],
     claimed: { ...claimed },

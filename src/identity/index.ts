@@ -16,7 +16,7 @@ import { consumeOnce } from './replay.js'
 import { type Check, verifyToken } from './verify.js'
 
 export { lintIdentity } from './lint.js'
-export { createRoster, idsOf } from './roster.js'
+export { createRoster, createStanding, idsOf } from './roster.js'
 
 const run: Check = async (_name, check) => check()
 

@@ -1,5 +1,5 @@
-import type { Agent } from '../types.js'
-import type { AgentRule } from './options.js'
+import type { Agent, HumanProof } from '../types.js'
+import type { AgentRule, HumanRule } from './options.js'
 
 /**
  * Who an agent is by the configuration alone, for decisions about what it holds while it does not ask: nothing that only its token says.
@@ -18,6 +18,30 @@ export function createRoster(rules: readonly AgentRule[] = []): Roster {
       .filter(({ rule, matches }) => (issuer === undefined || rule.match.issuer === issuer) && matches.test(id))
       .filter(({ rule }) => (rule.instance === undefined) === (instance === undefined))
       .map(({ rule }) => agentOf(rule, id, instance))
+}
+
+/**
+ * What a human's token would show today of team and groups, by the configuration alone. Undefined where that cannot be told: no rule knows the
+ * human any more, or several might.
+ */
+export type Standing = (id: string, proof: HumanProof) => HumanProof | undefined
+
+export function createStanding(rules: readonly HumanRule[] = []): Standing {
+  const known = rules.map((rule) => ({ rule, matches: idsOf(rule) }))
+  return (id, proof) => {
+    const found = known
+      .filter(({ rule, matches }) => rule.match.issuer === proof.issuer && matches.test(id))
+      .map(({ rule: { team, groups = [] } }) => ({
+        ...proof,
+        team,
+        groups: Array.isArray(groups) ? groups : Object.keys(groups).filter((name) => proof.groups.includes(name)),
+      }))
+    return found.find((now) => isLike(now, proof)) ?? (found.length === 1 ? found[0] : undefined)
+  }
+}
+
+function isLike(one: HumanProof, other: HumanProof): boolean {
+  return one.team === other.team && one.groups.length === other.groups.length && one.groups.every((group) => other.groups.includes(group))
 }
 
 /** The ids that a rule can make. */

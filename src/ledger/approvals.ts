@@ -68,7 +68,7 @@ export function approvalCalls(store: Store): ApprovalCalls {
           most: asked.most,
           most_of_agent: asked.mostOfAgent,
           retention: settledRetentionSeconds,
-          freezable: freezable(agent, role, request.provider),
+          freezable: freezable(agent, role, request.provider, request.human),
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
         }),

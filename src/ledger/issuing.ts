@@ -2,10 +2,10 @@ import type { Agent, Cause, Claim, Event } from '../types.js'
 import { keys } from './keys.js'
 import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
 import { agentKey, enterAgent, leaveAgent, overAt } from './places.js'
-import { claimOf, countsText, flag, obtainedText } from './records.js'
+import { claimOf, countsText, flag, obtainedText, proofText } from './records.js'
 import { expected, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
-import { token } from './selectors.js'
+import { folded, token } from './selectors.js'
 import { partitionOfLease, partitionOfTask, type Store } from './store.js'
 
 /** What makes up a record, from the first script that writes it to the last that may have to write it again. */
@@ -25,6 +25,9 @@ const LEASE = [
   'revocation',
   'residual',
   'ends_use',
+  'human',
+  'human_key',
+  'human_proof',
 ] as const
 const ISSUE = [
   ...LEASE,
@@ -60,7 +63,6 @@ const reserveScript = defineScript('reserve', 'lease', ISSUE)
 const grantScript = defineScript('grant', 'lease', ISSUE)
 const activateScript = defineScript('activate', 'lease', [
   ...LEASE,
-  'human',
   'context_version',
   'freezable',
   'expires',
@@ -126,7 +128,6 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
           sealed_by: minted.sealedBy ?? '',
           expires: minted.expiresAt,
           usable: Math.ceil(minted.usableUntil ?? 0),
-          human: lease.human ?? '',
         }),
       )
       if (reply[0] === 'active') return { state: 'active' }
@@ -155,6 +156,9 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     revocation: lease.revocation,
     residual: lease.residualSeconds,
     ends_use: flag(lease.expiryEndsUse),
+    human: lease.human ?? '',
+    human_key: keyOfHuman(lease.human),
+    human_proof: proofText(lease.humanProof),
     ttl_ms: lease.ttlSeconds * 1000,
     life_ms: lease.maxLifetimeSeconds * 1000,
     mint_ms: lease.mintMs,
@@ -172,7 +176,7 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     idempotency: lease.idempotency ?? '',
     idempotency_seconds: IDEMPOTENCY_SECONDS,
     supersedes: lease.supersedes ?? '',
-    freezable: freezable(agent, role.name, role.provider),
+    freezable: freezable(agent, role.name, role.provider, lease.human),
     places,
     places_limit: limits.perAgentLive,
     over_at: overAt(store, lease),
@@ -186,9 +190,17 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
 }
 
 /** What a freeze may cover of a lease, besides its task: `dimension=value`, spaces between them. */
-export function freezable(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string): string {
+export function freezable(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string, human?: string): string {
   const { id, issuer, owner } = agent
-  return `${token('agent', id)} ${token('role', role)} ${token('provider', provider)} ${token('issuer', issuer)} ${token('owner', owner)}`
+  const tokens = `${token('agent', id)} ${token('role', role)} ${token('provider', provider)} ${token('issuer', issuer)} ${token('owner', owner)}`
+  return human === undefined ? tokens : `${tokens} ${token('human', human)}`
+}
+
+/** The name under which a stop finds a human, where it is another than it was written. */
+function keyOfHuman(human: string | undefined): string {
+  if (human === undefined) return ''
+  const key = folded(human)
+  return key === human ? '' : key
 }
 
 type Issued = Awaited<ReturnType<Ledger['grant']>>
@@ -229,4 +241,5 @@ const RESERVE_REFUSALS = [
   'approval_invalid',
   'renewals',
   'token_not_fresh',
+  'human_not_fresh',
 ] as const satisfies ReserveRefusal[]

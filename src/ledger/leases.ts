@@ -2,7 +2,7 @@ import { freezable, issuingCalls, TOKEN_SKEW_MS } from './issuing.js'
 import { keys, newId } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { leaveAgent } from './places.js'
-import { claimOf, countsText, leaseOf, leaseStateOf, obtainedText } from './records.js'
+import { claimOf, countsText, leaseOf, leaseStateOf, obtainedText, proofText } from './records.js'
 import { expected, fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { partitionOfLease, partitionOfTask, type Store } from './store.js'
@@ -17,6 +17,7 @@ const renewScript = defineScript('renew', 'lease', [
   'token_issued',
   'token_skew',
   'max_renewals',
+  'human_proof',
   'event',
   'outbox_limit',
   'skew',
@@ -57,7 +58,7 @@ export function leaseCalls(store: Store): LeaseCalls {
     ...issuingCalls(store),
     newLeaseId: (task) => newId('lease', partitionOfTask(store, task) ?? 0),
 
-    renew: async (id, { ttlSeconds, facts, tokenIssuedAt, maxRenewals, approval }, event) => {
+    renew: async (id, { ttlSeconds, facts, tokenIssuedAt, maxRenewals, humanProof, approval }, event) => {
       const partition = partitionOfLease(store, id)
       const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
       if (partition === undefined || fields.s === undefined) return { ok: false, refused: 'not_found' }
@@ -70,10 +71,11 @@ export function leaseCalls(store: Store): LeaseCalls {
           context_version: facts.contextVersion,
           obtained: obtainedText(facts.obtained),
           counts: countsText(facts.counts),
-          freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider),
+          freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider, known.human),
           token_issued: tokenIssuedAt,
           token_skew: TOKEN_SKEW_MS,
           max_renewals: maxRenewals ?? -1,
+          human_proof: proofText(humanProof),
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
           skew: skewMarginMs,
@@ -159,6 +161,7 @@ const RENEW_REFUSALS = [
   'limit',
   'renewals',
   'token_not_fresh',
+  'human_not_fresh',
   'stale',
   'outbox_full',
   'approval_invalid',

@@ -11,6 +11,7 @@ import type {
   Event,
   Facts,
   Freeze,
+  HumanProof,
   Lease,
   LeaseState,
   Register,
@@ -81,11 +82,18 @@ export interface Ledger {
   grant(lease: NewLease, event: Event): Promise<Result<Reserved, ReserveRefusal>>
   /**
    * Records the later expiry before the upstream is asked to extend. `tokenIssuedAt`: of the workload token that asks, newer than the one
-   * before and issued since. `maxRenewals`: of one lease with its successors; absent, as many as fit into its longest life.
+   * before and issued since; `humanProof`: likewise of a human's, where the lease rests on one. `maxRenewals`: of one lease with its successors; absent, as many as fit into its longest life.
    */
   renew(
     lease: string,
-    renewal: { ttlSeconds: number; facts: Facts; tokenIssuedAt: number; maxRenewals?: number; approval?: NewLease['approval'] },
+    renewal: {
+      ttlSeconds: number
+      facts: Facts
+      tokenIssuedAt: number
+      maxRenewals?: number
+      humanProof?: HumanProof
+      approval?: NewLease['approval']
+    },
     event: Event,
   ): Promise<
     Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | RenewalRefusal | 'stale' | 'outbox_full' | 'approval_invalid'>
@@ -209,7 +217,7 @@ export interface Ledger {
 }
 
 /** What a renewal may be refused for, in place or by a successor: counted out, or asked for with an old token. */
-export type RenewalRefusal = 'renewals' | 'token_not_fresh'
+export type RenewalRefusal = 'renewals' | 'token_not_fresh' | 'human_not_fresh'
 export type ReserveRefusal =
   | 'not_found'
   | 'ended'
@@ -244,6 +252,8 @@ export interface NewTask {
   readonly plan?: Task['plan']
   readonly labels: Task['labels']
   readonly human?: string
+  /** Absent: who opens it names them. */
+  readonly humanProof?: HumanProof
   readonly externalId?: string
   readonly deadlineAt: number
   readonly heartbeatSeconds?: number
@@ -278,6 +288,8 @@ export interface NewLease {
   readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'> & Partial<Pick<Agent, 'tokenIssuedAt'>>
   readonly role: Pick<Role, 'name' | 'provider' | 'access' | 'sensitivity' | 'params'>
   readonly human?: string
+  /** What the human's token showed that came with this very request: it is renewed with a newer one alone. */
+  readonly humanProof?: HumanProof
   /** Of a task that was handed on: the agents through which it came to this one, itself last. Told in events. */
   readonly chain?: readonly string[]
   readonly scope: Scope

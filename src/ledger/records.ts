@@ -6,6 +6,7 @@ import type {
   Cause,
   Claim,
   Handle,
+  HumanProof,
   Lease,
   LeaseState,
   Revocation,
@@ -42,6 +43,7 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     issuer: get('is'),
     orchestrator: get('or'),
     human: fields.h,
+    humanProof: proofOf(fields.hp),
     role: get('ro'),
     provider: get('pr'),
     access: get('ac') as Access,
@@ -135,6 +137,7 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     plan: fields.pl === undefined ? undefined : (JSON.parse(fields.pl) as Task['plan']),
     labels: JSON.parse(get('la')) as Task['labels'],
     human: fields.hu,
+    humanProof: proofOf(fields.hp),
     externalId: fields.ex,
     openedAt: Number(get('oa')),
     deadlineAt: Number(get('dl')),
@@ -192,6 +195,17 @@ function boundIn(assignees: readonly Assignee[], fields: Record<string, string>)
     const place = left.shift()
     return one.bindInstance && one.instance === undefined && place?.startsWith('=') ? { ...one, instance: decodeURIComponent(place.slice(1)) } : one
   })
+}
+
+/** What a human's token showed, as it is kept: never the token. */
+export function proofText(proof: HumanProof | undefined): string {
+  if (!proof) return ''
+  const { issuer, subject, team, groups, tokenFingerprint, tokenIssuedAt, tokenExpiresAt } = proof
+  return JSON.stringify({ issuer, subject, team, groups, tokenFingerprint, tokenIssuedAt, tokenExpiresAt })
+}
+
+function proofOf(text: string | undefined): HumanProof | undefined {
+  return text === undefined ? undefined : (JSON.parse(text) as HumanProof)
 }
 
 /** Sorted, so that equal facts are equal text. */

@@ -8,7 +8,16 @@ type Dimension = (typeof SELECTOR_KEYS)[number]
 
 /** `dimension=value`, as the scripts compare it. */
 export function token(dimension: Dimension, value: string): string {
-  return `${dimension}=${encodeURIComponent(value)}`
+  return `${dimension}=${encodeURIComponent(named(dimension, value))}`
+}
+
+/** What a stop finds a human by, however the name is written: whoever is to be stopped may have a say in that. */
+export function folded(human: string): string {
+  return human.normalize('NFKC').toLowerCase()
+}
+
+function named(dimension: Dimension, value: string): string {
+  return dimension === 'human' ? folded(value) : value
 }
 
 /** The dimensions of a selector that has some, in their fixed order; an empty list means `all`. */
@@ -44,7 +53,10 @@ export function matcherOf(selector: Selector): string {
   if (given.length === 0) return JSON.stringify({ all: true })
   const dims = given.map(({ dimension, values }) => [
     dimension,
-    { raw: Object.fromEntries(values.map((value) => [value, 1])), tokens: Object.fromEntries(values.map((value) => [token(dimension, value), 1])) },
+    {
+      raw: Object.fromEntries(values.map((value) => [named(dimension, value), 1])),
+      tokens: Object.fromEntries(values.map((value) => [token(dimension, value), 1])),
+    },
   ])
   return JSON.stringify({ dims: Object.fromEntries(dims) })
 }

@@ -2,7 +2,7 @@ import { createHash, randomInt } from 'node:crypto'
 import type { Task, TaskEnd, TaskState } from '../types.js'
 import { hashed, keys, newId, partitionFor } from './keys.js'
 import type { Ledger, NewTask } from './ledger.js'
-import { bindingsOf, changeFields, claimOf, classifiedFlag, leaseOf, taskOf } from './records.js'
+import { bindingsOf, changeFields, claimOf, classifiedFlag, leaseOf, proofText, taskOf } from './records.js'
 import { expected, fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { token } from './selectors.js'
@@ -33,6 +33,7 @@ const openTask = defineScript(
     'plan',
     'labels',
     'human',
+    'human_proof',
     'external_id',
     'deadline',
     'heartbeat',
@@ -128,6 +129,7 @@ export function taskCalls(
             plan: task.plan === undefined ? '' : JSON.stringify(task.plan),
             labels: JSON.stringify(task.labels),
             human: task.human ?? '',
+            human_proof: proofText(task.humanProof),
             external_id: task.externalId ?? '',
             deadline: task.deadlineAt,
             heartbeat: task.heartbeatSeconds ?? 0,
@@ -243,9 +245,9 @@ function externalOf({ externalId, openedBy, parent = '' }: NewTask): string {
   return externalId === undefined ? '' : hashed(openedBy.kind, openedBy.id, parent, externalId)
 }
 
-/** Tells two bodies apart, whatever the order of their fields, and whatever others made of what was said. */
+/** Tells two bodies apart, whatever the order of their fields, whatever others made of what was said, and with what token a human was shown to be the same. */
 function digestOf({ stated, classifiedBy: _by, statedIntent: _intent, ...task }: NewTask): string {
-  const { id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, owner: _owner, ...body } = { ...task, ...stated }
+  const { id: _id, maxDepth: _maxDepth, contextVersion: _contextVersion, owner: _owner, humanProof: _proof, ...body } = { ...task, ...stated }
   return createHash('sha256')
     .update(JSON.stringify(sorted(body)))
     .digest('base64url')

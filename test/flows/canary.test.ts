@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { type RedisUpstream, startRedisUpstream } from '../providers/redis-upstream.js'
 import { type BrokerProcess, type Prepared, prepare, startBrokerProcess } from '../support/broker.js'
 import { find, formsOf } from '../support/canary.js'
+import { newPeople, type TestPeople } from '../support/people.js'
 import { startPostgres, type TestPostgres } from '../support/postgres.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
 import { waitFor } from '../support/wait.js'
@@ -13,6 +14,7 @@ let redis: TestRedis
 let upstream: RedisUpstream
 let prepared: Prepared
 let broker: BrokerProcess
+let people: TestPeople
 
 beforeAll(async () => {
   ;[postgres, redis, upstream] = await Promise.all([
@@ -20,12 +22,15 @@ beforeAll(async () => {
     startRedis(['appendonly yes', 'appendfsync always', 'slowlog-log-slower-than 0', 'slowlog-max-len 100000']),
     startRedisUpstream(),
   ])
+  people = await newPeople()
   prepared = await prepare({
+    issuers: `  sso: {jwks: env:SSO, issuer: "${people.issuer}", audience: mayfly, typ: [at+jwt]}`,
+    more: 'humans: [{id: "{sub}", match: {issuer: sso, person: "yes"}}]',
     redisSocket: redis.socketPath,
     postgresUrl: await postgres.createBroker(['reporting_ro']),
     providers: '  cache: {type: redis, url: env:CACHE_URL}',
     roles: '  cache-read: {provider: cache, access: read, sensitivity: internal, max_ttl: 5m, params: {keys: ["reports:*"], commands: ["+@read"]}}',
-    env: { CACHE_URL: upstream.url },
+    env: { CACHE_URL: upstream.url, SSO: people.jwks },
   })
   broker = await startBrokerProcess(prepared)
 }, 60_000)
@@ -74,6 +79,12 @@ describe('a secret', () => {
       const secret = String(body.credential.password ?? body.credential.token)
       expect(secret.length).toBeGreaterThan(16)
       secrets[role] = secret
+    }
+    for (const [name, may_act] of Object.entries({ "a human's token": { sub: 'triage' }, "a human's token for another": { sub: 'reporter' } })) {
+      const token = await people.token('ann', { aud: 'mayfly', person: 'yes', may_act })
+      const { status } = await broker.call('POST', '/v1/leases', agent, { task, role: 'api-token', on_behalf_of: token })
+      expect(status).toBe(may_act.sub === 'triage' ? 201 : 403)
+      Object.assign(secrets, { [name]: token, [`the signature of ${name}`]: token.split('.')[2] })
     }
     // Error paths: a forged and an expired token, a token where none belongs, a body that is not JSON.
     const forged = `${agent.slice(0, -20)}${'A'.repeat(20)}`

@@ -15,6 +15,7 @@ import { MayflyError } from '../../errors.js'
 import { event } from '../../event.js'
 import type { House } from '../../house.js'
 import { issue } from '../../issue.js'
+import { humanShown } from '../../on-behalf.js'
 import { renew } from '../../renew.js'
 import { closeLease } from '../../revoke.js'
 import { ApprovalPending } from '../../step-up.js'
@@ -26,6 +27,7 @@ import { patienceOf, untilSettled } from '../wait.js'
 import { POLL_SECONDS } from './approvals.js'
 
 const CONSENT = ['approval_required', 'approval_denied', 'approval_invalid'] as const
+const HUMAN = ['on_behalf_of_required', 'on_behalf_of_invalid', 'on_behalf_of_expired'] as const
 const ISSUING = [
   'task_ended',
   'frozen',
@@ -33,6 +35,7 @@ const ISSUING = [
   'quota_exceeded',
   'denied',
   ...CONSENT,
+  ...HUMAN,
   'outside_envelope',
   'outside_tools',
   'outside_plan',
@@ -55,9 +58,21 @@ const obtain = route({
   codes: [...ISSUING, ...MINTING],
 }).handle(async ({ house, principal, body, headers, context, callerGone }) => {
   const started = performance.now()
-  const { task, role, ttl: ttlSeconds, scope, reason, tool, destination, approval, can_wait: canWait } = body
+  const { task, role, ttl: ttlSeconds, scope, reason, tool, destination, approval, can_wait: canWait, on_behalf_of: humanToken } = body
   const idempotency = idempotencyOf(principal, headers['idempotency-key'])
-  const ask = { task, role, ttlSeconds, scope, reason, tool, destination, idempotency, approval, canWait }
+  const ask = {
+    task,
+    role,
+    ttlSeconds,
+    scope,
+    reason,
+    tool,
+    destination,
+    idempotency,
+    approval,
+    canWait,
+    onBehalfOf: humanShown(house, principal, humanToken),
+  }
   const issued = await issue(house, principal, ask, context, callerGone).catch(pending)
   if (issued instanceof ApprovalPending) return asked(issued)
   const { lease, credential } = issued
@@ -80,7 +95,12 @@ const extend = route({
   answers: { 200: RenewedAnswer, 202: ApprovalAnswer },
   codes: [...ISSUING, ...MINTING, 'lease_ended', 'renewal_limit', 'renewals_used', 'token_not_fresh'],
 }).handle(async ({ house, principal, id, body, context, callerGone }) => {
-  const wanted = { ttlSeconds: body.ttl, approval: body.approval, canWait: body.can_wait }
+  const wanted = {
+    ttlSeconds: body.ttl,
+    approval: body.approval,
+    canWait: body.can_wait,
+    onBehalfOf: humanShown(house, principal, body.on_behalf_of),
+  }
   const renewed = await renew(house, principal, id, wanted, context, callerGone).catch(pending)
   if (renewed instanceof ApprovalPending) return asked(renewed)
   const { lease, credential } = renewed

@@ -33,7 +33,10 @@ const open = route({
   widens: true,
   body: TaskRequest,
   answers: { 201: TaskAnswer, 200: TaskAnswer },
-  codes: ['denied', 'outside_envelope', 'frozen', 'conflict', 'task_ended', 'ledger_unavailable', 'audit_unavailable', 'draining'],
+  codes: [
+    ...(['denied', 'on_behalf_of_invalid', 'on_behalf_of_expired', 'outside_envelope', 'frozen', 'conflict', 'task_ended'] as const),
+    ...(['ledger_unavailable', 'audit_unavailable', 'draining'] as const),
+  ],
 }).handle(async ({ house, principal, body, context }) => {
   const { task, created } = await openTask(house, principal, askOf(body), context)
   return { status: created ? 201 : 200, body: { task: taskView(task) } }
@@ -175,6 +178,7 @@ function askOf(body: TaskRequest): TaskAsk {
     classification,
     environment,
     human,
+    humanToken: body.on_behalf_of,
     labels,
     assignees: body.assignees?.map(assigneeOf),
     envelope: body.envelope.map(entryOf),

@@ -21,7 +21,17 @@ const call = route({
   body: ToolCallRequest,
   holds: (body) => (isBatch(body) ? body.calls.length : 1),
   answers: { 200: ToolCallsAnswer },
-  codes: [...REFUSALS, 'task_ended', 'frozen', 'lease_ended', 'conflict', 'ledger_unavailable', 'audit_unavailable', 'draining'],
+  codes: [
+    ...REFUSALS,
+    'on_behalf_of_required',
+    'task_ended',
+    'frozen',
+    'lease_ended',
+    'conflict',
+    'ledger_unavailable',
+    'audit_unavailable',
+    'draining',
+  ],
 }).handle(async ({ house, around, principal, id, body, context }) => {
   const calls = callsOf(body)
   const caller = principal.kind === 'agent' ? agentIn(ownCaller(principal), body) : await agentOf(principal, body)

@@ -4,7 +4,7 @@
 -- something exists upstream after all. Never refuses.
 -- key: lease
 -- args: lease task agent instance owner issuer role provider access sensitivity scope handle revocation residual ends_use
---   human context_version freezable expires:number usable:number sealed_by event skew:number visibility:number
+--   human human_key human_proof context_version freezable expires:number usable:number sealed_by event skew:number visibility:number
 -- answer: 'active' | 'closing', cause, claim
 -- event: lease.issued | lease.closing; approval.spent
 -- include: close freeze lineage over sealed settle approval
@@ -30,6 +30,8 @@ else
     'mu', now, 'cv', context_version, 'n', attempts, 'sn', attempts)
   if instance ~= '' then write(KEYS[1], record, 'i', instance) end
   if human ~= '' then write(KEYS[1], record, 'h', human) end
+  if human_key ~= '' then write(KEYS[1], record, 'hk', human_key) end
+  if human_proof ~= '' then write(KEYS[1], record, 'hp', human_proof) end
   if scope ~= '' then write(KEYS[1], record, 'sc', scope) end
   if ends_use == '1' then write(KEYS[1], record, 'xe', '1') end
   outlive(KEYS[1], record, usable)

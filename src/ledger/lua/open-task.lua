@@ -2,7 +2,7 @@
 -- Creates a task, or a child after looking at every ancestor. The same id, or the same external id with the same body, answers what is there.
 -- key: task
 -- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent stated classified confidence classification
---   environment assignees envelope tools check plan labels human external_id deadline:number heartbeat:number max_depth:number context_version
+--   environment assignees envelope tools check plan labels human human_proof external_id deadline:number heartbeat:number max_depth:number context_version
 --   tokens event outbox_limit:number opened opened_limit:number retention:number
 -- rest: bindings
 -- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
@@ -30,7 +30,7 @@ if parent ~= '' then
   deadline = math.min(deadline, tonumber(above.dl))
   -- What the task is about, and for whom, is inherited and cannot be changed.
   intent, stated, classified, confidence, classification, environment = above['in'], above.si or '', above.cl, above.co, above.ca, above.en
-  human = above.hu or ''
+  human, human_proof = above.hu or '', above.hp or ''
 end
 -- A freeze covers a task through what is above it too.
 local all, seen = {}, {}
@@ -70,6 +70,7 @@ if check ~= '' then write(KEYS[1], record, 'ck', check) end
 if plan ~= '' then write(KEYS[1], record, 'pl', plan) end
 if stated ~= '' then write(KEYS[1], record, 'si', stated) end
 if human ~= '' then write(KEYS[1], record, 'hu', human) end
+if human ~= '' and human_proof ~= '' then write(KEYS[1], record, 'hp', human_proof) end
 if opener_instance ~= '' then write(KEYS[1], record, 'on', opener_instance) end
 if opened ~= '' then
   write(KEYS[1], record, 'op', opened)

@@ -1,9 +1,9 @@
 #!lua
 -- Records the later expiry before the upstream is asked to extend. Being decided on current facts, it reaffirms the lease too.
 -- key: lease
--- args: lease ttl_ms:number context_version obtained counts freezable token_issued:number token_skew:number max_renewals:number event
+-- args: lease ttl_ms:number context_version obtained counts freezable token_issued:number token_skew:number max_renewals:number human_proof event
 --   outbox_limit:number skew:number approval approval_digest
--- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'renewals' 'token_not_fresh' 'outbox_full'
+-- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'renewals' 'token_not_fresh' 'human_not_fresh' 'outbox_full'
 --   'approval_invalid', detail
 -- event: lease.renewed; approval.spent
 -- include: over event lineage freeze approval renewal
@@ -33,6 +33,7 @@ if approval ~= '' then
 end
 local expires = math.max(tonumber(record.xa), math.min(now + ttl_ms, most))
 write(KEYS[1], record, 'xa', expires, 'cv', context_version, 'ti', token_issued, 'la', now, 'rn', tonumber(record.rn or 0) + 1)
+if human_proof ~= '' then write(KEYS[1], record, 'hp', human_proof) end
 outlive(KEYS[1], record, tonumber(record.uu or 0))
 erase(KEYS[1], record, 'rb')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)

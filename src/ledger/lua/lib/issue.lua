@@ -10,12 +10,15 @@ local function most_of(task_key, role)
 end
 
 -- What makes up the record of a new lease. Apart, because a function of Lua's takes 60 arguments of its script at most.
-local function record_of(state, orchestrator, human, expires, renewable, mint_until, usable, cv, renewals)
+local function record_of(state, orchestrator, of_task, expires, renewable, mint_until, usable, cv, renewals)
   local fields = { 's', state, 't', task, 'a', agent, 'o', owner, 'is', issuer, 'or', orchestrator, 'ro', role, 'pr', provider, 'ac', access, 'se',
     sensitivity, 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', now, 'xa', expires, 'ru', renewable, 'mu', mint_until, 'cv', cv }
   local n = #fields
   if instance ~= '' then fields[n + 1], fields[n + 2], n = 'i', instance, n + 2 end
-  if human then fields[n + 1], fields[n + 2], n = 'h', human, n + 2 end
+  local behalf = human ~= '' and human or of_task
+  if behalf then fields[n + 1], fields[n + 2], n = 'h', behalf, n + 2 end
+  if human_key ~= '' then fields[n + 1], fields[n + 2], n = 'hk', human_key, n + 2 end
+  if human_proof ~= '' then fields[n + 1], fields[n + 2], n = 'hp', human_proof, n + 2 end
   if scope ~= '' then fields[n + 1], fields[n + 2], n = 'sc', scope, n + 2 end
   if ends_use == '1' then fields[n + 1], fields[n + 2], n = 'xe', '1', n + 2 end
   if usable then fields[n + 1], fields[n + 2], n = 'uu', usable, n + 2 end
@@ -71,6 +74,8 @@ local function issue(state)
   end
 
   if cv ~= context_version or (ob or '') ~= obtained then return { 'stale' } end
+  -- A task that is for somebody is for nobody else.
+  if record[8] and human ~= '' and human ~= record[8] then return { 'stale' } end
   if counts ~= '' then
     local got = redis.call('HMGET', root_key, 'c:read', 'c:write', 'c:escalate')
     if counts ~= (got[1] or '0') .. ',' .. (got[2] or '0') .. ',' .. (got[3] or '0') then return { 'stale' } end
