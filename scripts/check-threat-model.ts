@@ -26,7 +26,7 @@ export function findProblems(root: string): string[] {
   })
   return [
     ...FRAMEWORKS.flatMap((framework) => problemsOfItems(framework, text(framework.page))),
-    ...problemsOfRows(ROWS, text(ROWS.page)),
+    ...problemsOfRows(ROWS, text(ROWS.page), sources),
     ...wrongNames,
     ...[...pages].flatMap(([page, own]) => missingPaths(page, own, sources)),
   ]

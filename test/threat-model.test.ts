@@ -164,6 +164,19 @@ describe('a document in which something is wrong', () => {
     write(ROWS.page, rows(ROWS.count, 'not yet'))
     expect(about(ROWS.page)).toEqual([])
   })
+
+  it('is told of a test that is called after a row which does not name it', () => {
+    write(`${ROWS.tests}/b.test.ts`, "describe('requirement 07: of the field', () => { it('holds', () => {}) })")
+    expect(about(ROWS.page)).toEqual([expect.stringContaining(`row 7 does not name its test in ${ROWS.tests}/b.test.ts: › "requirement 07: …"`)])
+    write(
+      ROWS.page,
+      rows(ROWS.count, 'not yet').replace(
+        '| 7 | asked | answer | not yet',
+        `| 7 | asked | answer | \`${ROWS.tests}/b.test.ts\` › "requirement 07: …"`,
+      ),
+    )
+    expect(about(ROWS.page)).toEqual([])
+  })
 })
 
 describe('after a run', () => {

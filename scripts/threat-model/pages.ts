@@ -1,5 +1,7 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Framework, ROWS } from './frameworks.js'
-import { namedIn } from './names.js'
+import { namedIn, type Sources } from './names.js'
 
 /** What an item can be. What is covered in part, or not, says in `Not covered:` what is not. */
 const STATUS = /^\*\*(Covered|Partly covered|Not covered)\.\*\*/
@@ -28,8 +30,8 @@ function problemsOfItem(page: string, head: string, body: string): string[] {
   return []
 }
 
-/** Each row is there once, in order, and names a test or says "not yet". */
-export function problemsOfRows({ page, count }: typeof ROWS, text: string): string[] {
+/** Each row is there once, and names a test or says "not yet"; and names each test that is called after it. */
+export function problemsOfRows({ page, count, tests }: typeof ROWS, text: string, sources: Sources): string[] {
   const rows = [...text.matchAll(/^\| (\d+) \|.*$/gm)].map(([line = '', number = '']) => ({ number: Number(number), line }))
   const wanted = Array.from({ length: count }, (_, index) => index + 1)
   const missing = wanted
@@ -39,5 +41,24 @@ export function problemsOfRows({ page, count }: typeof ROWS, text: string): stri
   const empty = rows
     .filter(({ line }) => !/\bnot yet\b/i.test(line) && !namedIn(page, line).some(({ titles }) => titles.length > 0))
     .map(({ number }) => `${page}: row ${number} names no test and does not say "not yet"`)
-  return [...missing, ...extra, ...empty]
+  const unnamed = calledAfterRows(tests, sources)
+    .filter(({ number, file }) => !rows.some((row) => row.number === number && isNamed(page, row.line, number, file)))
+    .map(({ number, file }) => `${page}: row ${number} does not name its test in ${file}: › "${beginning(number)}…"`)
+  return [...missing, ...extra, ...empty, ...unnamed]
+}
+
+function beginning(number: number): string {
+  return `requirement ${String(number).padStart(2, '0')}: `
+}
+function isNamed(page: string, line: string, number: number, file: string): boolean {
+  return namedIn(page, line).some((named) => named.file === file && named.titles.some((title) => title.startsWith(beginning(number).trimEnd())))
+}
+function calledAfterRows(folder: string, sources: Sources): { number: number; file: string }[] {
+  if (!existsSync(join(sources.root, folder))) return []
+  const files = readdirSync(join(sources.root, folder)).filter((name) => name.endsWith('.test.ts'))
+  return files.sort().flatMap((name) => {
+    const file = `${folder}/${name}`
+    const numbers = (sources.of(file) ?? []).flatMap(({ raw }) => /^requirement (\d\d): /.exec(raw)?.[1] ?? [])
+    return [...new Set(numbers)].map((number) => ({ number: Number(number), file }))
+  })
 }
