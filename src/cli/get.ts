@@ -3,6 +3,7 @@ import { type ConnectOptions, connect, withConnection } from './connect.js'
 import { FORMATS, type Format, formatted } from './formats.js'
 import { pairs, seconds } from './parse.js'
 import type { Shell } from './shell.js'
+import { humanToken } from './token.js'
 
 interface GetOptions extends ConnectOptions {
   readonly task: string
@@ -11,6 +12,7 @@ interface GetOptions extends ConnectOptions {
   readonly scope?: Record<string, string | string[]>
   readonly reason?: string
   readonly approval?: string
+  readonly onBehalfOfFile?: string
   readonly wait?: number
   readonly format: Format
 }
@@ -24,13 +26,15 @@ export function get(shell: Shell): Command {
     .option('--ttl <duration>', 'how long (seconds, or 15m); the broker may give less', seconds)
     .option('--scope <key=value>', "narrows the role's scope; may be repeated", pairs)
     .option('--reason <text>', 'for the record, and for the human who has to agree')
+    .option('--on-behalf-of-file <file>', 'a token of the human on whose behalf; read anew for each request')
     .option('--approval <id>', 'a granted approval of this very request')
     .option('--wait <duration>', 'how long humans have to agree, where policy asks for one', seconds)
     .addOption(new Option('--format <format>', 'json, env (for eval), aws (credential_process) or pgpass').choices(FORMATS).default('json'))
     .action(async (options: GetOptions) => {
-      const { task, role, ttl, scope, reason, approval, wait, format } = options
+      const { task, role, ttl, scope, reason, approval, onBehalfOfFile, wait, format } = options
       const mayfly = connect(options, shell)
-      const answer = await mayfly.leases.obtain({ task, role, ttl, scope, reason, approval }, { wait, signal: shell.signal })
+      const behalf = { onBehalfOf: humanToken(onBehalfOfFile), wait, signal: shell.signal }
+      const answer = await mayfly.leases.obtain({ task, role, ttl, scope, reason, approval }, behalf)
       const text = await releaseOnThrow(
         () => formatted(format, answer),
         () => mayfly.leases.release(answer.lease.id),

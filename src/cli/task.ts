@@ -6,6 +6,7 @@ import { leaseTable } from './leases.js'
 import { collect, deadline, fraction, pairs, seconds } from './parse.js'
 import { CommandError, type Shell, UsageError } from './shell.js'
 import { json, line, until } from './text.js'
+import { humanToken } from './token.js'
 
 interface OpenOptions extends ConnectOptions {
   readonly file?: string
@@ -21,6 +22,7 @@ interface OpenOptions extends ConnectOptions {
   readonly environment?: string
   readonly externalId?: string
   readonly human?: string
+  readonly onBehalfOfFile?: string
   readonly label?: Record<string, string>
 }
 interface EndOptions extends ConnectOptions {
@@ -60,11 +62,13 @@ function open(shell: Shell): Command {
     .addOption(new Option('--classification <class>', "of the task's data").choices(CLASSES))
     .option('--environment <name>')
     .option('--external-id <id>', 'opening twice with the same one answers the same task')
-    .option('--human <id>', 'on whose behalf')
+    .option('--human <id>', "on whose behalf, by an orchestrator's word")
+    .option('--on-behalf-of-file <file>', 'a token of the human on whose behalf, which says who that is')
     .option('--label <key=value>', 'may be repeated', pairs)
     .action(async (options: OpenOptions) => {
       const ask = options.file === undefined ? requestOf(options) : await readRequest(options.file)
-      const opened = await connect(options, shell).tasks.open(ask, { signal: shell.signal })
+      const behalf = { onBehalfOf: humanToken(options.onBehalfOfFile), signal: shell.signal }
+      const opened = await connect(options, shell).tasks.open(ask, behalf)
       if (options.json) json(shell.stdout, { task: opened })
       else line(shell.stdout, opened.id)
     })

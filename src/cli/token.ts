@@ -27,12 +27,17 @@ export async function findToken({ tokenFile, audience }: TokenOptions, shell: Sh
   throw new CommandError('token_missing', 'there is no token to show the broker', 'give --token-file, set MAYFLY_TOKEN_FILE, or run mayfly login')
 }
 
-async function readToken(file: string): Promise<string> {
+async function readToken(file: string, check = '--token-file or MAYFLY_TOKEN_FILE'): Promise<string> {
   const token = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new CommandError('token_missing', `cannot read the token file ${file} (${error.code})`, 'check --token-file or MAYFLY_TOKEN_FILE')
+    throw new CommandError('token_missing', `cannot read the token file ${file} (${error.code})`, `check ${check}`)
   })
   if (token.trim() === '') throw new CommandError('token_missing', `the token file ${file} is empty`)
   return token.trim()
+}
+
+/** A human's token, read anew each time: it is short-lived, and whoever asks twice needs a newer one. */
+export function humanToken(file: string | undefined): (() => Promise<string>) | undefined {
+  return file === undefined ? undefined : () => readToken(file, '--on-behalf-of-file')
 }
 
 /** https://docs.github.com/en/actions/reference/security/oidc: `GET` with the audience, answered as `{value}`. */

@@ -1,8 +1,8 @@
 import type { Approval, ApprovalAnswer, IssuedAnswer, Lease, LeaseRequest, RenewedAnswer } from '../api.js'
 import { MayflyApprovalPending } from './error.js'
-import { type CallOptions, pause, type Transport } from './transport.js'
+import { type CallOptions, type OnBehalfOf, pause, type Transport, withHuman } from './transport.js'
 
-export interface WaitOptions extends CallOptions {
+export interface WaitOptions extends CallOptions, OnBehalfOf {
   /** Seconds to wait for humans, where policy asks for one; absent: not at all. */
   readonly wait?: number
 }
@@ -11,7 +11,7 @@ export interface WaitOptions extends CallOptions {
 export interface Leases {
   /**
    * Mints a credential. Safe against a lost answer: a repeat under the same key closes the first lease and mints anew. Where a human has to
-   * agree, waits for it as long as `wait` says and then presents the approval.
+   * agree, waits for it as long as `wait` says and then presents the approval. `onBehalfOf`: both the agent and the human must be allowed.
    * @throws MayflyApprovalPending while nobody has agreed
    */
   obtain(ask: LeaseRequest, options?: WaitOptions): Promise<IssuedAnswer>
@@ -19,7 +19,10 @@ export interface Leases {
   approval(id: string, options?: CallOptions): Promise<Approval>
   /** The record, never the secret. */
   get(id: string, options?: CallOptions): Promise<Lease>
-  /** `ttl` in seconds. A `credential` in the answer takes the place of the one before. Asks the token source for a fresh token. */
+  /**
+   * `ttl` in seconds. A `credential` in the answer takes the place of the one before. Asks the token source for a fresh token; what was obtained
+   * with a human's token takes a newer one of theirs.
+   */
   renew(id: string, ask?: { ttl?: number; approval?: string }, options?: WaitOptions): Promise<RenewedAnswer>
   /** Returns it. `wait`: seconds to wait for the upstream's confirmation, at most 60. */
   release(id: string, options?: CallOptions & { wait?: number }): Promise<Lease>
@@ -27,13 +30,13 @@ export interface Leases {
 
 export function leases(send: Transport): Leases {
   return {
-    obtain: (ask, { wait, signal } = {}) => {
+    obtain: (ask, { wait, signal, onBehalfOf } = {}) => {
       const once = (approval = ask.approval) => {
         const headers = { 'idempotency-key': globalThis.crypto.randomUUID() }
         return send<IssuedAnswer | ApprovalAnswer>({
           method: 'POST',
           path: 'v1/leases',
-          body: { ...ask, approval },
+          body: withHuman({ ...ask, approval }, onBehalfOf),
           headers,
           repeatable: true,
           signal,
@@ -46,10 +49,17 @@ export function leases(send: Transport): Leases {
       const { lease } = await send<{ lease: Lease }>({ method: 'GET', path: `v1/leases/${encodeURIComponent(id)}`, repeatable: true, ...options })
       return lease
     },
-    renew: (id, ask = {}, { wait, signal } = {}) => {
+    renew: (id, ask = {}, { wait, signal, onBehalfOf } = {}) => {
       const path = `v1/leases/${encodeURIComponent(id)}/renew`
       const once = (approval = ask.approval) =>
-        send<RenewedAnswer | ApprovalAnswer>({ method: 'POST', path, body: { ...ask, approval }, freshToken: true, repeatable: false, signal })
+        send<RenewedAnswer | ApprovalAnswer>({
+          method: 'POST',
+          path,
+          body: withHuman({ ...ask, approval }, onBehalfOf),
+          freshToken: true,
+          repeatable: false,
+          signal,
+        })
       return consented(send, once, { wait, signal })
     },
     release: async (id, { wait, signal } = {}) => {

@@ -3,7 +3,7 @@ import { type Leases, leases } from './leases.js'
 import { type OperatorCalls, operator } from './operator.js'
 import { type OpenTask, runTask } from './task.js'
 import { type Tasks, tasks } from './tasks.js'
-import { type CallOptions, createTransport, type Transport, type TransportOptions } from './transport.js'
+import { type CallOptions, createTransport, type OnBehalfOf, type Transport, type TransportOptions } from './transport.js'
 
 /**
  * The broker's API over `fetch`. A class, because it holds where the broker is and how to get the token. Sends again only what is safe to
@@ -24,7 +24,7 @@ export class Mayfly {
   }
 
   /** Opens a task for as long as `block` runs: see `runTask`. */
-  task<T>(ask: TaskRequest, block: (task: OpenTask) => Promise<T>, options?: CallOptions): Promise<T> {
+  task<T>(ask: TaskRequest, block: (task: OpenTask) => Promise<T>, options?: CallOptions & OnBehalfOf): Promise<T> {
     return runTask(this, ask, block, options)
   }
 

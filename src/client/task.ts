@@ -1,7 +1,7 @@
 import type { ChildRequest, ContextAnswer, ContextRequest, IssuedAnswer, LeaseRequest, Task, TaskRequest } from '../api.js'
 import type { Leases, WaitOptions } from './leases.js'
 import type { Tasks } from './tasks.js'
-import type { CallOptions } from './transport.js'
+import type { CallOptions, OnBehalfOf } from './transport.js'
 
 /** A task while its block runs. */
 export interface OpenTask {
@@ -10,7 +10,7 @@ export interface OpenTask {
   /** Aborted when the task has ended without the block (deadline, heartbeat, an operator's stop), or the caller's own signal was. */
   readonly signal: AbortSignal
   /** `wait`: seconds that humans have to agree, where policy asks for one; else `MayflyApprovalPending` is thrown. */
-  obtain(role: string, ask?: Omit<LeaseRequest, 'task' | 'role'>, options?: Pick<WaitOptions, 'wait'>): Promise<IssuedAnswer>
+  obtain(role: string, ask?: Omit<LeaseRequest, 'task' | 'role'>, options?: Pick<WaitOptions, 'wait' | 'onBehalfOf'>): Promise<IssuedAnswer>
   /** A child task for other agents; it ends with this one at the latest. */
   delegate(ask: ChildRequest): Promise<Task>
   /** What decisions depend on; an agent may only make it stricter. */
@@ -28,7 +28,7 @@ export async function runTask<T>(
   calls: { leases: Leases; tasks: Tasks },
   ask: TaskRequest,
   block: (task: OpenTask) => Promise<T>,
-  options: CallOptions = {},
+  options: CallOptions & OnBehalfOf = {},
 ): Promise<T> {
   const task = await calls.tasks.open(ask, options)
   const over = new AbortController()
@@ -36,7 +36,8 @@ export async function runTask<T>(
   const stopBeating = beat(calls.tasks, task, over)
   const delegate: OpenTask['delegate'] = (ask) => calls.tasks.delegate(task.id, ask, { signal })
   const changeContext: OpenTask['changeContext'] = (change) => calls.tasks.changeContext(task.id, change, { signal })
-  const obtain: OpenTask['obtain'] = (role, more = {}, { wait } = {}) => calls.leases.obtain({ ...more, task: task.id, role }, { wait, signal })
+  const obtain: OpenTask['obtain'] = (role, more = {}, { wait, onBehalfOf } = {}) =>
+    calls.leases.obtain({ ...more, task: task.id, role }, { wait, onBehalfOf, signal })
   let result: T
   try {
     result = await block({ id: task.id, task, signal, obtain, delegate, changeContext })

@@ -1,5 +1,5 @@
 import type { ChildRequest, ContextAnswer, ContextRequest, EndAnswer, HeartbeatAnswer, Task, TaskDetailAnswer, TaskRequest } from '../api.js'
-import type { CallOptions, Transport } from './transport.js'
+import { type CallOptions, type OnBehalfOf, type Transport, withHuman } from './transport.js'
 
 /** `wait`: seconds to wait for the upstreams, at most 60; the answer then has the outcome of each lease. */
 export type EndOptions = CallOptions & { readonly reason?: string; readonly wait?: number }
@@ -7,7 +7,7 @@ export type EndOptions = CallOptions & { readonly reason?: string; readonly wait
 /** What an orchestrator does, and an agent for itself. */
 export interface Tasks {
   /** Safe against a lost answer only with an `external_id`. */
-  open(ask: TaskRequest, options?: CallOptions): Promise<Task>
+  open(ask: TaskRequest, options?: CallOptions & OnBehalfOf): Promise<Task>
   get(id: string, options?: CallOptions): Promise<TaskDetailAnswer>
   heartbeat(id: string, options?: CallOptions): Promise<HeartbeatAnswer>
   /** What decisions depend on. Live leases that are no longer allowed are revoked: the answer tells which; with `wait`, what became of them. */
@@ -26,9 +26,9 @@ export function tasks(send: Transport): Tasks {
     (id: string, { reason, wait, signal }: EndOptions = {}): Promise<EndAnswer> =>
       send({ method: 'POST', path: at(id, `/${how}`), query: { wait }, body: { reason }, waitSeconds: wait, repeatable: true, signal })
   return {
-    open: async (ask, options) => {
+    open: async (ask, { signal, onBehalfOf } = {}) => {
       const repeatable = ask.external_id !== undefined
-      const { task } = await send<{ task: Task }>({ method: 'POST', path: 'v1/tasks', body: ask, repeatable, ...options })
+      const { task } = await send<{ task: Task }>({ method: 'POST', path: 'v1/tasks', body: withHuman(ask, onBehalfOf), repeatable, signal })
       return task
     },
     get: (id, options) => send({ method: 'GET', path: at(id), repeatable: true, ...options }),

@@ -23,7 +23,8 @@ export interface Call extends CallOptions {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   readonly path: string
   readonly query?: Readonly<Record<string, string | number | undefined>>
-  readonly body?: object
+  /** A function is asked before each attempt: what it holds may have to be new each time. */
+  readonly body?: object | (() => Promise<object>)
   readonly headers?: Readonly<Record<string, string>>
   /** True: doing it twice is doing it once, so that a request whose answer never came may be sent again. */
   readonly repeatable: boolean
@@ -32,6 +33,21 @@ export interface Call extends CallOptions {
   /** Seconds that the broker was asked to wait before it answers: added to the time allowed. */
   readonly waitSeconds?: number
 }
+/** A human's token, or where to get it: asked before each request, because such tokens are short-lived, and a renewal takes a newer one. */
+export type HumanToken = string | (() => string | Promise<string>)
+
+/** On whose behalf a request is. */
+export interface OnBehalfOf {
+  /** A token of the human that lets this very caller act. */
+  readonly onBehalfOf?: HumanToken
+}
+
+/** A body with the human's token in it, where there is one. */
+export function withHuman(body: object, onBehalfOf: HumanToken | undefined): object | (() => Promise<object>) {
+  if (onBehalfOf === undefined) return body
+  return async () => ({ ...body, on_behalf_of: (typeof onBehalfOf === 'function' ? await onBehalfOf() : onBehalfOf).trim() })
+}
+
 export type Transport = <Answer>(call: Call) => Promise<Answer>
 
 const DEFAULT_TIMEOUT_MS = 30_000
@@ -50,10 +66,10 @@ export function createTransport(options: TransportOptions): Transport {
     if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('the token is empty or holds characters that no token has')
     return `Bearer ${token}`
   }
-  const once = async (call: Call, authorization: string, signal: AbortSignal): Promise<Response> => {
+  const once = async (call: Call, authorization: string, content: object | undefined, signal: AbortSignal): Promise<Response> => {
     const headers = new Headers({ accept: 'application/json', ...call.headers, authorization })
-    if (call.body !== undefined) headers.set('content-type', 'application/json')
-    const body = call.body === undefined ? undefined : JSON.stringify(call.body)
+    if (content !== undefined) headers.set('content-type', 'application/json')
+    const body = content === undefined ? undefined : JSON.stringify(content)
     // A redirect would carry the token to wherever it points.
     const request = { method: call.method, headers, body, signal, redirect: 'manual' as const }
     return fetch(targetOf(base, call), request).catch((cause: unknown) => {
@@ -68,7 +84,8 @@ export function createTransport(options: TransportOptions): Transport {
     try {
       for (let retries = 0; ; retries++) {
         const authorization = await bearer(call.freshToken ?? false)
-        const outcome = await attempt<Answer>(() => once(call, authorization, signal))
+        const content = typeof call.body === 'function' ? await call.body() : call.body
+        const outcome = await attempt<Answer>(() => once(call, authorization, content, signal))
         if ('answer' in outcome) return outcome.answer
         const pauseMs = call.repeatable && retries < MOST_RETRIES ? pauseBefore(outcome.error, retries) : undefined
         if (pauseMs === undefined || signal.aborted) throw outcome.error

@@ -85,6 +85,18 @@ describe('the token comes from', () => {
   })
 })
 
+it('on whose behalf is read from a file, and what cannot be read is not asked with', async () => {
+  const human = join(folder, 'human')
+  writeFileSync(human, 'h.u.m\n')
+  wire.answers({ status: 201, body: issued() })
+  const env = { MAYFLY_URL: wire.url, MAYFLY_TOKEN_FILE: tokenFile }
+  expect(await mayfly([...get, '--on-behalf-of-file', human], env)).toMatchObject({ code: 0 })
+  expect(wire.asked.map(({ body }) => body)).toMatchObject([{ task: TASK_ID, role: 'api-token', on_behalf_of: 'h.u.m' }])
+  const missing = await mayfly([...get, '--on-behalf-of-file', join(folder, 'nobody')], env)
+  expect(missing).toMatchObject({ code: 1, out: '', err: expect.stringMatching(/token_missing.*nobody.*\n {2}next: check --on-behalf-of-file/) })
+  expect(wire.asked).toHaveLength(1)
+})
+
 it('a credential that cannot be printed as asked is returned', async () => {
   wire.answers({ status: 201, body: issued({ MAYFLY_JWT: 'x' }) }, { status: 200, body: { lease: issued().lease } })
   const ended = await mayfly([...get, '--format', 'aws'], { MAYFLY_URL: wire.url, MAYFLY_TOKEN_FILE: tokenFile })

@@ -45,6 +45,20 @@ describe('a request', () => {
     for (const token of ['', 'a\nb', 'ü']) await expect(new Mayfly({ url: wire.url, token }).whoami()).rejects.toThrow(/token/)
     expect(wire.asked).toEqual([])
   })
+  it('is on behalf of a human with a token of its own moment, at each attempt', async () => {
+    let n = 0
+    const onBehalfOf = async () => `human-${++n}\n`
+    wire.answers({ status: 503, body: problem(503, 'ledger_unavailable').body, headers: { 'retry-after': '0' } }, { status: 201, body: issued() })
+    await mayfly.leases.obtain({ task: TASK_ID, role: 'api-token' }, { onBehalfOf })
+    expect(wire.asked.map(({ body }) => (body as LeaseRequest).on_behalf_of)).toEqual(['human-1', 'human-2'])
+    expect(LeaseRequest.safeParse(wire.asked[0]?.body).success).toBe(true)
+    wire.answers({ status: 200, body: { lease: lease() } })
+    await mayfly.leases.renew(LEASE_ID, { ttl: 60 }, { onBehalfOf })
+    wire.answers({ status: 201, body: { task: task() } })
+    await mayfly.tasks.open(ask, { onBehalfOf: 'human' })
+    await mayfly.tasks.open(ask)
+    expect(wire.asked.slice(2).map(({ body }) => body)).toEqual([{ ttl: 60, on_behalf_of: 'human-3' }, { ...ask, on_behalf_of: 'human' }, ask])
+  })
   it('keeps an id in its place', async () => {
     wire.answers(problem(404, 'not_found'))
     await refused(mayfly.tasks.get('../freezes?x='))

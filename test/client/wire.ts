@@ -93,6 +93,8 @@ export const task = (more: Partial<z.input<typeof Task>> = {}) =>
     environment: 'production',
     assignees: [{ agent: 'triage' }],
     envelope: [{ role: 'api-token' }],
+    tools: [],
+    check: 'every_call',
     labels: {},
     opened_at: SOON,
     deadline_at: SOON,
