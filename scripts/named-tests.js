@@ -14,7 +14,7 @@ export default class NamedTests {
   async onRunComplete(_contexts, results) {
     if (!isWhole(this.config) || results.wasInterrupted) return
     const { notRun } = await tsImport('./threat-model/ran.ts', import.meta.url)
-    const problems = notRun(this.root, results, this.config.shard !== undefined)
+    const problems = notRun(this.root, results, { shard: this.config.shard !== undefined, ci: Boolean(process.env.CI) })
     for (const line of problems) console.error(line)
     if (problems.length > 0) this.error = new Error(`${problems.length} tests that docs/threat-model names did not run`)
   }

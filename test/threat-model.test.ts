@@ -205,23 +205,33 @@ describe('after a run', () => {
       [['put around it'], 'holds for all', 'passed'],
       [['a lease', 'of 3 tasks'], 'whatever', 'passed'],
     )
-    expect(notRun(root, ran, false)).toEqual([])
+    expect(notRun(root, ran, { shard: false, ci: false })).toEqual([])
   })
 
   it('a test that did not run is told, and one of each that was skipped', () => {
     naming('`test/a.test.ts` › "ends on %s", › "ends on complete", › "a task" › "is given"')
     const ran = results([['a lease'], 'ends on complete', 'passed'], [['a lease'], 'ends on fail', 'pending'], [['a lease'], 'is given', 'passed'])
-    expect(notRun(root, ran, false)).toEqual([
+    expect(notRun(root, ran, { shard: false, ci: false })).toEqual([
       'docs/threat-model.md:1: 1 of 2 were skipped: test/a.test.ts › "ends on %s"',
       'docs/threat-model.md:1: no such test ran: test/a.test.ts › "a task" › "is given"',
     ])
   })
 
+  it('a test may be skipped for what it is said to need, but not in CI, and it is no other that may', () => {
+    naming('`test/a.test.ts` › "an engine agrees" (needs OPA), › "a task" › "is given"')
+    const ran = (status: string) => results([[], 'an engine agrees', status], [['a task'], 'is given', 'passed'])
+    expect(notRun(root, ran('pending'), { shard: false, ci: false })).toEqual([])
+    expect(notRun(root, ran('pending'), { shard: false, ci: true })).toEqual([expect.stringContaining('1 of 1 were skipped')])
+    expect(notRun(root, ran('passed'), { shard: false, ci: true })).toEqual([])
+    const other = results([[], 'an engine agrees', 'passed'], [['a task'], 'is given', 'pending'])
+    expect(notRun(root, other, { shard: false, ci: false })).toEqual([expect.stringContaining('› "a task" › "is given"')])
+  })
+
   it('a file that did not run is told, but in a shard, which answers for its own files', () => {
     naming('`test/a.test.ts` › "a task" › "is given", `test/shared.ts`')
     const ran = results([['a task'], 'is given', 'todo'])
-    expect(notRun(root, ran, false)).toHaveLength(2)
-    expect(notRun(root, ran, true)).toEqual([expect.stringContaining('1 of 1 were skipped')])
+    expect(notRun(root, ran, { shard: false, ci: false })).toHaveLength(2)
+    expect(notRun(root, ran, { shard: true, ci: false })).toEqual([expect.stringContaining('1 of 1 were skipped')])
   })
 })
 

@@ -5,7 +5,8 @@ import { HOLE, patternOf, type Title, titlesOf } from './titles.js'
 /**
  * How a document names a test: `` `test/file.test.ts` › "its title" ``, or a beginning of the title that no other has, or the title of a
  * `describe` for all that is inside. Where a title alone is ambiguous, the one around it goes before: › "around" › "its title". A comma goes
- * on in the same file: › "one", › "another". A title with quotes in it stands in “these”. One that ends with `…` is every test whose title begins so. A file alone is all of it.
+ * on in the same file: › "one", › "another". A title with quotes in it stands in “these”. One that ends with `…` is every test whose title
+ * begins so. A file alone is all of it. `(needs OPA)` behind a title: where that is missing, its tests may be skipped, but not in CI.
  */
 export interface Named {
   /** `docs/page.md:12` */
@@ -13,9 +14,11 @@ export interface Named {
   readonly file: string
   /** Outermost first; empty: the file. */
   readonly titles: readonly string[]
+  readonly needs?: string
 }
 
-const FILE = /`(test\/[\w./-]+?\.ts)`((?:\s*,?\s*›\s*(?:"[^"]+"|“[^”]+”))*)/g
+const FILE = /`(test\/[\w./-]+?\.ts)`((?:\s*,?\s*›\s*(?:"[^"]+"|“[^”]+”)(?:\s*\(needs [^)]+\))?)*)/g
+const NEEDS = /\(needs ([^)]+)\)\s*$/
 const TITLES = /›\s*(?:"([^"]+)"|“([^”]+)”)/g
 
 /** Every test that a page names. */
@@ -25,6 +28,7 @@ export function namedIn(page: string, text: string): Named[] {
       list.split(/,\s*(?=›)/).map((chain) => ({
         at: `${page}:${index + 1}`,
         file,
+        needs: NEEDS.exec(chain)?.[1],
         titles: [...chain.matchAll(TITLES)].map(([, plain, quoted]) => (plain ?? quoted ?? '').replaceAll('\\|', '|')),
       })),
     ),
