@@ -8,7 +8,7 @@ import { type Behalf, humanTokenLife, humanTold, onBehalf, type Shown } from './
 import { follow } from './on-deny.js'
 import type { PolicyRequest } from './policy/policy.js'
 import { inputOf } from './policy-input.js'
-import { refusal } from './refusals.js'
+import { refusal, undecided } from './refusals.js'
 import { cameOf, countAct } from './risk.js'
 import { stepUp } from './step-up.js'
 import { leaseOutside } from './toolbox.js'
@@ -188,8 +188,8 @@ function outside(message: string): MayflyError {
 /** What a policy's no means to the caller. */
 export function notAllowed(decision: Decision): MayflyError {
   const { policies, reasons } = decision
-  if (decision.error !== undefined)
-    return new MayflyError('denied', 'the policy could not be evaluated, so the answer is no', { internal: decision.error })
+  const none = undecided(decision)
+  if (none) return none
   if (decision.outcome === 'deny') return new MayflyError('denied', reasons[0] ?? 'no policy allows this', { policies, reasons })
   const next = 'a human of each group in `step_up` has to agree: ask for less, or change the policy'
   return new MayflyError('approval_required', reasons[0] ?? 'a human has to agree', { policies, reasons, stepUp: decision.stepUp, next })

@@ -69,7 +69,8 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     throw error
   })
   const shared = { ledger, metrics, log, background }
-  let current = await furnishFirst(config, shared).catch(async (error: unknown) => {
+  let onOtherPolicies = (_version: string): void => {}
+  let current = await furnishFirst(config, shared, (version) => onOtherPolicies(version)).catch(async (error: unknown) => {
     await ledger.disconnect()
     await embedded?.stop()
     throw error
@@ -95,6 +96,21 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
         'review',
         afterwards(againMs, over, () => reviewAll(house, over)),
       )
+  }
+
+  // Replicas of an OPA that have not all the same policies yet seem to change them with each answer.
+  let isReviewDue = false
+  let reviewedAt = Number.NEGATIVE_INFINITY
+  onOtherPolicies = (version) => {
+    log.info({ policy: version }, 'other policies decide')
+    if (isReviewDue) return
+    isReviewDue = true
+    const again = async () => {
+      isReviewDue = false
+      reviewedAt = performance.now()
+      review(current, REVIEW_AGAIN_MS)
+    }
+    retiring.run('review', afterwards(Math.max(0, reviewedAt + REVIEW_AGAIN_MS - performance.now()), stopping.signal, again))
   }
 
   /** Shows the listeners whose client certificates are taken now. None yet, at a reload, is no reason to refuse those of before. */
@@ -165,7 +181,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     async reload(next) {
       const before = current
       await refuseUnsafe(before.config, next, ledger)
-      const after = await furnish(next, shared, before)
+      const after = await furnish(next, shared, before, (version) => onOtherPolicies(version))
       const { version } = after.house.policy
       const told = await ledger.record(event('config.reloaded', undefined, undefined, { detail: { policy: version } }))
       // A full outbox stops issuing, never what may narrow it.
@@ -193,6 +209,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       await audit?.stop()
       await current.identity.close()
       await current.webhooks.close()
+      current.house.policy.close()
       await Promise.all([...current.house.upstreams.values()].map((upstream) => upstream.close()))
       await ledger.disconnect()
       await embedded?.stop()
@@ -211,10 +228,14 @@ async function afterwards(ms: number, over: AbortSignal, work: () => Promise<voi
 }
 
 /** A start without a key that leases need is refused: it is a mistake that somebody can mend at once, and what it cannot open it cannot revoke. */
-async function furnishFirst(config: Config, shared: Parameters<typeof furnish>[1]): Promise<Furnished> {
+async function furnishFirst(
+  config: Config,
+  shared: Parameters<typeof furnish>[1],
+  onOtherPolicies: Parameters<typeof furnish>[3],
+): Promise<Furnished> {
   const missing = await missingKeys(config, shared.ledger)
   if (missing.length > 0) throw new ConfigError(config.files[0] ?? 'the configuration', missing)
-  return furnish(config, shared)
+  return furnish(config, shared, undefined, onOtherPolicies)
 }
 
 /** A start, other than a reload, takes a configuration without a provider that leases still need: a stop helps nobody, but it is said. */

@@ -54,6 +54,8 @@ type Opa = Exclude<PolicyPart['policies'], Cedar>
 
 function opaOf(policies: Opa, vocabulary: Vocabulary, groups: readonly string[], problems: string[]): OpaOptions {
   const { engine, url, path, timeout, concurrency, token, ca, memo } = policies
+  const unknown = (policies.stop ?? []).filter((group) => !groups.includes(group))
+  problems.push(...unknown.map((group) => `policies.stop: no operator is in "${group}"`))
   if (!url.startsWith('https:') && !policies.allow_http_loopback) problems.push('policies.url: must be https')
   return {
     ...{ engine, url, path, token, ca, concurrency },
@@ -63,6 +65,8 @@ function opaOf(policies: Opa, vocabulary: Vocabulary, groups: readonly string[],
     memoSize: memo,
     vocabulary,
     known: { groups },
+    stop: policies.stop ?? [],
+    watchMs: policies.watch,
   }
 }
 

@@ -208,6 +208,9 @@ const opa = z.strictObject({
   ca: pem.optional(),
   allow_http_loopback: z.boolean().optional(),
   allow_private_addresses: z.boolean().optional(),
+  watch: milliseconds.refine((ms) => ms >= 1_000 && ms <= 3_600_000, 'must be between 1s and 1h').default(10_000),
+  // Not to be able to stop what OPA no longer decides on is nobody's to forget.
+  stop: z.union([z.array(name).min(1), z.null()], 'must name groups of operators, or be null: nobody'),
   memo: z.int().min(0).default(0),
 })
 

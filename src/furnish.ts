@@ -33,10 +33,11 @@ export async function furnish(
   config: Config,
   shared: Pick<House, 'ledger' | 'metrics' | 'log' | 'background'>,
   before?: Furnished,
+  onOtherPolicies?: (version: string) => void,
 ): Promise<Furnished> {
   const policy = await openEngine(
     config.policy,
-    { open: openChannel, onAsked: (outcome, seconds) => shared.metrics.policySeconds.observe({ outcome }, seconds) },
+    { open: openChannel, onAsked: (outcome, seconds) => shared.metrics.policySeconds.observe({ outcome }, seconds), onOtherPolicies },
     (difference) => shared.metrics.observed.inc(difference),
   )
   const signer = config.signing && (await openSigner(config.signing))

@@ -1,5 +1,6 @@
 import { MayflyError } from './errors.js'
 import type { ReserveRefusal } from './ledger/ledger.js'
+import type { Decision } from './types.js'
 
 const NO_SUCH_TASK = 'there is no such task for you'
 
@@ -28,4 +29,11 @@ const refusals: Record<ReserveRefusal | 'limit', (detail?: string) => MayflyErro
 
 export function refusal(code: keyof typeof refusals, detail?: string): MayflyError {
   return refusals[code](detail)
+}
+
+/** Where nothing was decided: the answer is no, and may be another as soon as policy can be asked again. */
+export function undecided({ error, unavailable }: Decision): MayflyError | undefined {
+  if (error === undefined) return undefined
+  if (!unavailable) return new MayflyError('denied', 'the policy could not be evaluated, so the answer is no', { internal: error })
+  return new MayflyError('policy_unavailable', 'policy could not be asked, so the answer is no', { internal: error, retryAfterSeconds: 1 })
 }

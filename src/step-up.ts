@@ -4,7 +4,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { inputOf } from './policy-input.js'
-import { refusal } from './refusals.js'
+import { refusal, undecided } from './refusals.js'
 import type { Agent, Approval, ApprovalRequest, Decision, RequestContext, Task } from './types.js'
 
 /** A human has been asked, and has not answered: no refusal, and nothing to go on with. Thrown, so that no path has to carry it. */
@@ -56,7 +56,7 @@ async function present(house: House, agent: Agent, id: string, digest: string, w
     throw await no(refusal('approval_invalid', 'policy asks for more by now'), decision)
   const consent = approval.needs.filter(({ group, approvals }) => given(group) >= approvals).map(({ group }) => group)
   const consented = await house.policy.decide({ ...request, consent })
-  if (consented.outcome !== 'allow') throw await no(refusal('approval_invalid', 'policy refuses it all the same'), consented)
+  if (consented.outcome !== 'allow') throw await no(undecided(consented) ?? refusal('approval_invalid', 'policy refuses it all the same'), consented)
   return { task, role, upstream, request, narrowed, decision: consented, approval: { id, digest } }
 }
 

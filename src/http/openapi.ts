@@ -89,6 +89,8 @@ export function codesOf(route: Route): ReadonlySet<ErrorCode> {
   if (route.who && route.who.length < ANYONE.length) codes.add('denied')
   if (route.body) for (const code of OF_EVERY_BODY) codes.add(code)
   if (route.id) codes.add('not_found')
+  // Whatever policy denies, it may not be there to.
+  if (codes.has('denied')) codes.add('policy_unavailable')
   return codes
 }
 

@@ -161,7 +161,8 @@ export function knownPaths(known: Attributes, family: Family): readonly string[]
 }
 export const APPROVAL = 'context.approval.groups'
 
-function own({ principal, task }: TaskRequest): boolean {
+/** Whether the caller opened this task, or the one at the root of its tree, or is about to. */
+export function own({ principal, task }: TaskRequest): boolean {
   return [task.openedBy, task.rootOpenedBy].some((by) => by?.kind === principal.kind && by.id === principal.id && by.issuer === principal.issuer)
 }
 

@@ -36,7 +36,7 @@ beforeAll(async () => {
   opa = await startOpa([REGO])
   const { vocabulary, known } = sample
   const options: OpaOptions = {
-    ...{ engine: 'opa', url: opa.url, path: 'mayfly/decision', timeoutMs: 5_000, concurrency: 8, allowHttpLoopback: true },
+    ...{ engine: 'opa', url: opa.url, path: 'mayfly/decision', timeoutMs: 5_000, watchMs: 60_000, stop: [], concurrency: 8, allowHttpLoopback: true },
     ...{ vocabulary, known },
   }
   inOpa = await openEngine(options, { open: openChannel })

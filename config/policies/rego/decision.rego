@@ -48,19 +48,27 @@ asks_humans if {
 	}
 }
 
-decision := object.union({"outcome": "allow"}, object.union(told(permit | limit), bounds)) if {
+decision := object.union(verdict, about)
+
+default verdict := {"outcome": "deny", "policies": [], "reasons": []}
+
+verdict := object.union_n([{"outcome": "allow"}, told(permit | limit), bounds]) if {
 	count(permit) > 0
 	count(refusing) == 0
 }
 
-decision := object.union({"outcome": "step-up", "step_up": needs}, object.union(told(refusing), bounds)) if asks_humans
+verdict := object.union_n([{"outcome": "step-up", "step_up": needs}, told(refusing), bounds]) if asks_humans
 
-default decision := {"outcome": "deny", "policies": [], "reasons": []}
-
-decision := object.union({"outcome": "deny"}, object.union(told(refusing), follows)) if {
+verdict := object.union_n([{"outcome": "deny"}, told(refusing), follows]) if {
 	count(refusing) > 0
 	not asks_humans
 }
+
+# `version := "2030-01-31"` in any file is what events name as the policies' version: what lives is decided anew when it changes. Without it, the
+# revisions of the bundles are.
+default about := {}
+
+about := {"version": data.mayfly.version}
 
 # The policies that decided, and their reasons in the same order.
 told(policies) := {
@@ -75,7 +83,12 @@ by_id(policies) := [policy |
 ]
 
 # What the denial of a tool call brings about.
-follows := {"on_deny": consequences | some consequences in [sort({policy.on_deny | some policy in refusing})]; count(consequences) > 0}
+default follows := {}
+
+follows := {"on_deny": consequences} if {
+	consequences := sort({policy.on_deny | some policy in refusing})
+	count(consequences) > 0
+}
 
 # The least that any of those that allow or limit says.
 bounds := {name: least |

@@ -7,7 +7,9 @@ import { typeOf } from '../request.js'
 import { NoAnswer, type OpaAnswer } from './answer.js'
 import { channelOf, createAsk, type OnAsked, type OpenChannel } from './ask.js'
 import type { OpaOptions } from './options.js'
+import { least } from './probe.js'
 import { type Input, inputsOf } from './question.js'
+import { stopAllowed } from './stop.js'
 
 export interface OpaPolicy extends Policy {
   decide(request: PolicyRequest): Promise<Decision>
@@ -15,6 +17,8 @@ export interface OpaPolicy extends Policy {
 export interface OpaOutside {
   readonly open: OpenChannel
   readonly onAsked?: OnAsked
+  /** Other policies decide than did before: it has been asked for that, also where nobody asked it anything. */
+  readonly onOtherPolicies?: (version: string) => void
   /** Milliseconds that only grow. */
   readonly now?: () => number
 }
@@ -26,13 +30,21 @@ const UNKNOWN = 'unknown'
  * and stopping; as long as it is, nothing is allowed.
  * @throws Error for an address that is never asked
  */
-export function openOpa(options: OpaOptions, { open, onAsked, now = () => performance.now() }: OpaOutside): OpaPolicy {
+export function openOpa(options: OpaOptions, { open, onAsked, onOtherPolicies, now = () => performance.now() }: OpaOutside): OpaPolicy {
   const channel = channelOf(options, open)
   const ask = createAsk(options, channel, onAsked)
   const remembered = options.memoSize ? new LRUCache<string, { answer: OpaAnswer; until: number }>({ max: options.memoSize }) : undefined
   const memo = { hits: 0, misses: 0 }
   let version = UNKNOWN
 
+  const heard = ({ decision: { policyVersion } }: OpaAnswer): void => {
+    if (policyVersion === version) return
+    // What was said by the old ones is not said again.
+    remembered?.clear()
+    const isFirst = version === UNKNOWN
+    version = policyVersion
+    if (!isFirst) onOtherPolicies?.(version)
+  }
   const answerTo = async (input: Input): Promise<Decision> => {
     const key = remembered && JSON.stringify(input)
     const known = key === undefined ? undefined : remembered?.get(key)
@@ -43,13 +55,17 @@ export function openOpa(options: OpaOptions, { open, onAsked, now = () => perfor
     memo.misses++
     const asked = now()
     const answer = await ask(input)
-    const { policyVersion } = answer.decision
-    // Other policies: what was said by the old ones is not said again.
-    if (policyVersion !== version) remembered?.clear()
-    version = policyVersion
+    heard(answer)
     if (key !== undefined && answer.maxAgeSeconds > 0) remembered?.set(key, { answer, until: asked + answer.maxAgeSeconds * 1000 })
     return answer.decision
   }
+
+  const look = () =>
+    void Promise.all(inputsOf(least('inspect'), options.vocabulary).map(ask)).then(
+      ([answer]) => answer && heard(answer),
+      () => undefined,
+    )
+  const watching = onOtherPolicies && setInterval(look, options.watchMs).unref()
 
   return {
     get version() {
@@ -68,10 +84,12 @@ export function openOpa(options: OpaOptions, { open, onAsked, now = () => perfor
         return together(answers.map((one) => (isSecond ? withoutAsking(one) : one)))
       } catch (error) {
         const why = error instanceof Error ? error.message : 'the request could not be read'
-        return refusal(why, nothing, error instanceof NoAnswer && error.unavailable ? true : undefined)
+        const isAway = error instanceof NoAnswer
+        return (isAway && stopAllowed(request, options.stop, nothing)) || refusal(why, nothing, isAway && error.unavailable ? true : undefined)
       }
     },
     close() {
+      clearInterval(watching)
       remembered?.clear()
       void channel.close()
     },

@@ -18,6 +18,10 @@ export interface OpaOptions extends Pick<PolicyOptions, 'vocabulary'> {
   readonly allowPrivateAddresses?: boolean
   /** Most answers remembered at once, of those that say for how long they may be. Absent or 0: none is. */
   readonly memoSize?: number
+  /** How often it is asked which policies it has, where somebody wants to know. */
+  readonly watchMs: number
+  /** Operators of these groups may freeze and revoke also while it has no answer: a stop must not wait for anything. */
+  readonly stop: readonly string[]
   /** Groups whose consent may be asked for: nobody of another could ever give it. */
   readonly known: Pick<PolicyOptions['known'], 'groups'>
 }

@@ -1,6 +1,6 @@
-import { ACTIONS, type Family, familyOf } from '../actions.js'
+import { ACTIONS, type Action, type Family, familyOf } from '../actions.js'
 import { requestOf, written } from '../case.js'
-import type { Policy } from '../policy.js'
+import type { Policy, PolicyRequest } from '../policy.js'
 import type { Problem } from '../problems.js'
 
 const read = written({})
@@ -14,11 +14,15 @@ const LEAST: Readonly<Record<Family, object>> = {
   operator: { operator: {} },
 }
 
+export function least(action: Action): PolicyRequest {
+  return requestOf(read.parse({ action, ...LEAST[familyOf(action)] }))
+}
+
 /** Asks about each action once. What is wrong with an engine elsewhere, each thing once; empty: it decides. */
 export async function probe(policy: Policy): Promise<Problem[]> {
   const found = new Map<string, string[]>()
   for (const action of ACTIONS) {
-    const { error, unavailable } = await policy.decide(requestOf(read.parse({ action, ...LEAST[familyOf(action)] })))
+    const { error, unavailable } = await policy.decide(least(action))
     if (error === undefined) continue
     if (unavailable) return [{ path: 'opa', message: error }]
     found.set(error, [...(found.get(error) ?? []), action])
