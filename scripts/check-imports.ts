@@ -62,6 +62,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'on-behalf',
         'risk',
         'agent-risk',
+        'reach-then',
       ],
       ...['call-tool', 'caller', 'on-deny', 'toolbox', 'classify', 'reclassify'],
     ],
@@ -71,7 +72,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   },
   signer: { types: ['providers'] },
   sealing: { types: COMMON },
-  http: { values: ['paths', 'api', ...COMMON], types: ['metrics', 'identity', 'policy', 'ledger', 'providers', 'signer'] },
+  http: { values: ['paths', 'api', ...COMMON], types: ['metrics', 'identity', 'policy', 'ledger', 'audit', 'providers', 'signer'] },
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {
@@ -82,7 +83,10 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   },
   // One snapshot of what a configuration names; broker starts, reloads and stops with it.
   furnish: { values: [...DOMAINS, ...COMMON, 'paths', 'signer', 'sealing', 'config'] },
-  broker: { files: ['broker', 'simulations'], values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'] },
+  broker: {
+    files: ['broker', 'simulations', 'history'],
+    values: [...DOMAINS, ...COMMON, 'paths', 'http', 'metrics', 'signer', 'sealing', 'config', 'furnish'],
+  },
 
   contain: { types: ['paths'] },
   serve: { values: ['config', 'broker', 'contain'] },

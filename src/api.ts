@@ -610,6 +610,40 @@ export const ReachAnswer = z
     leases: z.array(Lease).describe('unsettled, its own and of what it handed on'),
   })
   .meta({ id: 'ReachAnswer' })
+export const ReachQuery = z.strictObject({ at: time.optional().describe('a time that has passed: from the record instead of the ledger') })
+export const ReachThenAnswer = z
+  .object({
+    agent: z.string(),
+    at: time,
+    source: z.literal('audit').describe('what the events say that this broker has written'),
+    standing,
+    complete: z.boolean().describe('false: there may have been more, see `gaps`'),
+    gaps: z.array(z.string()).describe('why there may have been more'),
+    record: z.object({ from: time.optional(), to: time.optional(), files: z.int() }).describe('how far it goes'),
+    roles: z.array(z.object({ ...reachedRole, holds: z.int(), tasks: z.int(), through_others: z.boolean() })),
+    own: z.array(Grant).describe('what its tasks let it obtain at most; policy may have allowed less'),
+    handed_on: z.array(Grant).describe('the same of those that it had handed work on to'),
+    leases: z
+      .array(
+        z.object({
+          id: leaseId,
+          task: taskId,
+          agent: z.string().describe('who held it'),
+          through: z.array(z.string()).describe('the agents through which it came to that one, the first one first'),
+          role: z.string(),
+          provider: z.string(),
+          access: access.optional(),
+          sensitivity: sensitivity.optional(),
+          state: z.enum(['pending', 'active', 'closing']),
+          issued_at: time,
+          expires_at: time.optional(),
+          scope: Scope.optional(),
+        }),
+      )
+      .describe('not settled by then, its own and of what it handed on'),
+  })
+  .meta({ id: 'ReachThenAnswer' })
+export const AnyReachAnswer = z.discriminatedUnion('source', [ReachAnswer, ReachThenAnswer]).meta({ id: 'AnyReachAnswer' })
 export const WaitQuery = z.strictObject({ wait: z.coerce.number().min(0).max(60).optional().describe('seconds to wait for the upstreams') })
 
 // --- policy
@@ -822,6 +856,7 @@ export type AgentStopAnswer = z.output<typeof AgentStopAnswer>
 export type AgentResumeAnswer = z.output<typeof AgentResumeAnswer>
 export type OffboardingAnswer = z.output<typeof OffboardingAnswer>
 export type ReachAnswer = z.output<typeof ReachAnswer>
+export type ReachThenAnswer = z.output<typeof ReachThenAnswer>
 export type Grant = z.output<typeof Grant>
 export type DrillRequest = z.input<typeof DrillRequest>
 export type DrillsAnswer = z.output<typeof DrillsAnswer>

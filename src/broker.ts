@@ -8,6 +8,7 @@ import { type Config, ConfigError } from './config.js'
 import { type DrillTimer, startDrills } from './drill.js'
 import { event } from './event.js'
 import { type Furnished, furnish, missingKeys, refuseUnsafe, retire } from './furnish.js'
+import { createHistory } from './history.js'
 import type { House } from './house.js'
 import { createApp } from './http/app.js'
 import { type Listening, listen } from './http/listen.js'
@@ -128,6 +129,10 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   const house = () => current.house
   const identity = () => current.identity
   const simulate = createSimulations(() => current.config)
+  const history = createHistory(
+    () => current.config,
+    () => audit,
+  )
 
   return {
     house,
@@ -155,6 +160,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
           signer: () => current.signer,
           agents: () => (current.config.identity.agents ?? []).map((rule) => ({ ...rule, makes: (id) => idsOf(rule).test(id) })),
           simulate,
+          history,
           log,
           surface,
           trustProxy,

@@ -5,7 +5,7 @@ import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewTask } from './ledger/ledger.js'
 import { refusal } from './refusals.js'
-import { checkEnvelope, refuseOperation, taskOfCaller, tooManyTasks } from './task.js'
+import { checkEnvelope, refuseOperation, taskOfCaller, toldOfTask, tooManyTasks } from './task.js'
 import { checkDeclared, type Declared, declaredOf, declaredOutside } from './toolbox.js'
 import type { Agent, Assignee, Decision, EnvelopeEntry, Orchestrator, RequestContext, Task } from './types.js'
 
@@ -46,7 +46,7 @@ export async function delegate(
     const decision = await decide(house, principal, parent, child)
     if (decision.outcome !== 'allow') throw await no(notAllowed(decision))
     const chain = chainOf(parent, principal)
-    const told = event('task.opened', context, principal, { task: id, decision, chain, detail: { parent: parent.id, assignees: child.assignees } })
+    const told = event('task.opened', context, principal, { task: id, decision, chain, detail: toldOfTask(child) })
     const opened = await house.ledger.openTask(child, told)
     if (opened.ok) return opened.task
     if (opened.refused === 'stale' && round < MOST_DECISIONS) continue

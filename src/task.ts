@@ -66,7 +66,8 @@ export async function openTask(
   const decision = await house.policy.decide({ action: 'openTask', principal: opener, task: known?.task ?? task })
   if (decision.outcome !== 'allow') throw await refuseOperation(house, opener, context, notAllowed(decision))
   if (known) return { task: known.task, created: false }
-  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, { task: task.id, human: humanTold(task), decision, detail }))
+  const about = { task: task.id, human: humanTold(task), decision, detail: { ...toldOfTask(task), ...detail } }
+  const opened = await house.ledger.openTask(task, event('task.opened', context, opener, about))
   if (opened.ok) return opened
   if (opened.refused === 'conflict') throw taken()
   if (opened.refused === 'frozen' || opened.refused === 'outbox_full' || opened.refused === 'stale') throw refusal(opened.refused)
@@ -79,6 +80,12 @@ async function classifiedTask(house: House, opener: Orchestrator | Agent, ask: T
   const { reading, verdict } = await classify(house, opener, ask, word)
   const task: NewTask = { ...word, classifiedBy: undefined, ...reading, stated: { intent, classified, confidence, classification } }
   return { task, detail: toldOf(reading, verdict) }
+}
+
+/** What its event keeps of a task: who could obtain what with it, and until when, can be told from that long after. */
+export function toldOfTask({ parent, intent, assignees, envelope, deadlineAt }: NewTask) {
+  const entries = envelope.map(({ role, scope, maxTtlSeconds, maxLeases }) => ({ role, scope, max_ttl: maxTtlSeconds, max_leases: maxLeases }))
+  return { parent, intent, assignees, envelope: entries, deadline_at: deadlineAt }
 }
 
 function orderedTask(house: House, opener: Orchestrator, ask: TaskAsk): NewTask {

@@ -21,6 +21,8 @@ export interface Sink {
 export interface Audit {
   /** Hands over what is in the outbox now; for shutdown and tests. */
   flush(): Promise<void>
+  /** Partitions whose events this broker hands over now; those of the others, other brokers do. */
+  held(): number
   stop(): Promise<void>
 }
 
@@ -93,6 +95,7 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
     flush: async () => {
       while (await pump());
     },
+    held: () => held?.partitions.length ?? 0,
     stop: async () => {
       stopped = true
       clearTimeout(timer)

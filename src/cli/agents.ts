@@ -1,10 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { Command } from 'commander'
-import type { AgentRisk, AgentStopAnswer, Grant, OffboardingAnswer } from '../api.js'
+import type { AgentRisk, AgentStopAnswer, Grant, OffboardingAnswer, ReachThenAnswer } from '../api.js'
 import type { Mayfly } from '../client/index.js'
 import { type ConnectOptions, connect, wantsJson, withConnection } from './connect.js'
 import { leaseTable } from './leases.js'
-import { percent, seconds } from './parse.js'
+import { past, percent, seconds } from './parse.js'
 import { inWords } from './selector.js'
 import { EXIT, type Shell, UsageError } from './shell.js'
 import { json, line, table, until } from './text.js'
@@ -53,22 +53,47 @@ function show(shell: Shell): Command {
 
 function reach(shell: Shell): Command {
   return withConnection(new Command('reach'))
-    .description('what an agent holds and could obtain now, itself or through whom it handed work on to')
+    .description('what an agent holds and could obtain now, or could at a time that has passed, itself or through whom it handed work on to')
     .argument('<agent>')
-    .action(async (id: string, options: ConnectOptions) => {
-      const answer = await connect(options, shell).operator.reach(id, { signal: shell.signal })
+    .option('--at <time>', 'RFC 3339, or how long ago: from what the broker has recorded', (text: string) => past(text))
+    .action(async (id: string, options: ConnectOptions & { at?: string }) => {
+      const { operator } = connect(options, shell)
+      if (options.at !== undefined) {
+        const then = await operator.reachAt(id, options.at, { signal: shell.signal })
+        return wantsJson(options, shell) ? json(shell.stdout, then) : tellReachThen(then, shell)
+      }
+      const answer = await operator.reach(id, { signal: shell.signal })
       if (wantsJson(options, shell)) return json(shell.stdout, answer)
-      const { own, handed_on, opens, leases, standing, complete } = answer
+      const { opens, leases, standing, complete } = answer
       line(shell.stdout, `${id}  ${standing}  ${leases.length} unsettled leases`)
-      const rows = [...own, ...handed_on].map(grantRow)
-      if (rows.length > 0) table(shell.stdout, ['role', 'provider', 'access', 'data', 'holds', 'task', 'by', 'through'], rows)
+      grantTable(answer, 'not configured', shell)
       if (opens.length > 0) line(shell.stdout, `may open tasks for itself for ${opens.map(({ role }) => role).join(', ')}`)
       if (!complete) line(shell.stderr, 'there is more than one answer holds: narrow it with mayfly leases and mayfly task show')
     })
 }
 
-function grantRow({ role, provider, access, sensitivity, holds, task, agent, through }: Grant): (string | number | undefined)[] {
-  return [role, provider ?? 'not configured', access, sensitivity, holds, task, agent, through.join(' > ')]
+function tellReachThen(answer: ReachThenAnswer, shell: Shell): void {
+  const { agent, at, standing, leases, gaps } = answer
+  line(shell.stdout, `${agent}  at ${at}  ${standing}  ${leases.length} leases that were not settled`)
+  grantTable(answer, 'not recorded', shell)
+  const rows = leases.map(({ role, provider, access, state, agent: holder, through, task }) => {
+    return [[...through, holder].join(' > '), role, provider, access, state, task]
+  })
+  if (rows.length > 0) table(shell.stdout, ['held by', 'role', 'provider', 'access', 'state', 'task'], rows)
+  for (const gap of gaps) line(shell.stderr, `there may have been more: ${gap}`)
+}
+
+function grantTable(
+  { own, handed_on }: { readonly own: readonly Grant[]; readonly handed_on: readonly Grant[] },
+  absent: string,
+  shell: Shell,
+): void {
+  const rows = [...own, ...handed_on].map((grant) => grantRow(grant, absent))
+  if (rows.length > 0) table(shell.stdout, ['role', 'provider', 'access', 'data', 'holds', 'task', 'by', 'through'], rows)
+}
+
+function grantRow({ role, provider, access, sensitivity, holds, task, agent, through }: Grant, absent: string): (string | number | undefined)[] {
+  return [role, provider ?? absent, access, sensitivity, holds, task, agent, through.join(' > ')]
 }
 
 interface StopOptions extends ConnectOptions {

@@ -20,6 +20,14 @@ export function deadline(text: string, now = Date.now()): string {
   return new Date(now + seconds(text) * 1000).toISOString()
 }
 
+/** An RFC 3339 time, or how long ago -> RFC 3339. */
+export function past(text: string, now = Date.now()): string {
+  if (!/^\d{4}-/.test(text)) return new Date(now - seconds(text) * 1000).toISOString()
+  const at = Date.parse(text)
+  if (Number.isNaN(at)) throw new InvalidArgumentError('give a time (2030-01-31T12:00:00Z) or how long ago (2h)')
+  return new Date(at).toISOString()
+}
+
 /** For options that may be given several times. */
 export function collect(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value]

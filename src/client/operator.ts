@@ -22,6 +22,7 @@ import type {
   LeasesQuery,
   OffboardingAnswer,
   ReachAnswer,
+  ReachThenAnswer,
   RevocationAnswer,
   SimulateRequest,
   SimulationAnswer,
@@ -46,6 +47,8 @@ export interface OperatorCalls {
   agent(id: string, options?: CallOptions): Promise<AgentAnswer>
   /** What it holds and could obtain now, itself or through those that it handed work on to. */
   reach(id: string, options?: CallOptions): Promise<ReachAnswer>
+  /** The same at a time that has passed, RFC 3339: from what the broker has recorded. It says why there may have been more. */
+  reachAt(id: string, at: string, options?: CallOptions): Promise<ReachThenAnswer>
   /** Frozen before this answers; its live leases are closed behind it. `resume` takes it back. */
   suspend(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentStopAnswer>
   resume(id: string, ask: { reason: string }, options?: CallOptions): Promise<AgentResumeAnswer>
@@ -82,6 +85,7 @@ export function operator(send: Transport): OperatorCalls {
     deny: async (id, ask = {}, options) => (await post<ApprovalAnswer>(`v1/approvals/${encodeURIComponent(id)}/deny`, ask, options)).approval,
     agent: (id, options) => get(`v1/agents/${encodeURIComponent(id)}`, {}, options),
     reach: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/reach`, {}, options),
+    reachAt: (id, at, options) => get(`v1/agents/${encodeURIComponent(id)}/reach`, { at }, options),
     suspend: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/suspend`, ask, options),
     resume: (id, ask, options) => post(`v1/agents/${encodeURIComponent(id)}/resume`, ask, options),
     setRisk: async (id, ask, options) => (await post<AgentRiskAnswer>(`v1/agents/${encodeURIComponent(id)}/risk`, ask, options)).risk,

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { Extent, Reader } from '../audit/history.js'
 import type { House } from '../house.js'
 import type { Identity } from '../identity/identity.js'
 import type { AgentRule } from '../identity/options.js'
@@ -27,6 +28,14 @@ export interface Surroundings {
    * @throws MayflyError `policy_unavailable` with all that is wrong with them
    */
   simulate(ask: SimulationRequest): Promise<Simulation>
+  /**
+   * Shows a reader the events that this broker's sink holds, for so long at most. `elsewhere`: of how many partitions other brokers write now.
+   * @throws MayflyError `rate_limited` while somebody else reads
+   */
+  history(
+    reader: Reader,
+    deadlineMs: number,
+  ): Promise<{ readonly extent: Extent; readonly elsewhere: number; readonly partitions: number; readonly longestTaskSeconds: number }>
   /** True from the moment the broker is told to stop: nothing new is issued. */
   isDraining(): boolean
   /** False while starting, and from a moment before draining, so that a load balancer looks elsewhere first. */

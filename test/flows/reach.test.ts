@@ -99,5 +99,6 @@ it('is for operators whom policy lets inspect, and knows nobody that is not', as
       expect((await call('GET', path, await test.token(sub))).status).toBe(403)
   for (const path of ['/v1/agents/nobody', '/v1/agents/nobody/reach', '/v1/agents/triage/offboard', `/v1/agents/${'x'.repeat(300)}`])
     expect((await call('GET', path, oncall)).status).toBe(404)
-  expect((await call('GET', '/v1/agents/triage/reach?at=2020-01-01T00:00:00Z', oncall)).status).toBe(422)
+  expect((await call('GET', `/v1/agents/triage/reach?at=${new Date(Date.now() + 60_000).toISOString()}`, oncall)).status).toBe(422)
+  expect((await call('GET', '/v1/agents/triage/reach?at=yesterday', oncall)).status).toBe(422)
 })

@@ -76,6 +76,7 @@ async function start(upstreams: Readonly<Record<string, Provider>>, surface: App
     signer: () => undefined,
     agents: () => [],
     simulate: () => Promise.reject(new Error('nothing is simulated here')),
+    history: () => Promise.reject(new Error('nothing is recorded here')),
     log: pino({ level: 'info' }, { write: (line: string) => logged.push(line) }),
     surface,
     trustProxy: [],

@@ -30,6 +30,7 @@ describe('running it', () => {
       signer: () => undefined,
       agents: () => [],
       simulate: () => Promise.reject(new Error('nothing is simulated here')),
+      history: () => Promise.reject(new Error('nothing is recorded here')),
       log: pino({ level: 'silent' }),
       surface: 'all',
       trustProxy: [],

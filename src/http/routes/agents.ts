@@ -1,13 +1,14 @@
 import { riskOf } from '../../agent-risk.js'
 import { freezesOf, standingOf } from '../../agents.js'
-import { AGENT_ID, AgentAnswer, AgentsAnswer, ReachAnswer } from '../../api.js'
+import { AGENT_ID, AgentAnswer, AgentsAnswer, AnyReachAnswer, ReachQuery } from '../../api.js'
 import type { AgentCounts } from '../../ledger/ledger.js'
-import { type Grant, reachOf } from '../../reach.js'
+import { reachOf } from '../../reach.js'
 import type { Freeze } from '../../types.js'
 import { BROKER, notFound, permit } from '../operator.js'
+import { grantOf, grantsView, reachedThen } from '../reach-view.js'
 import { type Route, route } from '../route.js'
 import type { ConfiguredAgent } from '../surroundings.js'
-import { entryView, freezeView, leaseView, riskView, scopeView, timeView } from '../view.js'
+import { entryView, freezeView, leaseView, riskView, timeView } from '../view.js'
 
 const list = route({
   method: 'get',
@@ -35,13 +36,16 @@ const reach = route({
   path: '/v1/agents/{+id}/reach',
   surfaces: ['operator'],
   who: ['operator'],
-  summary: 'What an agent holds, and could obtain for its tasks, itself or through those that it handed work on to: now, from the ledger.',
+  summary:
+    'What an agent holds, and could obtain for its tasks, itself or through those that it handed work on to: now, from the ledger; with ?at, at a time that has passed, from the record.',
   id: AGENT_ID,
-  answers: { 200: ReachAnswer },
-  codes: ['denied', 'not_found', 'ledger_unavailable'],
+  query: ReachQuery,
+  answers: { 200: AnyReachAnswer },
+  codes: ['denied', 'not_found', 'rate_limited', 'ledger_unavailable'],
 }).handle(async (call) => {
   const { house, id } = call
   await permit(call, 'inspect', { type: 'Agent', id })
+  if (call.query.at !== undefined) return { status: 200, body: await reachedThen(call.around, house, id, Date.parse(call.query.at)) }
   const rule = ruleOf(call.around.agents(), id)
   const [freezes, { own, handedOn, leases, complete }] = await Promise.all([house.ledger.freezes(), reachOf(house, id)])
   if (!rule && own.length + handedOn.length + leases.length === 0) throw notFound('agent')
@@ -51,9 +55,7 @@ const reach = route({
     source: 'ledger' as const,
     standing: standingOf(freezesOf(freezes, id)),
     complete,
-    roles: rolesOf(own, handedOn),
-    own: own.map(grantView),
-    handed_on: handedOn.map(grantView),
+    ...grantsView(own.map(grantOf), handedOn.map(grantOf)),
     opens: (rule?.openTasks ?? []).map(entryView),
     leases: leases.map(leaseView),
   }
@@ -100,28 +102,4 @@ function summaryOf(id: string, rule: ConfiguredAgent | undefined, { live, closin
   const { owner, autonomy, team, match } = rule ?? {}
   const told = { owner, autonomy, team, issuer: match?.issuer, rule: rule && rule.id !== id ? rule.id : undefined }
   return { id, ...told, standing: standingOf(freezesOf(freezes, id)), live_leases: live, closing_leases: closing, tasks }
-}
-
-function roleView({ entry, role }: Grant) {
-  const { provider, access, sensitivity, revocation: mode, residualSeconds = 0 } = role ?? {}
-  return { role: entry.role, provider, access, sensitivity, revocation: mode && { mode, residual_seconds: residualSeconds } }
-}
-
-function grantView(grant: Grant) {
-  const { task, agent, through, entry, holds } = grant
-  const limits = { scope: entry.scope && scopeView(entry.scope), max_ttl: entry.maxTtlSeconds }
-  return { ...roleView(grant), task: task.id, agent, through: [...through], ...limits, holds, until: timeView(task.deadlineAt) }
-}
-
-/** Each role once, whoever reaches it. */
-function rolesOf(own: readonly Grant[], handedOn: readonly Grant[]) {
-  const all = [...own, ...handedOn]
-  return [...new Set(all.map(({ entry }) => entry.role))].sort().flatMap((name) => {
-    const grants = all.filter(({ entry }) => entry.role === name)
-    const [first] = grants
-    if (!first) return []
-    const holds = grants.reduce((sum, grant) => sum + grant.holds, 0)
-    const tasks = new Set(grants.map(({ task }) => task.id)).size
-    return [{ ...roleView(first), holds, tasks, through_others: handedOn.some(({ entry }) => entry.role === name) }]
-  })
 }

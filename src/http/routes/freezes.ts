@@ -54,7 +54,9 @@ const thaw = route({
   if (!known) throw notFound('freeze')
   // Offboarding is for good: who takes it back must be able to do it, too.
   if (known.kind === 'offboarding') await permit(call, 'offboard', resourceOf(known.selector))
-  const told = event('freeze.thawed', context, principal, { detail: { freeze: id, selector: known.selector, reason: call.body.reason } })
+  const told = event('freeze.thawed', context, principal, {
+    detail: { freeze: id, selector: known.selector, reason: call.body.reason, kind: known.kind },
+  })
   const thawed = await house.ledger.thaw(id, { reason: call.body.reason, by: principal.id }, told)
   if (!thawed.ok) throw notFound('freeze')
   return { status: 200, body: { freeze: freezeView(thawed.freeze) } }

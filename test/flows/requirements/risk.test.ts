@@ -179,3 +179,82 @@ describe('requirement 26: stop privilege accumulation: budget over what the tree
     await scene.clear()
   })
 })
+
+describe('requirement 25: audit transitive access', () => {
+  const reach = async (id: string, at?: number) =>
+    (await scene.call('GET', `/v1/agents/${id}/reach${at === undefined ? '' : `?at=${new Date(at).toISOString()}`}`, await scene.token('oncall')))
+      .body
+  const now = async () => Number((await scene.redis.client.time())[0]) * 1000 + Math.floor(Number((await scene.redis.client.time())[1]) / 1000)
+  /** Past the millisecond in which something happened. */
+  const passed = (at: number) => waitFor('the clock to move on', async () => (await now()) > at + 1)
+
+  it('the report finds A -> B -> database: now, and at a time that has passed, when nothing of it lives any more', async () => {
+    const before = await now()
+    await passed(before)
+    const task = await scene.openTask({
+      assignees: [{ agent: 'triage' }],
+      envelope: [{ role: 'warehouse-read', max_ttl: 600 }, { role: 'api-token' }],
+    })
+    const child = await scene.call('POST', `/v1/tasks/${task}/children`, await scene.token('triage'), {
+      assignees: [{ agent: 'reporter' }],
+      envelope: [{ role: 'warehouse-read', max_ttl: 60 }],
+    })
+    const below = child.body.task.id
+    const opened = await now()
+    await passed(opened)
+    const { lease } = await scene.issued(below, 'warehouse-read', {}, 'reporter')
+    const held = await now()
+    await passed(held)
+    const database = { agent: 'reporter', role: 'warehouse-read', provider: 'warehouse' }
+    expect(await reach('triage')).toMatchObject({
+      source: 'ledger',
+      handed_on: [{ ...database, task: below, through: [], holds: 1 }],
+      leases: [{ id: lease.id, agent: 'reporter', provider: 'warehouse', state: 'active' }],
+    })
+    await scene.end(task)
+    await scene.nothingUpstream()
+    const over = await now()
+    await passed(over)
+    expect(await reach('triage')).toMatchObject({ own: [], handed_on: [], leases: [] })
+
+    const then = await reach('triage', held)
+    expect(then).toMatchObject({
+      agent: 'triage',
+      source: 'audit',
+      standing: 'active',
+      own: [
+        { task, agent: 'triage', role: 'warehouse-read', max_ttl: 600, through: [], holds: 0 },
+        { task, agent: 'triage', role: 'api-token', holds: 0 },
+      ],
+      handed_on: [{ ...database, task: below, access: 'read', sensitivity: 'confidential', max_ttl: 60, through: [], holds: 1 }],
+      leases: [{ ...database, id: lease.id, task: below, through: ['triage'], access: 'read', state: 'active', issued_at: lease.issued_at }],
+      roles: [
+        { role: 'api-token', holds: 0, tasks: 1, through_others: false },
+        { role: 'warehouse-read', holds: 1, tasks: 2, through_others: true },
+      ],
+    })
+    expect(Date.parse(then.leases[0].expires_at)).toBeGreaterThan(held)
+    // The record of this broker is younger than a task may be old: it says so.
+    expect(then).toMatchObject({ complete: false, gaps: [expect.stringMatching(/^the record begins at .* lived on is not in it$/)] })
+    expect(await reach('reporter', held)).toMatchObject({
+      own: [{ ...database, task: below, through: ['triage'], holds: 1 }],
+      handed_on: [],
+      leases: [{ id: lease.id, through: ['triage'] }],
+    })
+    // Opened, but nothing obtained yet; not opened yet; over.
+    expect(await reach('triage', opened)).toMatchObject({ handed_on: [{ agent: 'reporter', role: 'warehouse-read', holds: 0 }], leases: [] })
+    for (const at of [before, over]) expect(await reach('triage', at)).toMatchObject({ own: [], handed_on: [], leases: [], roles: [] })
+    expect((await reach('triage', Date.parse('2020-01-01T00:00:00Z'))).gaps).toEqual([expect.stringMatching(/after the time that was asked about$/)])
+  })
+
+  it('what was suspended then is told as suspended, whatever it is now', async () => {
+    const oncall = await scene.token('oncall')
+    await scene.call('POST', '/v1/agents/calm/suspend', oncall, { reason: 'drill' })
+    const at = await now()
+    await passed(at)
+    await scene.call('POST', '/v1/agents/calm/resume', oncall, { reason: 'over' })
+    await passed(await now())
+    expect(await reach('calm', at)).toMatchObject({ standing: 'suspended' })
+    expect(await reach('calm', await now())).toMatchObject({ standing: 'active' })
+  })
+})

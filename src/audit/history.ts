@@ -1,0 +1,118 @@
+import { createReadStream } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import type { Event } from '../types.js'
+
+/** An event as the sink wrote it. */
+export interface Recorded {
+  readonly at: number
+  readonly event: Event
+}
+
+/** Who reads the record: which lines it wants, told from their text, and what it makes of them. */
+export interface Reader {
+  fits(line: string): boolean
+  read(recorded: Recorded): void
+}
+
+/** What was read. */
+export interface Extent {
+  readonly files: number
+  /** Of the first and of the last event, whatever they are about. */
+  readonly from?: number
+  readonly to?: number
+  /** Lines that are no events: half written, or written by somebody else. */
+  readonly unreadable: number
+  /** False: time was up before the end. */
+  readonly complete: boolean
+}
+
+/** The file that is written, and those that it was renamed to: events.jsonl, events.jsonl.1, events-2030-01-31.jsonl.gz. */
+const FILE = /^events\b.*\.jsonl(?:[.-][\w.-]*)?$/
+/** How each line begins. */
+const HEAD = /^\{"partition":(\d+),"stream_id":"(\d+)-(\d+)","at":"([^"]+)",/
+
+/**
+ * Reads a JSONL sink's folder from its first event to its last, changing nothing, a line at a time whatever its size. An event that was written
+ * twice is read once.
+ */
+export async function readHistory(folder: string, reader: Reader, { deadlineMs }: { deadlineMs: number }): Promise<Extent> {
+  const end = performance.now() + deadlineMs
+  const files = await filesIn(folder)
+  /** The last of each partition: what comes again is not after it. */
+  const seen = new Map<string, readonly [number, number]>()
+  let from: number | undefined
+  let to: number | undefined
+  let unreadable = 0
+  const done = (complete: boolean): Extent => ({ files: files.length, from, to, unreadable, complete })
+  for (const file of files) {
+    for await (const line of linesOf(file)) {
+      if (performance.now() > end) return done(false)
+      const [, partition = '', ms, count, time = ''] = HEAD.exec(line) ?? []
+      const at = Date.parse(time)
+      if (Number.isNaN(at)) {
+        if (line !== '') unreadable++
+        continue
+      }
+      from = Math.min(from ?? at, at)
+      to = Math.max(to ?? at, at)
+      const place = [Number(ms), Number(count)] as const
+      if (!isAfter(place, seen.get(partition))) continue
+      seen.set(partition, place)
+      if (!reader.fits(line)) continue
+      const event = eventIn(line)
+      if (event) reader.read({ at, event })
+      else unreadable++
+    }
+  }
+  return done(true)
+}
+
+/** In the order of their first events: what they are called says nothing. */
+async function filesIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() => [])
+  const found = await Promise.all(
+    names
+      .filter((name) => FILE.test(name))
+      .map(async (name) => {
+        const file = join(folder, name)
+        return { file, first: await firstIn(file) }
+      }),
+  )
+  return found.sort((a, b) => a.first - b.first).map(({ file }) => file)
+}
+
+async function firstIn(file: string): Promise<number> {
+  for await (const line of linesOf(file)) {
+    const at = Date.parse(HEAD.exec(line)?.[4] ?? '')
+    if (!Number.isNaN(at)) return at
+  }
+  return Number.POSITIVE_INFINITY
+}
+
+async function* linesOf(file: string): AsyncGenerator<string> {
+  const source = createReadStream(file)
+  const input: Readable = file.endsWith('.gz') ? source.pipe(createGunzip()) : source
+  source.on('error', (error) => input.destroy(error))
+  try {
+    yield* createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })
+  } finally {
+    source.destroy()
+    input.destroy()
+  }
+}
+
+function isAfter([ms, count]: readonly [number, number], last: readonly [number, number] | undefined): boolean {
+  return last === undefined || ms > last[0] || (ms === last[0] && count > last[1])
+}
+
+function eventIn(line: string): Event | undefined {
+  try {
+    return JSON.parse(line) as Event
+  } catch {
+    return undefined
+  }
+}
