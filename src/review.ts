@@ -53,7 +53,7 @@ export async function objectionTo(house: House, lease: Lease, task: Task, consen
 /** What humans agreed to of this lease, for as long as the facts are those that they saw. */
 async function consentTo({ ledger }: House, lease: Lease, task: Task): Promise<Approval | undefined> {
   const approval = lease.approval === undefined ? undefined : await ledger.approval(lease.approval)
-  return approval?.factsVersion === (task.factsVersion ?? 0) ? approval : undefined
+  return approval?.contextVersion === task.contextVersion ? approval : undefined
 }
 
 /** The groups that agreed, where they are all that is asked for now. */

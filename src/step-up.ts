@@ -93,7 +93,7 @@ function digestOf(agent: Agent, ask: LeaseAsk, { task, role, narrowed }: Waiting
   const text = canonical({
     agent: [agent.issuer, agent.id, agent.instance ?? null],
     task: task.id,
-    facts: task.factsVersion ?? 0,
+    facts: task.contextVersion,
     // The team and groups too, which policy reads; not the token, since who presents the consent may have to bring a newer one.
     human: task.human === undefined ? null : [task.human, shownBy(task)],
     role: { name, provider, access, sensitivity, params },

@@ -196,10 +196,8 @@ export interface Task {
   readonly heartbeatDueAt?: number
   readonly endedAt?: number
   readonly reason?: string
-  /** Facts that decisions read, and that `reserve` compares so that no decision on old facts is carried out. */
+  /** Of the facts that decisions read, its own alone; what rests on them compares it, so that no decision on old facts is carried out. */
   readonly contextVersion: number
-  /** How often its own facts changed, whatever changed elsewhere in the tree. Absent: never. */
-  readonly factsVersion?: number
   /** What the tree obtained so far, sorted: `"access:sensitivity"`. */
   readonly obtained: readonly string[]
   readonly counts: Readonly<Record<Access, number>>
@@ -377,8 +375,8 @@ export interface Approval {
   readonly request: ApprovalRequest
   /** Who opened the task and those above it: they, and the owners of such agents, agree to nothing that is asked for it. */
   readonly openers: readonly Task['openedBy'][]
-  /** Of the facts of its task that it was asked on. */
-  readonly factsVersion: number
+  /** Of its task, when it was asked for. */
+  readonly contextVersion: number
   readonly askedAt: number
   /** Of an open one, when it is too late to agree; of a granted one, when it is too late to use it. */
   readonly expiresAt: number

@@ -50,7 +50,7 @@ export interface Ledger {
   /** Heartbeat. */
   touchTask(id: string): Promise<Result<{ state: TaskState; heartbeatDueAt?: number }, 'not_found'>>
   /**
-   * New facts, which all below inherits; bumps the context version of the tree and sets `review_by` on the live leases of the task and below.
+   * New facts, which all below inherits. Each task whose facts are others now has a new context version, and its live leases a term.
    * `contextVersion`: what the change was decided on. `narrows`: it only makes things stricter, and so never waits for the outbox.
    */
   changeTask(

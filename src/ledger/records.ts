@@ -95,7 +95,7 @@ export function approvalOf(id: string, fields: Record<string, string>, over?: st
     denial: fields.no === undefined ? undefined : (JSON.parse(fields.no) as Approval['denial']),
     request: JSON.parse(get('sh')) as Approval['request'],
     openers: JSON.parse(get('op')) as Approval['openers'],
-    factsVersion: Number(get('tv')),
+    contextVersion: Number(get('cv')),
     askedAt: Number(get('aa')),
     expiresAt: Number(get('xa')),
     lease: fields.le,
@@ -109,11 +109,11 @@ export function claimOf(reply: unknown): Claim {
   return { lease: leaseOf(textOf(id), fieldsOf(record)), attempt: numberOf(attempt), until: numberOf(until) }
 }
 
-/** Task, its root's facts (context version, obtained, counts), and the state of an ancestor that ended. */
+/** Task, its root's facts (obtained, counts), and the state of an ancestor that ended. */
 export function taskOf(id: string, fields: Record<string, string>, root: unknown, endedAbove?: unknown): Task {
   const get = (name: string): string => fields[name] ?? ''
   const time = (name: string): number | undefined => (fields[name] === undefined ? undefined : Number(fields[name]))
-  const [version, obtained, reads, writes, escalations] = listOf(root).map(textOf)
+  const [obtained, reads, writes, escalations] = listOf(root).map(textOf)
   return {
     id,
     root: get('rt'),
@@ -145,8 +145,7 @@ export function taskOf(id: string, fields: Record<string, string>, root: unknown
     heartbeatDueAt: time('hd'),
     endedAt: time('ea'),
     reason: fields.re || undefined,
-    contextVersion: Number(version),
-    factsVersion: time('tv'),
+    contextVersion: Number(get('cv')),
     obtained: obtained ? obtained.split(',') : [],
     counts: { read: Number(reads || 0), write: Number(writes || 0), escalate: Number(escalations || 0) },
   }

@@ -132,6 +132,22 @@ describe('row 13: revoke on context change', () => {
 })
 
 describe('who may change what', () => {
+  it('whoever may change a child takes nothing from its parent: what is being minted there is handed out', async () => {
+    const task = await openTask()
+    const child = (await call('POST', `/v1/tasks/${task}/children`, agent, { assignees: [{ agent: 'reporter' }], envelope })).body.task.id
+    let minting = true
+    const asked = Promise.all(Array.from({ length: 24 }, () => call('POST', '/v1/leases', agent, { task, role: 'warehouse-read' }))).finally(() => {
+      minting = false
+    })
+    let changes = 0
+    for (let percent = 89; minting && percent > 0; percent--, changes++) {
+      expect((await change(child, { confidence: percent / 100 }, agent)).status).toBe(200)
+    }
+    expect((await asked).map(({ status }) => status)).toEqual(Array.from({ length: 24 }, () => 201))
+    expect(changes).toBeGreaterThan(0)
+    await call('POST', `/v1/tasks/${task}/complete?wait=10`, flows)
+  })
+
   it('an agent makes the task that it opened stricter, and nothing else', async () => {
     const ask = { intent: 'deploy', envelope: [{ role: 'api-token', max_ttl: 60 }], deadline_at: new Date(Date.now() + 60_000).toISOString() }
     const own = (await call('POST', '/v1/tasks', agent, ask)).body.task.id

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import type { NewLease } from '../../src/ledger/ledger.js'
 import {
   event,
   eventsOf,
@@ -243,7 +244,7 @@ describe('ending a task', () => {
 })
 
 describe('changing the context', () => {
-  it('bumps the version of the tree and asks for each live lease of the subtree to be reaffirmed', async () => {
+  it('bumps the version of the task, and asks for each of its live leases to be reaffirmed', async () => {
     const { ledger } = fixture
     const root = await openTask(ledger)
     const child = await openTask(ledger, { parent: root.id })
@@ -256,8 +257,7 @@ describe('changing the context', () => {
     // Its intent is its parent's, whoever asks.
     expect(changed.task).toMatchObject({ intent: 'incident-triage', classification: 'restricted', labels: { a: 'b' }, contextVersion: 2 })
     expect(changed.live.map(({ id }) => id).sort()).toEqual([active.id, pending.id].sort())
-    expect((await taskNow(ledger, root.id)).contextVersion).toBe(2)
-    expect(await ledger.reserve(newLease(ledger, root, { facts: { contextVersion: 1, obtained: ['read:confidential'] } }), event())).toMatchObject({
+    expect(await ledger.reserve(newLease(ledger, child, { facts: { contextVersion: 1, obtained: ['read:confidential'] } }), event())).toMatchObject({
       refused: 'stale',
     })
 
@@ -272,6 +272,39 @@ describe('changing the context', () => {
     expect(await ledger.reaffirm(pending.id, 2)).toMatchObject({ refused: 'ended' })
     expect(await ledger.reaffirm(ledger.newLeaseId(root.id), 2)).toMatchObject({ refused: 'not_found' })
     expect(await stateOf(ledger, above.id)).toBe('active')
+  })
+
+  it('makes nothing stale but the tasks whose facts are others now: not above, nor beside, nor what was as strict already', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger, { classification: 'internal' })
+    const child = await openTask(ledger, { parent: root.id })
+    const sibling = await openTask(ledger, { parent: root.id })
+    const strict = await openTask(ledger, { parent: child.id })
+    const below = await openTask(ledger, { parent: strict.id })
+    const change = (id: string, classification: 'internal' | 'confidential') =>
+      ledger.changeTask(id, { classification }, event('task.changed', { task: id }))
+    await change(strict.id, 'confidential')
+    const tasks = [root, child, sibling, strict, below]
+    const versions = async () => Promise.all(tasks.map(async ({ id }) => (await taskNow(ledger, id)).contextVersion))
+    expect(await versions()).toEqual([1, 1, 1, 2, 2])
+    const pending: NewLease[] = []
+    for (const { id } of tasks) pending.push(await reserved(ledger, id))
+
+    const changed = await change(child.id, 'confidential')
+    expect(changed.ok && changed.live.map(({ task }) => task).sort()).toEqual([child.id, strict.id, below.id].sort())
+    expect(await versions()).toEqual([1, 2, 1, 2, 2])
+    const states = await Promise.all(
+      pending.map(async (lease) => (await ledger.activate(lease, { handle: {}, expiresAt: ledger.now() + 60_000 }, event())).state),
+    )
+    expect(states).toEqual(['active', 'closing', 'active', 'active', 'active'])
+    // What is decided above and beside on the facts of before is carried out, too.
+    for (const { id, contextVersion } of [root, sibling]) {
+      const { obtained } = await taskNow(ledger, id)
+      expect(await ledger.reserve(newLease(ledger, root, { task: id, facts: { contextVersion, obtained } }), event())).toMatchObject({ ok: true })
+      const handedOn = newTask(ledger, { parent: id, contextVersion })
+      expect(await ledger.openTask(handedOn, event())).toMatchObject({ ok: true })
+    }
+    expect(await ledger.openTask(newTask(ledger, { parent: child.id, contextVersion: 1 }), event())).toMatchObject({ refused: 'stale' })
   })
 
   it('is inherited by all below, which stays as strict as it was made itself', async () => {

@@ -61,7 +61,7 @@ if record.s == 'c' then
 end
 
 local cause
-local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec')
+local got = redis.call('HMGET', task_key, 's', 'an', 'cv', 'dl', 'fz', 'ec')
 if got[1] ~= 'active' then
   cause = got[6] or 'task_revoked'
 else
@@ -71,7 +71,7 @@ end
 if not cause and any_freeze() and frozen(tokens_in(freezable, got[5])) then
   cause = 'frozen'
 end
-if not cause and redis.call('HGET', base .. 'task:' .. got[3], 'cv') ~= record.cv then cause = 'context_changed' end
+if not cause and got[3] ~= record.cv then cause = 'context_changed' end
 if cause then
   close_lease(lease, record, cause, event)
   return { 'closing', cause, take(lease, record) }

@@ -7,7 +7,7 @@
 -- event: approval.asked; approval.expired for what is over
 -- include: approval freeze
 local task_key = base .. 'task:' .. task
-local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec', 'tv')
+local got = redis.call('HMGET', task_key, 's', 'an', 'rt', 'dl', 'fz', 'ec', 'cv')
 if not got[1] then return { 'not_found' } end
 if got[1] ~= 'active' then return { 'ended', got[1] } end
 local above = ended_above(got[2])
@@ -16,7 +16,7 @@ if any_freeze() then
   local by = frozen(tokens_in(freezable, got[5]))
   if by then return { 'frozen', by } end
 end
-if redis.call('HGET', base .. 'task:' .. got[3], 'cv') ~= context_version then return { 'stale' } end
+if got[7] ~= context_version then return { 'stale' } end
 
 local of_task = task_key .. ':approvals'
 local known = redis.call('HGET', of_task, 'd:' .. digest)
@@ -48,7 +48,7 @@ for id in string.gmatch(task .. ' ' .. got[2], '%S+') do
   openers[#openers + 1] = { kind = by[1], id = by[2], issuer = by[3], instance = by[4] or nil }
 end
 record = {}
-write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'tv', got[7] or 0, 'ne', needs, 'sh', shown,
+write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'cv', got[7], 'ne', needs, 'sh', shown,
   'op', cjson.encode(openers), 'aa', now, 'xa', math.min(now + ttl_ms, tonumber(got[4])), 'dl', got[4], 'kp', retention)
 if instance ~= '' then write(KEYS[1], record, 'i', instance) end
 redis.call('ZADD', base .. 'approvals', record.xa, approval)

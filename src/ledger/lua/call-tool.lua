@@ -34,8 +34,7 @@ if record[3] ~= task then
     local most = max_calls >= 0 and most_of(key)
     if most then counting[#counting + 1] = { key, most, tonumber(redis.call('HGET', key, calls_field) or 0) } end
   end
-  local root = redis.call('HMGET', root_key, 'cv', 'ob')
-  cv, ob = root[1], root[2]
+  ob = redis.call('HGET', root_key, 'ob')
 end
 
 local may, bindings = false, nil

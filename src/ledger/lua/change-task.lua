@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- New facts of a task: where a decision could read them, bumps the context version of the tree, and sets a term on the live leases of the task and of all below it. Who is
--- not reaffirmed by then is closed by the sweeper, so a broker that dies in between fails closed. What is below inherits in the same step.
+-- New facts of a task, which what is below inherits in the same step. Each task of which a decision could read something else now has a new
+-- context version, and its live leases a term: who is not reaffirmed by then is closed by the sweeper, so a broker that dies in between fails closed.
 -- What narrows never waits for the outbox (`outbox_limit` -1). `context_version`, unless empty, is what the change was decided on.
 -- key: task
 -- args: id context_version review_ms:number event outbox_limit:number
@@ -11,10 +11,15 @@
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'active' or ended_above(record.an) then return { 'ended' } end
-local root_key = base .. 'task:' .. record.rt
-if context_version ~= '' and redis.call('HGET', root_key, 'cv') ~= context_version then return { 'stale' } end
+if context_version ~= '' and record.cv ~= context_version then return { 'stale' } end
 if outbox_limit >= 0 and outbox_full(outbox_limit) then return { 'outbox_full' } end
-local before = { record['in'], record.cl, record.co, record.ca, record.en }
+
+-- What decisions read of a task alone, as one text.
+local function facts_of(one)
+  return table.concat({ one['in'], one.cl, one.co, one.ca, one.en }, '\0')
+end
+
+local before, stated = facts_of(record), record.si
 for i = rest, #ARGV, 2 do
   local field = ARGV[i]
   -- The intent of a child is its parent's. What else is said of a child only ever adds to what it inherits.
@@ -25,16 +30,14 @@ for i = rest, #ARGV, 2 do
   end
 end
 if record.pa then write(KEYS[1], record, inherited(read(base .. 'task:' .. record.pa), record)) end
--- What decides nothing makes nothing stale: whoever may only make things stricter cannot do so for ever.
-local changed = false
-for i, field in ipairs({ 'in', 'cl', 'co', 'ca', 'en' }) do changed = changed or record[field] ~= before[i] end
-if changed then redis.call('HINCRBY', root_key, 'cv', 1) end
+local passed_on = facts_of(record) ~= before or record.si ~= stated
 
-local live, stack = {}, { { id, record } }
+-- What decides nothing makes nothing stale, here and in each task below: whoever may only make things stricter cannot do so for ever.
+local live, stack = {}, { { id, record, facts_of(record) ~= before } }
 while #stack > 0 do
-  local one, facts = unpack(table.remove(stack))
+  local one, facts, changed = unpack(table.remove(stack))
   local key = base .. 'task:' .. one
-  if changed then write(key, facts, 'tv', tonumber(facts.tv or 0) + 1) end
+  if changed then write(key, facts, 'cv', tonumber(facts.cv) + 1) end
   for _, lease in ipairs(redis.call('SMEMBERS', key .. ':live')) do
     local lease_key = base .. 'lease:' .. lease
     local held = read(lease_key)
@@ -47,10 +50,11 @@ while #stack > 0 do
   for _, child in ipairs(redis.call('SMEMBERS', key .. ':children')) do
     local below = read(base .. 'task:' .. child)
     if below then
-      if changed then write(base .. 'task:' .. child, below, inherited(facts, below)) end
-      stack[#stack + 1] = { child, below }
+      local was = facts_of(below)
+      if passed_on then write(base .. 'task:' .. child, below, inherited(facts, below)) end
+      stack[#stack + 1] = { child, below, facts_of(below) ~= was }
     end
   end
 end
 tell('task.changed', event)
-return { 'ok', flat(record), redis.call('HMGET', root_key, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate'), live }
+return { 'ok', flat(record), redis.call('HMGET', base .. 'task:' .. record.rt, 'ob', 'c:read', 'c:write', 'c:escalate'), live }

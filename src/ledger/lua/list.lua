@@ -11,7 +11,7 @@ for i = 1, #got[2], 2 do
   local record = read(base .. kind .. ':' .. got[2][i])
   if record then
     if kind == 'task' then
-      local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
+      local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'ob', 'c:read', 'c:write', 'c:escalate')
       local above = record.s == 'active' and ended_above(record.an)
       answer[#answer + 1] = { got[2][i], flat(record), root, above or false }
     elseif kind == 'approval' then

@@ -26,7 +26,7 @@ if parent ~= '' then
   if depth > max_depth then return { 'too_deep' } end
   ancestors = above.an == '' and parent or (parent .. ' ' .. above.an)
   root, orchestrator = above.rt, above['or']
-  if context_version ~= '' and redis.call('HGET', base .. 'task:' .. root, 'cv') ~= context_version then return { 'stale' } end
+  if context_version ~= '' and above.cv ~= context_version then return { 'stale' } end
   deadline = math.min(deadline, tonumber(above.dl))
   -- What the task is about, and for whom, is inherited and cannot be changed.
   intent, stated, classified, confidence, classification, environment = above['in'], above.si or '', above.cl, above.co, above.ca, above.en
@@ -54,7 +54,7 @@ end
 local record = {}
 write(KEYS[1], record, 's', 'active', 'rt', root, 'an', ancestors, 'de', depth, 'ok', opener_kind, 'oi', opener_id, 'os', opener_issuer, 'or',
   orchestrator, 'in', intent, 'cl', classified, 'co', confidence, 'ca', classification, 'en', environment, 'as', assignees, 'ev', envelope,
-  'la', labels, 'oa', now, 'dl', deadline, 'fz', table.concat(all, ' '), 'dg', digest)
+  'la', labels, 'oa', now, 'dl', deadline, 'fz', table.concat(all, ' '), 'dg', digest, 'cv', 1)
 for i = rest, #ARGV, 2 do redis.call('HSET', KEYS[1], 'A:' .. ARGV[i], ARGV[i + 1]) end
 if parent ~= '' then
   write(KEYS[1], record, 'pa', parent)
@@ -62,8 +62,6 @@ if parent ~= '' then
   if opener_kind == 'agent' then chain = chain == '' and opener_id or (chain .. ' ' .. opener_id) end
   if chain ~= '' then write(KEYS[1], record, 'ch', chain) end
   redis.call('SADD', base .. 'task:' .. parent .. ':children', id)
-else
-  write(KEYS[1], record, 'cv', 1)
 end
 if tools ~= '' then write(KEYS[1], record, 'tl', tools) end
 if check ~= '' then write(KEYS[1], record, 'ck', check) end

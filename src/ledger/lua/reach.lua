@@ -18,7 +18,7 @@ if scan then
     local key = base .. 'task:' .. got[2][i]
     local task = redis.call('HMGET', key, 's', 'an', 'rt', 'fz', 'A:' .. agent)
     if task[1] == 'active' and (task[5] or comes_from(task[4])) and not ended_above(task[2]) then
-      local root = redis.call('HMGET', base .. 'task:' .. task[3], 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
+      local root = redis.call('HMGET', base .. 'task:' .. task[3], 'ob', 'c:read', 'c:write', 'c:escalate')
       answer[#answer + 1] = { 'task', got[2][i], flat(read(key)), root }
     end
   end

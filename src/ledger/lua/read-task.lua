@@ -7,6 +7,6 @@
 -- include: clock record lineage
 local record = read(KEYS[1])
 if not record then return false end
-local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
+local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'ob', 'c:read', 'c:write', 'c:escalate')
 local above = record.s == 'active' and ended_above(record.an)
 return { flat(record), root, above or false }

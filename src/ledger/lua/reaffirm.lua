@@ -8,8 +8,7 @@
 local record = read(KEYS[1])
 if not record then return 'not_found' end
 if record.s ~= 'p' and record.s ~= 'a' then return 'ended' end
-local root = redis.call('HGET', base .. 'task:' .. record.t, 'rt')
-if not root or redis.call('HGET', base .. 'task:' .. root, 'cv') ~= context_version then return 'stale' end
+if redis.call('HGET', base .. 'task:' .. record.t, 'cv') ~= context_version then return 'stale' end
 write(KEYS[1], record, 'cv', context_version)
 erase(KEYS[1], record, 'rb')
 if record.s == 'a' then redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), id) end

@@ -10,7 +10,7 @@
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'a' or now >= tonumber(record.xa) then return { 'closed' } end
-local got = redis.call('HMGET', base .. 'task:' .. record.t, 's', 'an', 'rt', 'dl', 'fz')
+local got = redis.call('HMGET', base .. 'task:' .. record.t, 's', 'an', 'rt', 'dl', 'fz', 'cv')
 if got[1] ~= 'active' then return { 'ended', got[1] or 'revoked' } end
 local above = ended_above(got[2])
 if above or now >= tonumber(got[4]) then return { 'ended', above or 'expired' } end
@@ -18,9 +18,9 @@ if any_freeze() then
   local by = frozen(tokens_in(freezable, got[5]))
   if by then return { 'frozen', by } end
 end
-local root = redis.call('HMGET', base .. 'task:' .. got[3], 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
-if root[1] ~= context_version or (root[2] or '') ~= obtained then return { 'stale' } end
-if counts ~= '' and counts ~= (root[3] or '0') .. ',' .. (root[4] or '0') .. ',' .. (root[5] or '0') then return { 'stale' } end
+local root = redis.call('HMGET', base .. 'task:' .. got[3], 'ob', 'c:read', 'c:write', 'c:escalate')
+if got[6] ~= context_version or (root[1] or '') ~= obtained then return { 'stale' } end
+if counts ~= '' and counts ~= (root[2] or '0') .. ',' .. (root[3] or '0') .. ',' .. (root[4] or '0') then return { 'stale' } end
 local most = math.min(tonumber(record.ru), tonumber(got[4]))
 if tonumber(record.xa) >= most then return { 'limit' } end
 local no = no_renewal(record)

@@ -7,13 +7,12 @@
 -- Why an open or granted approval can no longer be used, or nil.
 local function approval_over(record)
   if record.s ~= 'o' and record.s ~= 'g' then return nil end
-  local got = redis.call('HMGET', base .. 'task:' .. record.t, 's', 'an', 'tv', 'dl', 'ec')
+  local got = redis.call('HMGET', base .. 'task:' .. record.t, 's', 'an', 'cv', 'dl', 'ec')
   if got[1] ~= 'active' then return got[5] or 'task_revoked' end
   local _, above = ended_above(got[2])
   if above then return above end
   if now >= tonumber(got[4]) then return 'task_expired' end
-  -- Not the version of the tree: whoever may change what is below, or beside, would take away what was given, or denied, here.
-  if (got[3] or '0') ~= record.tv then return 'context_changed' end
+  if got[3] ~= record.cv then return 'context_changed' end
   if now >= tonumber(record.xa) then return 'expired' end
   return nil
 end

@@ -11,6 +11,6 @@ end
 
 -- A task as whoever opened it is answered.
 local function task_answer(word, known, record)
-  local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'cv', 'ob', 'c:read', 'c:write', 'c:escalate')
+  local root = redis.call('HMGET', base .. 'task:' .. record.rt, 'ob', 'c:read', 'c:write', 'c:escalate')
   return { word, known, flat(record), root }
 end

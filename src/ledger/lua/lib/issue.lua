@@ -60,8 +60,8 @@ local function issue(state)
         if most then counting[#counting + 1] = { base .. 'task:' .. id, most } end
       end
     end
-    local root = redis.call('HMGET', root_key, 'cv', 'ob', count_field, live_field)
-    cv, ob, count, live = root[1], root[2], root[3], root[4]
+    local root = redis.call('HMGET', root_key, 'ob', count_field, live_field)
+    ob, count, live = root[1], root[2], root[3]
   end
 
   local may, bindings = false, nil
