@@ -28,7 +28,7 @@ function requests({ ids, teams, groups, labels, obtained }: Words) {
       autonomy: fc.constantFrom('scripted' as const, 'supervised' as const, 'autonomous' as const),
       conduct: maybe(
         fc.record({
-          risk: fc.constantFrom(0, 50, 80),
+          risk: fc.constantFrom(0, 50, 80, 90),
           recent: fc.record({ read: fc.nat(2), write: fc.constantFrom(0, 19, 20), escalate: fc.nat(2) }),
         }),
       ),
@@ -132,10 +132,17 @@ const WORDS = ['a', 'b/c', 'd e', '', 'ü']
 export const { obtains, anything } = requests({ ids: WORDS, teams: WORDS, groups: WORDS, labels: WORDS, obtained: WORDS })
 
 /** Of what the shipped policies speak of. */
-export const { anything: likely } = requests({
+const shipped: Words = {
   ids: ['a', 'b'],
   teams: ['platform', 'analytics', 'dev'],
   groups: ['sre-oncall', 'security'],
   labels: ['low-risk', 'export', 'irrevocable-accepted'],
   obtained: ['read:restricted', 'write:internal'],
+}
+export const { anything: likely } = requests(shipped)
+const kinds = ['browser-agent', 'code-assistant', 'procurement-bot', 'retrieval-copilot', 'soc-copilot']
+export const { anything: likelyOfPresets } = requests({
+  ...shipped,
+  labels: [...kinds, 'web', 'code', 'production', 'secrets', 'procurement', 'documents', 'security', 'containment'],
+  obtained: ['read:restricted', 'read:confidential'],
 })

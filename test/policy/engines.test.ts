@@ -4,17 +4,43 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
 import { openChannel } from '../../src/identity/channel.js'
-import { type CaseResult, openEngine, openPolicy, runCases } from '../../src/policy/index.js'
+import { type CaseResult, openEngine, runCases } from '../../src/policy/index.js'
 import type { OpaOptions } from '../../src/policy/opa/options.js'
+import type { PolicyFile } from '../../src/policy/options.js'
 import type { Policy, PolicyRequest } from '../../src/policy/policy.js'
+import { preparePolicy } from '../../src/policy/prepare.js'
 import type { Decision } from '../../src/types.js'
 import { opaBinary, REGO, startOpa, type TestOpa } from '../support/opa.js'
-import { likely } from './arbitrary.js'
+import { likely, likelyOfPresets } from './arbitrary.js'
 import { obtain, sample, shipped } from './fixtures.js'
 
+const FOLDER = join(REGO, '..')
 const CASES = import.meta.dirname
+const PRESETS = readdirSync(join(CASES, 'presets'))
 const withOpa = opaBinary === undefined ? it.skip : it
-const files = ['allow', 'deny', 'step-up'].flatMap((folder) => readdirSync(join(CASES, folder)).map((name) => `${folder}/${name}`))
+
+/** The same policies for both. */
+interface Said {
+  readonly cedar: readonly PolicyFile[]
+  /** Files and folders. */
+  readonly rego: readonly string[]
+}
+const preset = (name: string): Said => ({
+  cedar: [{ name: `presets/${name}.cedar`, text: readFileSync(join(FOLDER, `presets/${name}.cedar`), 'utf8') }],
+  rego: [join(FOLDER, `presets/${name}.rego`)],
+})
+const all: Said = { cedar: shipped.files, rego: [REGO] }
+/** As presets are meant: without the grants to start from. */
+const base: Said = {
+  cedar: shipped.files.filter(({ name }) => name !== 'obtain.cedar'),
+  rego: readdirSync(REGO).flatMap((name) => (name === 'obtain.rego' ? [] : [join(REGO, name)])),
+}
+const together = (...said: readonly Said[]): Said => ({ cedar: said.flatMap(({ cedar }) => cedar), rego: said.flatMap(({ rego }) => rego) })
+
+const casesOf = (folder: string) =>
+  ['allow', 'deny', 'step-up']
+    .filter((outcome) => readdirSync(folder).includes(outcome))
+    .flatMap((outcome) => readdirSync(join(folder, outcome)).map((name) => `${outcome}/${name}`))
 
 /** What an engine decides; who said so differs. */
 const decided = ({ policyVersion: _, decisionIds: __, readsCounts: ___, ...decision }: Decision) => ({
@@ -22,81 +48,112 @@ const decided = ({ policyVersion: _, decisionIds: __, readsCounts: ___, ...decis
   ...decision,
 })
 
-let opa: TestOpa | undefined
-let inOpa: Policy
-let inCedar: Policy
-let byOpa: Map<string, CaseResult>
-let byCedar: Map<string, CaseResult>
-const byFile = (results: readonly CaseResult[]) => new Map(results.map((one) => [one.file, one]))
-
-beforeAll(async () => {
-  inCedar = await openPolicy(shipped)
-  byCedar = byFile(await runCases(inCedar, CASES))
-  if (opaBinary === undefined) return
-  opa = await startOpa([REGO])
-  const { vocabulary, known } = sample
-  const options: OpaOptions = {
-    ...{ engine: 'opa', url: opa.url, path: 'mayfly/decision', timeoutMs: 5_000, watchMs: 60_000, stop: [], concurrency: 8, allowHttpLoopback: true },
-    ...{ vocabulary, known },
+/** Both engines with the same policies; the second is there where an OPA is. */
+function engines(said: Said): { readonly cedar: () => Policy; readonly opa: () => Policy } {
+  let inCedar: Policy | undefined
+  let inOpa: Policy | undefined
+  let server: TestOpa | undefined
+  beforeAll(async () => {
+    inCedar = preparePolicy({ ...sample, files: said.cedar })
+    if (opaBinary === undefined) return
+    server = await startOpa(said.rego)
+    const { vocabulary, known } = sample
+    const options: OpaOptions = {
+      ...{ engine: 'opa', url: server.url, path: 'mayfly/decision', timeoutMs: 5_000, watchMs: 60_000, stop: [], concurrency: 8 },
+      ...{ vocabulary, known, allowHttpLoopback: true },
+    }
+    inOpa = await openEngine(options, { open: openChannel })
+  })
+  afterAll(async () => {
+    inCedar?.close()
+    inOpa?.close()
+    await server?.stop()
+  })
+  const there = (policy: Policy | undefined): Policy => {
+    if (!policy) throw new Error('not opened')
+    return policy
   }
-  inOpa = await openEngine(options, { open: openChannel })
-  byOpa = byFile(await runCases(inOpa, CASES))
+  return { cedar: () => there(inCedar), opa: () => there(inOpa) }
+}
+
+async function alike({ cedar, opa }: ReturnType<typeof engines>, requests: fc.Arbitrary<PolicyRequest>): Promise<void> {
+  const outcomes = new Set<string>()
+  await fc.assert(
+    fc.asyncProperty(requests, async (request) => {
+      const [opas, cedars] = await Promise.all([opa().decide(request), cedar().decide(request)])
+      outcomes.add(opas.outcome)
+      expect(decided(opas)).toEqual(decided(cedars))
+    }),
+    { numRuns: 1_500 },
+  )
+  expect([...outcomes].sort()).toEqual(['allow', 'deny', 'step-up'])
+}
+
+const SETS: readonly (readonly [name: string, said: Said, folder: string])[] = [
+  ['that are shipped', all, CASES],
+  ...PRESETS.map((name) => [`of the preset ${name}`, together(base, preset(name)), join(CASES, 'presets', name)] as const),
+]
+
+describe.each(SETS)('Cedar and a real OPA with the policies %s', (_name, said, folder) => {
+  const both = engines(said)
+  const answers = new Map<string, { readonly cedar?: CaseResult; readonly opa?: CaseResult }>()
+  beforeAll(async () => {
+    const run = async (policy: Policy) => new Map((await runCases(policy, folder)).map((one) => [one.file, one]))
+    const cedar = await run(both.cedar())
+    const opa = opaBinary === undefined ? new Map<string, CaseResult>() : await run(both.opa())
+    for (const file of casesOf(folder)) answers.set(file, { cedar: cedar.get(file), opa: opa.get(file) })
+  })
+
+  it.each(casesOf(folder))('Cedar answers %s', (file) => {
+    expect(answers.get(file)?.cedar).toMatchObject({ passed: true })
+  })
+
+  withOpa.each(casesOf(folder))('OPA answers %s, as Cedar does', (file) => {
+    const { cedar, opa } = answers.get(file) ?? {}
+    expect(opa).toMatchObject({ passed: true })
+    if (!opa?.decision || !cedar?.decision) throw new Error('not decided')
+    expect(decided(opa.decision)).toEqual(decided(cedar.decision))
+  })
 })
-afterAll(async () => {
-  inCedar?.close()
-  inOpa?.close()
-  await opa?.stop()
-})
 
-describe('Cedar and a real OPA with the policies that are shipped', () => {
-  it.each(files)('Cedar answers %s', (file) => {
-    expect(byCedar.get(file)).toMatchObject({ passed: true })
-  })
+describe('Cedar and a real OPA', () => {
+  const both = engines(all)
+  const withPresets = engines(together(all, ...PRESETS.map(preset)))
 
-  withOpa.each(files)('OPA answers %s, as Cedar does', (file) => {
-    const [opas, cedars] = [byOpa.get(file), byCedar.get(file)]
-    expect(opas).toMatchObject({ passed: true })
-    if (!opas?.decision || !cedars?.decision) throw new Error('not decided')
-    expect(decided(opas.decision)).toEqual(decided(cedars.decision))
-  })
-
-  withOpa('decide alike whatever is asked, also on behalf of humans and with consent', async () => {
-    const outcomes = new Set<string>()
-    await fc.assert(
-      fc.asyncProperty(likely, async (request) => {
-        const [opas, cedars] = await Promise.all([inOpa.decide(request), inCedar.decide(request)])
-        outcomes.add(opas.outcome)
-        expect(decided(opas)).toEqual(decided(cedars))
-      }),
-      { numRuns: 1_500 },
-    )
-    expect([...outcomes].sort()).toEqual(['allow', 'deny', 'step-up'])
-  })
+  withOpa('decide alike whatever is asked, also on behalf of humans and with consent', () => alike(both, likely))
+  withOpa('decide alike with every preset beside the others', () => alike(withPresets, likelyOfPresets))
 
   withOpa('take consent as the second answer', async () => {
     const asked = { agent: { team: 'platform' }, role: { access: 'write', sensitivity: 'restricted' } } as const
     const request = obtain(asked) as Extract<PolicyRequest, { role: unknown }>
-    expect(await inOpa.decide(request)).toMatchObject({ outcome: 'step-up', stepUp: [{ group: 'sre-oncall', approvals: 1 }] })
-    expect(await inOpa.decide({ ...request, consent: ['sre-oncall'] })).toMatchObject({ outcome: 'allow' })
-    expect(await inOpa.decide({ ...request, consent: ['security'] })).toMatchObject({ outcome: 'deny', policies: ['restricted-write-needs-a-human'] })
+    const opa = both.opa()
+    expect(await opa.decide(request)).toMatchObject({ outcome: 'step-up', stepUp: [{ group: 'sre-oncall', approvals: 1 }] })
+    expect(await opa.decide({ ...request, consent: ['sre-oncall'] })).toMatchObject({ outcome: 'allow' })
+    expect(await opa.decide({ ...request, consent: ['security'] })).toMatchObject({ outcome: 'deny', policies: ['restricted-write-needs-a-human'] })
   })
+})
 
-  withOpa('the Rego is formatted, and strict', () => {
+describe('the Rego that is shipped', () => {
+  withOpa('is formatted, and strict', () => {
     const run = (...args: string[]) => execFileSync(opaBinary ?? '', args, { encoding: 'utf8' })
-    expect(run('fmt', '--list', REGO)).toBe('')
-    expect(run('check', '--strict', REGO)).toBe('')
+    expect(run('fmt', '--list', REGO, join(FOLDER, 'presets'))).toBe('')
+    expect(run('check', '--strict', REGO, join(FOLDER, 'presets'))).toBe('')
   })
 
-  it('each policy in Cedar has its counterpart in Rego, file by file, and the other way round', () => {
-    const folder = join(REGO, '..')
+  it('has the counterpart of each policy in Cedar, file by file, and no other', () => {
     const idsIn = (path: string, id: RegExp) => [...readFileSync(path, 'utf8').matchAll(id)].map(([, one = '']) => one).sort()
-    const names = readdirSync(folder).filter((name) => name.endsWith('.cedar'))
-    for (const name of names) {
-      const ids = idsIn(join(folder, name), /^@id\("(.+)"\)$/gm)
+    const cedars = ['.', 'presets'].flatMap((folder) =>
+      readdirSync(join(FOLDER, folder)).flatMap((name) => (name.endsWith('.cedar') ? [join(folder, name)] : [])),
+    )
+    const regoOf = (cedar: string) => join(cedar.startsWith('presets') ? FOLDER : REGO, cedar.replace(/cedar$/, 'rego'))
+    for (const cedar of cedars) {
+      const ids = idsIn(join(FOLDER, cedar), /^@id\("(.+)"\)$/gm)
       expect(ids.length).toBeGreaterThan(0)
-      expect([name, idsIn(join(REGO, name.replace(/cedar$/, 'rego')), /"id": "([^"]+)"/g)]).toEqual([name, ids])
+      expect([cedar, idsIn(regoOf(cedar), /"id": "([^"]+)"/g)]).toEqual([cedar, ids])
     }
-    const library = ['decision.rego', 'facts.rego']
-    expect(readdirSync(REGO).sort()).toEqual([...names.map((name) => name.replace(/cedar$/, 'rego')), ...library].sort())
+    const library = ['decision.rego', 'facts.rego'].map((name) => join(REGO, name))
+    const folders = [REGO, join(FOLDER, 'presets')]
+    const regos = folders.flatMap((folder) => readdirSync(folder).flatMap((name) => (name.endsWith('.rego') ? [join(folder, name)] : [])))
+    expect(regos.sort()).toEqual([...cedars.map(regoOf), ...library].sort())
   })
 })

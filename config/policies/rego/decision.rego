@@ -82,7 +82,7 @@ by_id(policies) := [policy |
 	policy.id == id
 ]
 
-# What the denial of a tool call brings about.
+# What a denial brings about.
 default follows := {}
 
 follows := {"on_deny": consequences} if {

@@ -66,6 +66,6 @@ is_own if {
 
 # An agent opened the task, or the one at the root of its tree.
 is_self_opened if {
-	not input.task.orchestrator
+	object.get(input.task, "orchestrator", "") == ""
 	input.task.opened_by.kind != "orchestrator"
 }

@@ -41,6 +41,17 @@ forbid contains {
 	input.agent.risk >= 80
 }
 
+# Only who goes on when it is refused everything, or when an operator says so.
+forbid contains {
+	"id": "risk-suspends",
+	"on_deny": "suspend-agent",
+	"reason": "this agent is out of control, and went on when it was refused",
+} if {
+	is_obtaining_or_calling
+	is_agent
+	input.agent.risk >= 90
+}
+
 # A budget over all tasks of an agent. Over one task's tree: input.task.counts, which is exact.
 forbid contains {
 	"id": "autonomous-write-budget",

@@ -1,7 +1,7 @@
 # Which calls of tools are allowed, of those that a task lists: tools.cedar. What it does not list, or its plan has no step for, is refused before
 # any policy is asked. A tool for `escalate` is called by nobody, until a policy says so.
 #
-# A forbid for callTool alone may have `on_deny`: "close-task" ends the task, "suspend-agent" stops the agent until an operator resumes it.
+# A forbid may have `on_deny`: "close-task" ends the task, "suspend-agent" stops the agent until an operator resumes it.
 package mayfly
 
 permit contains {"id": "tool-reads"} if {
