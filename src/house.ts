@@ -61,7 +61,7 @@ export interface Approvals {
   readonly ttlSeconds: number
   /** How long a granted one may wait to be used. */
   readonly grantedSeconds: number
-  /** Not over yet, of one agent in one task. */
+  /** Not over yet, of one agent in the tree of one task. */
   readonly openPerTask: number
   /** And in all tasks of a partition: humans who are asked too much agree to anything. */
   readonly openPerAgent: number

@@ -283,6 +283,30 @@ it('asks for a bounded number of things at once', async () => {
   await waitFor('room for one more', async () => (await obtain(task, 'api-write', { scope: { table: 'more' } })).status === 202)
 })
 
+it('asks for a bounded number of things at once, in however many children of one task', async () => {
+  const [reporter, root] = [await test.token('reporter'), await openTask()]
+  const handOn = async (parent: string): Promise<string> =>
+    (await call('POST', `/v1/tasks/${parent}/children`, agent, { assignees: [{ agent: 'reporter' }], envelope: [{ role: 'api-write' }] })).body.task
+      .id
+  const children = [await handOn(root), await handOn(root), await handOn(root)]
+  const table = (n: number) => ({ scope: { table: `t${n}` } })
+  const asked = await Promise.all(children.flatMap((child) => [1, 2, 3, 4].map((n) => obtain(child, 'api-write', table(n), reporter))))
+  expect(asked.filter(({ status }) => status === 202)).toHaveLength(8)
+  expect(asked.find(({ status }) => status !== 202)?.body).toMatchObject({ status: 429, code: 'quota_exceeded' })
+  // Another agent of the tree has questions of its own, and another tree too.
+  expect((await obtain(root, 'api-write')).status).toBe(202)
+  expect((await obtain(await handOn(await openTask()), 'api-write', table(1), reporter)).status).toBe(202)
+  // What is over makes room, in whichever task it was asked: what was decided, what ended, and what a change of context made void.
+  const open = asked.filter(({ status }) => status === 202).map(({ body }) => body.approval)
+  await decide(open[0].id, 'deny')
+  expect((await obtain(children[2] ?? '', 'api-write', table(5), reporter)).status).toBe(202)
+  expect((await obtain(children[2] ?? '', 'api-write', table(6), reporter)).body.code).toBe('quota_exceeded')
+  await call('PATCH', `/v1/tasks/${open[1].task}/context`, agent, { confidence: 0.5 })
+  expect((await obtain(children[2] ?? '', 'api-write', table(6), reporter)).status).toBe(202)
+  await call('POST', `/v1/tasks/${root}/complete`, flows)
+  expect(await redis.client.keys(`mf:*:task:${root}:asking`)).toEqual([])
+})
+
 it('asks for a bounded number of things at once, in however many tasks that the agent opens for itself', async () => {
   const copy = await test.token('copy-asker', { run: 'r1' })
   const own = { intent: 'anything', envelope: [{ role: 'api-token', max_ttl: 60 }], deadline_at: new Date(Date.now() + 600_000).toISOString() }

@@ -27,15 +27,17 @@ if record then
   if not over then return { 'known', known, flat(record) } end
   expire_approval(known, record, over, event)
 end
-if tonumber(redis.call('HGET', of_task, 'n:' .. agent) or 0) >= most then
+-- In the whole tree: who may hand work on to itself through others could ask for as much again in each child.
+local tree = base .. 'task:' .. got[3] .. ':asking'
+if tonumber(redis.call('HGET', tree, 'n:' .. agent) or 0) >= most then
   -- What a change of context made void makes room.
-  local list = redis.call('HGETALL', of_task)
+  local list = redis.call('HGETALL', tree)
   for i = 1, #list, 2 do
-    local other = string.sub(list[i], 1, 2) == 'd:' and read(base .. 'approval:' .. list[i + 1])
+    local other = list[i + 1] == agent and read(base .. 'approval:' .. list[i])
     local over = other and approval_over(other)
-    if over then expire_approval(list[i + 1], other, over, event) end
+    if over then expire_approval(list[i], other, over, event) end
   end
-  if tonumber(redis.call('HGET', of_task, 'n:' .. agent) or 0) >= most then return { 'quota', 'open approvals' } end
+  if tonumber(redis.call('HGET', tree, 'n:' .. agent) or 0) >= most then return { 'quota', 'open approvals' } end
 end
 -- However many tasks it opened: humans who are asked too much agree to anything.
 if tonumber(redis.call('HGET', base .. 'asking', agent) or 0) >= most_of_agent then return { 'quota', 'open approvals of the agent' } end
@@ -48,12 +50,11 @@ for id in string.gmatch(task .. ' ' .. got[2], '%S+') do
   openers[#openers + 1] = { kind = by[1], id = by[2], issuer = by[3], instance = by[4] or nil }
 end
 record = {}
-write(KEYS[1], record, 's', 'o', 't', task, 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'cv', got[7], 'ne', needs, 'sh', shown,
+write(KEYS[1], record, 's', 'o', 't', task, 'rt', got[3], 'a', agent, 'is', issuer, 'ro', role, 'dg', digest, 'cv', got[7], 'ne', needs, 'sh', shown,
   'op', cjson.encode(openers), 'aa', now, 'xa', math.min(now + ttl_ms, tonumber(got[4])), 'dl', got[4], 'kp', retention)
 if instance ~= '' then write(KEYS[1], record, 'i', instance) end
 redis.call('ZADD', base .. 'approvals', record.xa, approval)
 redis.call('HSET', of_task, 'd:' .. digest, approval)
-redis.call('HINCRBY', of_task, 'n:' .. agent, 1)
-count_asking(agent, 1)
+count_asking(approval, record)
 tell('approval.asked', event, 'approval', approval, 'expires', record.xa)
 return { 'asked', approval, flat(record) }

@@ -1,8 +1,8 @@
 -- include: clock record event lineage
 -- A human's consent to one exact request: `o`pen -> `g`ranted -> `b`ound to a pending lease -> `s`pent by the lease that became active; or
 -- `d`enied, or e`x`pired. Open and granted ones are in `approvals`, by when they are over. `task:<id>:approvals` holds, of a task that
--- goes on, `d:<digest>` -> the approval of that request, denied ones too, and `n:<agent>` -> how many of its are not over. `asking` counts
--- those of each agent in all tasks of the partition.
+-- goes on, `d:<digest>` -> the approval of that request, denied ones too. `task:<root>:asking` holds, of a whole tree, each that is not over ->
+-- whose it is, and `n:<agent>` -> how many of its; `asking` counts those of each agent in all tasks of the partition.
 
 -- Why an open or granted approval can no longer be used, or nil.
 local function approval_over(record)
@@ -17,9 +17,23 @@ local function approval_over(record)
   return nil
 end
 
--- One approval of this agent more, or less, is not over.
-local function count_asking(agent, more)
-  if redis.call('HINCRBY', base .. 'asking', agent, more) <= 0 then redis.call('HDEL', base .. 'asking', agent) end
+local function add_to(key, field, more)
+  if redis.call('HINCRBY', key, field, more) <= 0 then redis.call('HDEL', key, field) end
+end
+
+-- One approval more is not over.
+local function count_asking(id, record)
+  local tree = base .. 'task:' .. record.rt .. ':asking'
+  redis.call('HSET', tree, id, record.a)
+  add_to(tree, 'n:' .. record.a, 1)
+  add_to(base .. 'asking', record.a, 1)
+end
+
+-- One is. The tree's are forgotten with its root.
+local function discount_asking(id, record)
+  local tree = base .. 'task:' .. record.rt .. ':asking'
+  if redis.call('HDEL', tree, id) == 1 then add_to(tree, 'n:' .. record.a, -1) end
+  add_to(base .. 'asking', record.a, -1)
 end
 
 -- The end of an approval. A denial is remembered for as long as its task may live, since the same request is not put to anybody again; and
@@ -32,9 +46,7 @@ local function end_approval(id, record, state)
   write(key, record, 's', state, 'sa', now)
   redis.call('EXPIRE', key, keep)
   redis.call('ZREM', base .. 'approvals', id)
-  count_asking(record.a, -1)
-  local counted = 'n:' .. record.a
-  if redis.call('HEXISTS', of_task, counted) == 1 and redis.call('HINCRBY', of_task, counted, -1) <= 0 then redis.call('HDEL', of_task, counted) end
+  discount_asking(id, record)
   if state ~= 'd' and redis.call('HGET', of_task, 'd:' .. record.dg) == id then redis.call('HDEL', of_task, 'd:' .. record.dg) end
 end
 
@@ -94,8 +106,7 @@ local function unspend_approval(id, lease_id)
   write(key, record, 's', 'b')
   local of_task = base .. 'task:' .. record.t .. ':approvals'
   redis.call('HSETNX', of_task, 'd:' .. record.dg, id)
-  redis.call('HINCRBY', of_task, 'n:' .. record.a, 1)
-  count_asking(record.a, 1)
+  count_asking(id, record)
 end
 
 -- What is asked for a task that has ended is asked no more.
@@ -107,5 +118,5 @@ local function end_approvals(task_id, cause, json)
     -- A bound one is given back, and over, when its lease is settled.
     if record and (record.s == 'o' or record.s == 'g') then expire_approval(list[i + 1], record, cause, json) end
   end
-  redis.call('DEL', of_task)
+  redis.call('DEL', of_task, base .. 'task:' .. task_id .. ':asking')
 end
