@@ -8,7 +8,7 @@ import { openRevocations, type Revocations, roleNameOf } from './aws-sts/revocat
 import { openSts, type Session, type Sts } from './aws-sts/sts.js'
 import { type Deadline, deadline, within } from './deadline.js'
 import { upstreamName } from './name.js'
-import { type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
+import { type LeasePlan, type Provider, type ProviderContext, ProviderError, type ProviderModule } from './provider.js'
 
 const options = z.strictObject({
   region: z.string().regex(/^[a-z0-9-]{4,32}$/, 'must be a region as eu-central-1'),
@@ -108,12 +108,13 @@ function provider(
       if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const { role_arn, session } = handleShape.parse(handle)
       const { policy, allow_iam: allowIam, external_id } = params
+      const tags = tagsOf(lease)
       const input = {
         RoleArn: role_arn,
         RoleSessionName: session,
         SourceIdentity: lease.task,
-        Tags: [{ Key: 'mayfly-lease', Value: lease.id }],
-        TransitiveTagKeys: ['mayfly-lease'],
+        Tags: tags,
+        TransitiveTagKeys: tags.map(({ Key }) => Key),
         // A late answer reaches only a caller that is gone. Where sessions are denied early, such a one is so from the start.
         Policy: sessionPolicy({ policy, allowIam }, lease.scope, { expiresAt, ...(early ? { mintUntil: until } : {}) }),
         DurationSeconds: Math.min(Math.max(Math.ceil((expiresAt - issuedAt) / 1000), MIN_DURATION_SECONDS), MAX_DURATION_SECONDS),
@@ -161,6 +162,14 @@ function provider(
       sts.close()
     },
   }
+}
+
+/** https://docs.aws.amazon.com/STS/latest/APIReference/API_Tag.html: another value could be taken for somebody else's name. */
+const TAG_VALUE = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,256}$/u
+
+function tagsOf({ id, human }: LeasePlan): { Key: string; Value: string }[] {
+  const lease = { Key: 'mayfly-lease', Value: id }
+  return human !== undefined && TAG_VALUE.test(human) ? [lease, { Key: 'mayfly-human', Value: human }] : [lease]
 }
 
 /** A session that is younger than what its role is closed to: the first one may have been issued in the second of the closing. */

@@ -22,6 +22,7 @@ const TIDY_MS = 2000
 const INSTANCE_LABEL = 'mayfly.dev/instance'
 const LEASE_LABEL = 'mayfly.dev/lease'
 const EXPIRY_ANNOTATION = 'mayfly.dev/expires-at'
+const HUMAN_ANNOTATION = 'mayfly.dev/human'
 
 /** A service account's token, bound to a Secret per lease whose deletion ends it. `docs/providers/kubernetes.md`. */
 export const kubernetes: ProviderModule<Options, Params> = {
@@ -75,7 +76,10 @@ function provider(
       const uid = await minting.createSecret(time, namespace, {
         name,
         labels: { [INSTANCE_LABEL]: instance, [LEASE_LABEL]: lease.id },
-        annotations: { [EXPIRY_ANNOTATION]: new Date(expiresAt).toISOString() },
+        annotations: {
+          [EXPIRY_ANNOTATION]: new Date(expiresAt).toISOString(),
+          ...(lease.human !== undefined && { [HUMAN_ANNOTATION]: lease.human.toWellFormed() }),
+        },
       })
       if (uid === undefined) throw new ProviderError('refused', 'another mint of this lease is under way, or was')
       try {

@@ -128,6 +128,20 @@ describe('an assumed role', () => {
       expect(expiresAt).toBe(short.expiresAt)
       expect(credential.env.AWS_CREDENTIAL_EXPIRATION).toBe(new Date(short.expiresAt).toISOString())
 
+      // A human's name is told as it is, or not at all.
+      for (const [human, value] of [
+        ['ann@example.com', 'ann@example.com'],
+        ['sso/ann', 'sso/ann'],
+        ['ann!', undefined],
+        ['a'.repeat(257), undefined],
+      ]) {
+        const behalf = requestOf(provider, plan({ human }), params, 5000, 30_000)
+        await provider.mint(behalf)
+        const tags = { 'mayfly-lease': behalf.lease.id, ...(value !== undefined && { 'mayfly-human': value }) }
+        expect(aws.assumed.at(-1)).toMatchObject({ tags, transitive: Object.keys(tags) })
+        expect(Object.keys(aws.assumed.at(-1)?.tags ?? {})).toEqual(Object.keys(tags))
+      }
+
       await provider.mint(requestOf(provider, plan(), params, 5000, 1_800_000))
       expect(aws.assumed.at(-1)?.durationSeconds).toBe(1800)
       await expect(provider.mint(requestOf(provider, plan(), params, 5000, 7_200_000))).rejects.toMatchObject({

@@ -77,6 +77,12 @@ describe('a token for a lease', () => {
     ])
   })
 
+  it('says on whose behalf it is', async () => {
+    const provider = await open()
+    await provider.mint(requestOf(provider, plan({ human: 'ann@example.com' }), params({}), 5000, 900_000))
+    expect(cluster.secrets().map(({ annotations }) => annotations['mayfly.dev/human'])).toEqual(['ann@example.com'])
+  })
+
   it('comes with all that its holder needs', async () => {
     const provider = await open({ agent_server: 'https://cluster.example.com:6443' })
     const { fields, env } = (await provider.mint(ask(provider))).credential
