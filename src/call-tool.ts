@@ -120,7 +120,7 @@ async function authorizeCall(
   throw await deny(house, caller, task, ask, context, error, { decision, input: inputOf(request) })
 }
 
-/** Records a refusal, and does what follows from it. A full outbox turns a refusal into nothing else, and keeps nothing from following. */
+/** Records a refusal, and does what follows from it. An outbox or a Redis that is full turns it into nothing else that is allowed, and keeps nothing from following. */
 async function deny(
   house: House,
   caller: Caller,
@@ -132,8 +132,10 @@ async function deny(
 ): Promise<MayflyError> {
   house.metrics.toolCalls.inc({ decision: 'deny' })
   const told = toldOf('tool.denied', caller, task, ask, context, { code: error.code, decision }, input)
-  await house.ledger.record(told)
-  const next = decision && task && (await follow(house, caller, task.id, decision, told, context))
+  const following = decision && task && follow(house, caller, task.id, decision, told, context)
+  const [recorded, followed] = await Promise.allSettled([house.ledger.record(told), following])
+  for (const one of [followed, recorded]) if (one.status === 'rejected') throw one.reason
+  const next = followed.status === 'fulfilled' ? followed.value : undefined
   return new MayflyError(error.code, error.message, { ...error.details, event: told.id, ...(next && { next }) })
 }
 

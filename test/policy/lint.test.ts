@@ -56,6 +56,33 @@ describe('refused at load', () => {
       `@id("a") @stepUp("security") forbid(principal, action == Action::"read", resource) ${CONSENT};`,
       '@stepUp needs: unless',
     ],
+    [
+      '@onDeny of something else',
+      '@id("a") @onDeny("revoke") forbid(principal, action == Action::"callTool", resource);',
+      '@onDeny is "close-task" or',
+    ],
+    [
+      '@onDeny on a permit',
+      '@id("a") @onDeny("close-task") permit(principal, action == Action::"callTool", resource);',
+      '@onDeny belongs on a forbid',
+    ],
+    [
+      '@onDeny of what is no call',
+      '@id("a") @onDeny("close-task") forbid(principal, action == Action::"delegate", resource);',
+      '@onDeny belongs on a forbid',
+    ],
+    ['@onDeny of calls and more', '@id("a") @onDeny("close-task") forbid(principal, action, resource);', '@onDeny belongs on a forbid'],
+    [
+      '@onDeny of what asks for consent',
+      `@id("a") @onDeny("close-task") @stepUp("sre-oncall") forbid(principal, action == Action::"callTool", resource) ${CONSENT};`,
+      'asks for no consent',
+    ],
+    ['@maxTtl on a tool call', '@id("a") @maxTtl("60") permit(principal, action == Action::"callTool", resource);', '@maxTtl belongs on a permit'],
+    [
+      'a tool that is not in the catalogue',
+      '@id("a") forbid(principal, action == Action::"callTool", resource == Tool::"github/create_isue");',
+      'Tool::"github/create_isue" is not in the configuration',
+    ],
     ['a template', '@id("a") permit(principal == ?principal, action, resource);', 'templates are not supported'],
     ['what is no Cedar', '@id("a") permit(principal, action);', 'test.cedar:'],
   ])('%s', (_, text, message) => {
