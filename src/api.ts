@@ -759,6 +759,18 @@ export const WhoamiAnswer = z
       )
       .optional()
       .describe('with ?task=: each role of its envelope, for the widest request. Limits of live leases are not foretold'),
+    tools: z
+      .array(
+        z.object({
+          tool: z.string(),
+          known: z.boolean().describe('false: it is not configured any more, and called by nobody'),
+          access: access.optional(),
+          sensitivity: sensitivity.optional(),
+          must_ask: z.boolean().describe('whether each call is to be asked about'),
+        }),
+      )
+      .optional()
+      .describe('with ?task=: those that it lists. What policy says of a call depends on its action and target'),
   })
   .meta({ id: 'WhoamiAnswer' })
 export const WhoamiQuery = z.strictObject({ task: taskId.optional() })

@@ -159,7 +159,7 @@ function toldOf(
 const CONFIDENTIAL = ['confidential', 'restricted']
 
 /** With `sensitive_only`, tools that only read what is public or internal need not be asked about; asked, they are decided like any other. */
-function mustAsk({ check }: Task, { access, sensitivity }: Tool): boolean {
+export function mustAsk({ check }: Pick<Task, 'check'>, { access, sensitivity }: Tool): boolean {
   return check !== 'sensitive_only' || access !== 'read' || CONFIDENTIAL.includes(sensitivity)
 }
 

@@ -10,11 +10,12 @@ import { revoke } from './revoke.js'
 import type { Shell } from './shell.js'
 import { task } from './task.js'
 import { thaw } from './thaw.js'
+import { tool } from './tool.js'
 import { whoami } from './whoami.js'
 
 /** Every command that speaks to a broker. A new one is added here, with its row in docs/cli.md. */
 export function clientCommands(shell: Shell): Command[] {
-  return [get, task, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, whoami, login].map((command) => command(shell))
+  return [get, task, tool, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, whoami, login].map((command) => command(shell))
 }
 
 export { report } from './report.js'

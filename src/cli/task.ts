@@ -15,6 +15,8 @@ interface OpenOptions extends ConnectOptions {
   readonly agent?: string[]
   readonly instance?: string
   readonly role?: string[]
+  readonly tool?: string[]
+  readonly check?: TaskRequest['check']
   readonly maxTtl?: number
   readonly deadline?: string
   readonly heartbeat?: number
@@ -57,6 +59,8 @@ function open(shell: Shell): Command {
     .option('--instance <id>', 'only this running copy of the one agent')
     .option('--role <name>', 'what may be obtained for it; may be repeated', collect)
     .option('--max-ttl <duration>', 'of each of these roles', seconds)
+    .option('--tool <name>', 'what may be called for it; may be repeated', collect)
+    .addOption(new Option('--check <which>', 'which calls are asked about').choices(['every_call', 'sensitive_only']))
     .option('--deadline <when>', `a duration or a time; ${DEFAULT_DEADLINE} when absent`, (text: string) => deadline(text))
     .option('--heartbeat <duration>', 'ends the task when it is not heard of for this long', seconds)
     .addOption(new Option('--classification <class>', "of the task's data").choices(CLASSES))
@@ -75,14 +79,16 @@ function open(shell: Shell): Command {
 }
 
 function requestOf(options: OpenOptions): TaskRequest {
-  const { intent, agent, instance, role = [], maxTtl } = options
-  if (intent === undefined || role.length === 0) throw new UsageError('give --intent and at least one --role (or --file)')
+  const { intent, agent, instance, role = [], tool = [], maxTtl } = options
+  if (intent === undefined || role.length + tool.length === 0) throw new UsageError('give --intent and at least one --role or --tool (or --file)')
   if (instance !== undefined && agent?.length !== 1) throw new UsageError('--instance goes with exactly one --agent')
   return {
     intent,
     confidence: options.confidence,
     assignees: agent?.map((id) => ({ agent: id, instance })),
     envelope: role.map((name) => ({ role: name, max_ttl: maxTtl })),
+    tools: tool.length === 0 ? undefined : tool.map((name) => ({ tool: name })),
+    check: options.check,
     deadline_at: options.deadline ?? deadline(DEFAULT_DEADLINE),
     heartbeat_seconds: options.heartbeat,
     classification: options.classification,
@@ -119,6 +125,7 @@ function show(shell: Shell): Command {
       const roles = task.envelope.map((entry) => entry.role).join(', ')
       line(shell.stdout, `${task.id}  ${task.state}  intent ${task.intent}${readBy(task)}  ends in ${until(task.deadline_at)}`)
       line(shell.stdout, `opened by ${task.opened_by.id}  for ${agentsOf(task.assignees)}  roles ${roles}`)
+      if (task.tools.length > 0) line(shell.stdout, `tools ${task.tools.map((entry) => entry.tool).join(', ')}${task.plan ? ', as planned' : ''}`)
       for (const node of indented(children)) line(shell.stdout, node)
       if (more) line(shell.stdout, '  … and more')
       if (leases.length > 0) leaseTable(shell.stdout, leases)
@@ -165,15 +172,17 @@ function delegate(shell: Shell): Command {
     .option('--role <name>', 'what may be obtained for it; may be repeated', collect)
     .option('--max-ttl <duration>', 'of each of these roles', seconds)
     .option('--max-leases <number>', 'of each of these roles', Number)
+    .option('--tool <name>', 'what may be called for it; may be repeated', collect)
     .option('--deadline <when>', "a duration or a time; the parent's when absent", (text: string) => deadline(text))
     .option('--heartbeat <duration>', 'ends the child when it is not heard of for this long', seconds)
     .option('--label <key=value>', 'may be repeated', pairs)
     .action(async (id: string, options: OpenOptions & { maxLeases?: number }) => {
-      const { agent = [], role = [], maxTtl, maxLeases } = options
-      if (agent.length === 0 || role.length === 0) throw new UsageError('give at least one --agent and one --role')
+      const { agent = [], role = [], tool = [], maxTtl, maxLeases } = options
+      if (agent.length === 0 || role.length + tool.length === 0) throw new UsageError('give at least one --agent and one --role or --tool')
       const ask = {
         assignees: agent.map((one) => ({ agent: one })),
         envelope: role.map((name) => ({ role: name, max_ttl: maxTtl, max_leases: maxLeases })),
+        tools: tool.length === 0 ? undefined : tool.map((name) => ({ tool: name })),
         deadline_at: options.deadline,
         heartbeat_seconds: options.heartbeat,
         labels: options.label,

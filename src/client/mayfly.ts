@@ -3,6 +3,7 @@ import { type Leases, leases } from './leases.js'
 import { type OperatorCalls, operator } from './operator.js'
 import { type OpenTask, runTask } from './task.js'
 import { type Tasks, tasks } from './tasks.js'
+import { type Tools, tools } from './tools.js'
 import { type CallOptions, createTransport, type OnBehalfOf, type Transport, type TransportOptions } from './transport.js'
 
 /**
@@ -13,6 +14,7 @@ import { type CallOptions, createTransport, type OnBehalfOf, type Transport, typ
 export class Mayfly {
   readonly leases: Leases
   readonly tasks: Tasks
+  readonly tools: Tools
   readonly operator: OperatorCalls
   readonly #send: Transport
 
@@ -20,6 +22,7 @@ export class Mayfly {
     this.#send = createTransport(options)
     this.leases = leases(this.#send)
     this.tasks = tasks(this.#send)
+    this.tools = tools(this.#send)
     this.operator = operator(this.#send)
   }
 

@@ -89,3 +89,46 @@ describe('the outbox at its limit', () => {
     await waitFor('the outbox to drain', async () => (await test.broker.house().ledger.outbox.length()) === 0)
   }, 60_000)
 })
+
+describe('tool calls', () => {
+  const policy = `
+    @id("closes") @onDeny("close-task")
+    forbid (principal, action == Action::"callTool", resource) when { context.target == "payroll" };`
+  const GET = { tool: 'tickets/get', action: 'get', target: 'acme/app' }
+  const openTask = () => test.openTask({ tools: [{ tool: 'tickets/get' }] })
+  const call = async (task: string, target = 'acme/app') =>
+    test.call('POST', `/v1/tasks/${task}/tool-calls`, await test.token('triage'), { ...GET, target })
+  const stateOf = async (task: string) => (await test.call('GET', `/v1/tasks/${task}`, await test.token('flows'))).body.task.state
+
+  it('that cannot be recorded are not allowed, and what a denial brings about comes all the same', async () => {
+    redis = await startRedis()
+    test = await startTestBroker({ redisSocket: redis.socketPath, outboxLimit: 1_000, policy })
+    const task = await openTask()
+    await test.broker.audit()?.flush()
+    const folder = join(test.folder, 'audit')
+    await rm(folder, { recursive: true })
+    await writeFile(folder, '')
+    const refused = await waitFor('the outbox to be full', async () => {
+      const answer = await call(task)
+      return answer.status === 503 ? answer : undefined
+    })
+    expect(refused.body.code).toBe('audit_unavailable')
+    expect(await call(task, 'payroll')).toMatchObject({ status: 403, body: { code: 'denied', next: expect.stringContaining('closed') } })
+    expect(await stateOf(task)).toBe('revoked')
+    await rm(folder)
+    await mkdir(folder, { recursive: true })
+  }, 60_000)
+
+  it('in a Redis at its maxmemory are 503, and a task that is to be closed is closed', async () => {
+    redis = await startRedis()
+    test = await startTestBroker({ redisSocket: redis.socketPath, policy })
+    const task = await openTask()
+    expect((await call(task)).status).toBe(200)
+    await redis.client.config('SET', 'maxmemory', '1')
+    expect(await call(task)).toMatchObject({ status: 503, body: { code: 'ledger_unavailable' } })
+    expect((await call(task, 'payroll')).status).toBe(503)
+    expect(await stateOf(task)).toBe('revoked')
+    await redis.client.config('SET', 'maxmemory', '0')
+    expect((await call(task)).body.code).toBe('task_ended')
+  }, 60_000)
+})

@@ -1,8 +1,10 @@
 import { WhoamiAnswer, WhoamiQuery } from '../../api.js'
+import { mustAsk } from '../../call-tool.js'
 import { MayflyError } from '../../errors.js'
+import type { House } from '../../house.js'
 import { type Prospect, prospects } from '../../prospect.js'
 import { taskOfCaller } from '../../task.js'
-import type { Principal } from '../../types.js'
+import type { Principal, Task } from '../../types.js'
 import { ANYONE, type Route, route } from '../route.js'
 import { timeView } from '../view.js'
 
@@ -20,7 +22,8 @@ const whoami = route({
   if (principal.kind !== 'agent') throw new MayflyError('request_invalid', 'task: only an agent obtains leases', { issues: [ONLY_AGENTS] })
   const task = await taskOfCaller(house, principal, query.task, 'assignee')
   const obtainable = (await prospects(house, principal, task)).map(prospectView)
-  return { status: 200, body: { principal: principalView(principal), task: { id: task.id, state: task.state }, obtainable } }
+  const about = { task: { id: task.id, state: task.state }, obtainable, tools: toolsView(house, task) }
+  return { status: 200, body: { principal: principalView(principal), ...about } }
 })
 
 export const whoamiRoutes: readonly Route[] = [whoami]
@@ -32,6 +35,13 @@ function principalView(principal: Principal): WhoamiAnswer['principal'] {
   const common = { kind, id, issuer, token_expires_at: timeView(tokenExpiresAt) }
   if (principal.kind === 'agent') return { ...common, instance: principal.instance, owner: principal.owner, autonomy: principal.autonomy }
   return principal.kind === 'operator' ? { ...common, groups: [...principal.groups] } : common
+}
+
+function toolsView({ tools: catalogue }: House, task: Task): WhoamiAnswer['tools'] {
+  return task.tools?.map(({ tool }) => {
+    const known = catalogue.get(tool)
+    return { tool, known: known !== undefined, access: known?.access, sensitivity: known?.sensitivity, must_ask: !known || mustAsk(task, known) }
+  })
 }
 
 function prospectView({ stepUp, ttlSeconds, policies, reasons, ...rest }: Prospect): NonNullable<WhoamiAnswer['obtainable']>[number] {

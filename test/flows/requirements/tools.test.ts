@@ -43,6 +43,11 @@ describe('tool calls', () => {
     const mustAsk = async (body: object) => (await ask(lax, body)).body.must_ask
     // The answer says of which calls the task does not need to be asked; what is asked is decided and told all the same.
     expect(await Promise.all([mustAsk(GET), mustAsk(CREATE), mustAsk({ ...GET, tool: 'vault/read' })])).toEqual([false, true, true])
+    expect((await scene.call('GET', `/v1/whoami?task=${lax}`, agent)).body.tools).toEqual([
+      { tool: 'tickets/get', known: true, access: 'read', sensitivity: 'internal', must_ask: false },
+      { tool: 'tickets/create', known: true, access: 'write', sensitivity: 'internal', must_ask: true },
+      { tool: 'vault/read', known: true, access: 'read', sensitivity: 'restricted', must_ask: true },
+    ])
     expect((await callsOf(lax)).map(({ detail }) => [detail.call.tool, detail.check]).toSorted()).toEqual([
       ['tickets/create', 'sensitive_only'],
       ['tickets/get', 'sensitive_only'],
