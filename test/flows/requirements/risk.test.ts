@@ -184,7 +184,10 @@ describe('requirement 25: audit transitive access', () => {
   const reach = async (id: string, at?: number) =>
     (await scene.call('GET', `/v1/agents/${id}/reach${at === undefined ? '' : `?at=${new Date(at).toISOString()}`}`, await scene.token('oncall')))
       .body
-  const now = async () => Number((await scene.redis.client.time())[0]) * 1000 + Math.floor(Number((await scene.redis.client.time())[1]) / 1000)
+  const now = async () => {
+    const [seconds, micros] = await scene.redis.client.time()
+    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+  }
   /** Past the millisecond in which something happened. */
   const passed = (at: number) => waitFor('the clock to move on', async () => (await now()) > at + 1)
 
