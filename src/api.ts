@@ -741,6 +741,7 @@ export const WhoamiAnswer = z
       owner: z.string().optional(),
       autonomy: z.string().optional(),
       groups: z.array(z.string()).optional(),
+      persons: z.array(z.string()).optional().describe('what an operator is called elsewhere: nobody agrees to what is their own'),
       token_expires_at: time,
     }),
     task: z.object({ id: taskId, state: TaskState }).optional().describe('with ?task='),

@@ -16,7 +16,7 @@ export async function approve(house: House, operator: Operator, id: string, reas
   const grantedMs = house.approvals.grantedSeconds * 1000
   const { id: by, issuer } = operator
   const told = toldOf('approval.given', approval, operator, context, { groups, reason })
-  const given = await house.ledger.giveApproval(id, { id: by, issuer, groups, reason, grantedMs }, told)
+  const given = await house.ledger.giveApproval(id, { id: by, issuer, groups, persons: operator.persons?.map(folded), reason, grantedMs }, told)
   if (!given.ok) throw await no(given.refused === 'outbox_full' ? refusal('outbox_full') : undecidable(given.refused, given.detail))
   if (given.approval.state === 'granted') house.approvals.notify('granted', given.approval)
   return given.approval
@@ -68,7 +68,7 @@ function isOwn({ roster }: House, { request, openers }: Approval, operator: Oper
   // What their token showed says who they are, whatever they are called.
   const { humanProof: shown } = request
   if (shown?.issuer === operator.issuer && shown.subject === operator.subject) return true
-  const names = new Set([operator.id, operator.subject].flatMap(namesOf))
+  const names = new Set([operator.id, operator.subject, ...(operator.persons ?? [])].flatMap(namesOf))
   const owners = openers.flatMap((one) => (one.kind === 'agent' ? roster(one).map(({ owner }) => owner) : []))
   const interested = [request.owner, request.human, shown?.subject, ...openers.map(({ id: by }) => by), ...owners].filter((one) => one !== undefined)
   return interested.some((one) => namesOf(one).some((name) => names.has(name)))
@@ -80,8 +80,10 @@ function namesOf(name: string): string[] {
   return [whole, whole.slice(whole.lastIndexOf('/') + 1)].filter((one) => one !== '')
 }
 
+/** One text for what reads the same: case, compatible forms, and what is not seen at all, tell no two people apart. */
 function folded(name: string): string {
-  return name.normalize('NFKC').trim().toLowerCase()
+  const visible = name.normalize('NFKC').replace(/[\p{Cc}\p{Cf}\p{Z}]/gu, '')
+  return visible.toUpperCase().toLowerCase().normalize('NFKC')
 }
 
 function toldOf(type: EventType, { id, task, role, digest }: Approval, operator: Operator, context: RequestContext, detail: object) {

@@ -113,7 +113,7 @@ const agent = z.strictObject({
   open_tasks: z.strictObject({ envelope, tools: z.array(toolEntry).default([]) }).optional(),
 })
 const orchestrator = z.strictObject({ ...rule, ...onBehalfOf })
-const operator = z.strictObject({ ...rule, groups: z.array(name).min(1) })
+const operator = z.strictObject({ ...rule, groups: z.array(name).min(1), person: z.union([word, z.array(word).min(1).max(8)]).optional() })
 const gateway = z
   .strictObject({ ...rule, audiences: z.array(word).default([]), tools: z.array(toolPattern).default([]) })
   .refine(({ audiences, tools }) => audiences.length + tools.length > 0, 'name the audiences or the tools that it stands in front of')

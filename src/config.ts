@@ -279,7 +279,9 @@ function identityOf(file: ConfigFile, problems: string[]): IdentityOptions {
     orchestrators: file.orchestrators.map(ruleOf<(typeof file.orchestrators)[number]>('orchestrators')).map(({ on_behalf_of, ...rule }) => {
       return { ...rule, onBehalfOf: on_behalf_of }
     }),
-    operators: file.operators.map(ruleOf<(typeof file.operators)[number]>('operators')),
+    operators: file.operators.map(ruleOf<(typeof file.operators)[number]>('operators')).map(({ person, ...rule }) => {
+      return { ...rule, persons: person === undefined ? undefined : [person].flat() }
+    }),
     gateways: file.gateways.map(ruleOf<(typeof file.gateways)[number]>('gateways')).map(gatewayOf(file, problems)),
     humans: file.humans.map(ruleOf<(typeof file.humans)[number]>('humans')),
     ownIssuers: file.signing ? [file.signing.issuer] : [],

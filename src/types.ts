@@ -78,6 +78,8 @@ export interface Orchestrator extends Caller {
 export interface Operator extends Caller {
   readonly kind: 'operator'
   readonly groups: readonly string[]
+  /** What the person is called elsewhere, as the token shows it: as an owner, or as the one that an agent acts for. */
+  readonly persons?: readonly string[]
 }
 /** A resource server or tool gateway: it asks whether a token that Mayfly signed for one of its audiences is still good. */
 export interface Gateway extends Caller {
@@ -389,6 +391,8 @@ export interface Consent {
   readonly id: string
   readonly issuer: string
   readonly groups: readonly string[]
+  /** What the person is called, folded: nobody agrees twice under two ids. */
+  readonly persons?: readonly string[]
   readonly at: number
   readonly reason?: string
 }

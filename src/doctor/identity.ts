@@ -13,20 +13,32 @@ const NO_TOKENS = 'publish one with "use": "jwt-svid" and a "kid", or take the a
 
 export async function identityFindings({ identity: options, listeners }: Config, tokenFile: string | undefined): Promise<Finding[]> {
   const lint = lintIdentity(options).map((what): Finding => ({ area: 'issuers', level: 'fail', what }))
+  const nameless = namelessFindings(options)
   let identity: Identity
   try {
     identity = createIdentity(options, { consume: () => Promise.resolve(true), now: () => Date.now() })
   } catch (error) {
-    return [...lint, { area: 'issuers', level: 'fail', what: messageOf(error), mend: 'mend it in the configuration' }]
+    return [...lint, ...nameless, { area: 'issuers', level: 'fail', what: messageOf(error), mend: 'mend it in the configuration' }]
   }
   try {
     const states = await keysOf(identity)
     const issuers = [...states.map(issuerFinding), ...states.flatMap((state) => bundleFindings(state, options, listeners))]
     const token = tokenFile === undefined ? [] : await tokenFindings(identity, tokenFile)
-    return [...lint, ...issuers, ...token]
+    return [...lint, ...nameless, ...issuers, ...token]
   } finally {
     await identity.close()
   }
+}
+
+/** Many people under one rule, of whom nothing is known but what their accounts are called. */
+function namelessFindings({ operators = [] }: IdentityOptions): Finding[] {
+  return operators.flatMap(({ id, persons }, index) => {
+    if (persons !== undefined || !id.includes('{')) return []
+    const what = `operators[${index}]: no person: whether a request is their own is told from the id and the token's sub alone`
+    return [
+      { area: 'issuers', level: 'warn', what, mend: 'name the claim that says what owners and humans are called, for example person: "{email}"' },
+    ]
+  })
 }
 
 /** Waits until each issuer has answered, or has said why it cannot. */

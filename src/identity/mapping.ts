@@ -43,9 +43,7 @@ export function compileMapping(options: IdentityOptions, issuers: readonly Issue
   const callers = byIssuer<Principal>([
     ...compile('agent', options.agents, buildAgent),
     ...compile('orchestrator', options.orchestrators, buildOrchestrator),
-    ...compile('operator', options.operators, (rule: OperatorRule): Build<Principal> => {
-      return (id, _claims, facts) => ({ kind: 'operator', id, ...facts, ...common(rule), groups: rule.groups })
-    }),
+    ...compile('operator', options.operators, buildOperator),
     ...compile('gateway', options.gateways, (rule: GatewayRule): Build<Principal> => {
       const { audiences, tools = [] } = rule
       return (id, _claims, facts) => ({ kind: 'gateway', id, ...facts, ...common(rule), audiences, tools })
@@ -112,6 +110,21 @@ function buildAgent(rule: AgentRule, path: string): Build<Agent> {
 function buildOrchestrator(rule: OrchestratorRule, path: string): Build<Orchestrator> {
   const audience = audienceOf(rule, path)
   return (id, claims, facts) => ({ kind: 'orchestrator', id, ...facts, ...common(rule), ...audience(claims) })
+}
+
+/** Whose names the token does not show decides nothing: nobody could tell what is their own. */
+function buildOperator(rule: OperatorRule, path: string): Build<Principal> {
+  const templates = (rule.persons ?? []).map((person) => at(`${path}.person`, () => compileTemplate(person)))
+  return (id, claims, facts) => {
+    const operator = { kind: 'operator', id, ...facts, ...common(rule), groups: rule.groups } as const
+    if (templates.length === 0) return operator
+    const persons = templates.map((template) => {
+      const person = template.fill(claims)
+      if (!person.ok) refuse('token_invalid', `${path}.person cannot be filled: ${person.reason}`)
+      return person.text
+    })
+    return { ...operator, persons }
+  }
 }
 
 /** What its token cannot fill is an audience that nobody has: it calls all the same. */

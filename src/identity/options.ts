@@ -141,6 +141,8 @@ export interface ActsFor {
 }
 export interface OperatorRule extends Rule {
   readonly groups: readonly string[]
+  /** Templates, as ids are. */
+  readonly persons?: readonly string[]
 }
 export interface GatewayRule extends Rule {
   readonly audiences: readonly string[]

@@ -30,6 +30,7 @@ const giveScript = defineScript('give-approval', 'approval', [
   'operator',
   'issuer',
   'groups',
+  'persons',
   'reason',
   'granted_ms',
   'event',
@@ -81,11 +82,11 @@ export function approvalCalls(store: Store): ApprovalCalls {
       return { ok: false, refused: expected(word, ASK_REFUSALS), detail: textOf(reply[1]) || undefined }
     },
 
-    giveApproval: async (id, { id: operator, issuer, groups, reason = '', grantedMs }, event) => {
+    giveApproval: async (id, { id: operator, issuer, groups, persons = [], reason = '', grantedMs }, event) => {
       const partition = homeOf(id)
       if (partition === undefined) return { ok: false, refused: 'not_found' }
       await store.readyToIssue()
-      const by = { approval: id, operator, issuer, groups: groups.join(' '), reason, granted_ms: grantedMs }
+      const by = { approval: id, operator, issuer, groups: groups.join(' '), persons: persons.join(' '), reason, granted_ms: grantedMs }
       const args = { ...by, event: JSON.stringify(event), outbox_limit: store.outboxLimit }
       const [word, record] = listOf(await store.run(giveScript, keys.approval(partition, id), args))
       if (word === 'ok') return { ok: true, approval: approvalOf(id, fieldsOf(record)) }

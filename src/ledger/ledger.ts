@@ -128,7 +128,7 @@ export interface Ledger {
   /** One operator's consent, for these of the groups asked. `detail` of a refusal: the state that it is in, or why it is over. */
   giveApproval(
     id: string,
-    by: { id: string; issuer: string; groups: readonly string[]; reason?: string; grantedMs: number },
+    by: { id: string; issuer: string; groups: readonly string[]; persons?: readonly string[]; reason?: string; grantedMs: number },
     event: Event,
   ): Promise<Result<{ approval: Approval }, 'not_found' | 'decided' | 'over' | 'twice' | 'outbox_full'>>
   denyApproval(

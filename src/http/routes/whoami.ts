@@ -34,7 +34,8 @@ function principalView(principal: Principal): WhoamiAnswer['principal'] {
   const { kind, id, issuer, tokenExpiresAt } = principal
   const common = { kind, id, issuer, token_expires_at: timeView(tokenExpiresAt) }
   if (principal.kind === 'agent') return { ...common, instance: principal.instance, owner: principal.owner, autonomy: principal.autonomy }
-  return principal.kind === 'operator' ? { ...common, groups: [...principal.groups] } : common
+  if (principal.kind !== 'operator') return common
+  return { ...common, groups: [...principal.groups], persons: principal.persons && [...principal.persons] }
 }
 
 function toolsView({ tools: catalogue }: House, task: Task): WhoamiAnswer['tools'] {

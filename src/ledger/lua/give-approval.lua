@@ -1,7 +1,7 @@
 #!lua
 -- One operator's consent. Counts once for each group asked that the operator is in; with the last one that is needed it is granted.
 -- key: approval
--- args: approval operator issuer groups reason granted_ms:number event outbox_limit:number
+-- args: approval operator issuer groups persons reason granted_ms:number event outbox_limit:number
 -- answer: 'ok', record | 'not_found' 'decided' 'over' 'twice' 'outbox_full', detail
 -- event: approval.given | approval.expired
 -- include: approval
@@ -16,11 +16,19 @@ end
 local given = record.by and cjson.decode(record.by) or {}
 for _, one in ipairs(given) do
   if one.id == operator and one.issuer == issuer then return { 'twice' } end
+  -- Nor under another id.
+  for _, person in ipairs(one.persons or {}) do
+    if string.find(' ' .. persons .. ' ', ' ' .. person .. ' ', 1, true) then return { 'twice' } end
+  end
 end
 if outbox_full(outbox_limit) then return { 'outbox_full' } end
 
 local consent = { id = operator, issuer = issuer, groups = {}, at = now }
 for group in string.gmatch(groups, '%S+') do consent.groups[#consent.groups + 1] = group end
+for person in string.gmatch(persons, '%S+') do
+  consent.persons = consent.persons or {}
+  consent.persons[#consent.persons + 1] = person
+end
 if reason ~= '' then consent.reason = reason end
 given[#given + 1] = consent
 local enough = true
