@@ -16,7 +16,7 @@ const GITHUB_TIMEOUT_MS = 10_000
  * Read anew each time, because it rotates.
  */
 export async function findToken({ tokenFile, audience }: TokenOptions, shell: Shell): Promise<string> {
-  const named = tokenFile ?? nonEmpty(shell.env.MAYFLY_TOKEN_FILE)
+  const named = namedTokenFile({ tokenFile }, shell)
   if (named !== undefined) return readToken(named)
   const projected = await readFile(KUBERNETES_TOKEN, 'utf8').catch(() => undefined)
   if (projected !== undefined) return projected.trim()
@@ -25,6 +25,11 @@ export async function findToken({ tokenFile, audience }: TokenOptions, shell: Sh
   const login = await readLogin(shell)
   if (login !== undefined) return login
   throw new CommandError('token_missing', 'there is no token to show the broker', 'give --token-file, set MAYFLY_TOKEN_FILE, or run mayfly login')
+}
+
+/** A file that somebody has named, by option or environment. */
+export function namedTokenFile({ tokenFile }: Pick<TokenOptions, 'tokenFile'>, { env }: Pick<Shell, 'env'>): string | undefined {
+  return tokenFile ?? nonEmpty(env.MAYFLY_TOKEN_FILE)
 }
 
 async function readToken(file: string, check = '--token-file or MAYFLY_TOKEN_FILE'): Promise<string> {

@@ -5,9 +5,10 @@ export interface TransportOptions {
   readonly url: string | URL
   /**
    * The workload token, or where to get it: asked before each request, because tokens rotate. With `fresh`, one that the issuer makes now: a
-   * renewal is refused (`token_not_fresh`) with a token that was issued before the last one, wherever it was kept.
+   * renewal is refused (`token_not_fresh`) with a token that was issued before the last one, wherever it was kept. Absent: the certificate of the
+   * connection says who is calling; `fetch` is then one that shows it.
    */
-  readonly token: string | ((need: TokenNeed) => string | Promise<string>)
+  readonly token?: string | ((need: TokenNeed) => string | Promise<string>)
   readonly fetch?: typeof globalThis.fetch
   /** For one call with its retries; 30,000 when absent. */
   readonly timeoutMs?: number
@@ -61,13 +62,14 @@ export function createTransport(options: TransportOptions): Transport {
   const fetch = options.fetch ?? globalThis.fetch
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
 
-  const bearer = async (fresh: boolean): Promise<string> => {
+  const bearer = async (fresh: boolean): Promise<string | undefined> => {
+    if (options.token === undefined) return undefined
     const token = (typeof options.token === 'function' ? await options.token({ fresh }) : options.token).trim()
     if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('the token is empty or holds characters that no token has')
     return `Bearer ${token}`
   }
-  const once = async (call: Call, authorization: string, content: object | undefined, signal: AbortSignal): Promise<Response> => {
-    const headers = new Headers({ accept: 'application/json', ...call.headers, authorization })
+  const once = async (call: Call, authorization: string | undefined, content: object | undefined, signal: AbortSignal): Promise<Response> => {
+    const headers = new Headers({ accept: 'application/json', ...call.headers, ...(authorization !== undefined && { authorization }) })
     if (content !== undefined) headers.set('content-type', 'application/json')
     const body = content === undefined ? undefined : JSON.stringify(content)
     // A redirect would carry the token to wherever it points.

@@ -41,6 +41,11 @@ describe('a request', () => {
     await rotating.leases.get(LEASE_ID)
     expect(wire.asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer token-1', 'Bearer token-2'])
   })
+  it('shows no token where it has none: its connection says who is calling', async () => {
+    wire.answers({ status: 200, body: { lease: lease() } })
+    await new Mayfly({ url: wire.url }).leases.get(LEASE_ID)
+    expect(wire.asked[0]?.headers).not.toHaveProperty('authorization')
+  })
   it('is not sent with what can be no token', async () => {
     for (const token of ['', 'a\nb', 'ü']) await expect(new Mayfly({ url: wire.url, token }).whoami()).rejects.toThrow(/token/)
     expect(wire.asked).toEqual([])

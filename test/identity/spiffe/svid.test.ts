@@ -115,6 +115,7 @@ describe('an X.509-SVID', () => {
     ['by an authority of the same name', () => [makeSvid(ID, namesake()), namesake()], /does not lead to/],
     ['by a leaf', () => byLeaf(), /does not lead to/],
     ['through an authority that the chain lacks', () => [makeSvid(ID, makeAuthority('between', {}, prod.authority))], /does not lead to/],
+    ['through what is no authority and says nothing of its use', () => through({ ca: false, usage: undefined }), /does not lead to/],
     ['through an expired authority', () => through({ notAfter: Date.now() - 1_000 }), /has expired/],
     ['through an authority of tomorrow', () => through({ notBefore: Date.now() + HOUR_MS }), /not valid yet/],
     ['through too many', () => tall(10), /does not lead to/],
@@ -179,6 +180,17 @@ describe('an X.509-SVID', () => {
     expect(await who(identity, shown([prod.svid(`${PATH}/pod/b`)]), token)).toMatch(/somebody else than the token/)
     expect(await who(identity, shown([prod.svid('/gateway')]), token)).toBe('triage')
   })
+})
+
+it('no certificate is taken beyond the end of the authority of the bundle', async () => {
+  const clock = { at: Date.now() }
+  const end = Math.floor(clock.at / 1000) * 1000 + 60_000
+  const authority = makeAuthority('ends soon', { notAfter: end })
+  const identity = open({ bundle: { pem: authority.pem } }, clock)
+  const peer = shown([makeSvid(ID, authority)])
+  expect(await identity.verify(undefined, peer)).toMatchObject({ tokenExpiresAt: end })
+  clock.at = end
+  expect(await who(identity, peer)).toMatch(/has expired/)
 })
 
 it('authorities are told as PEM, and after each change of them', async () => {
