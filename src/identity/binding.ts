@@ -19,7 +19,7 @@ export interface Binding {
 /** Compiles the audiences of all who may act; throws an `Error` that names the path of what is wrong. */
 export function compileBinding(options: IdentityOptions, issuers: readonly Issuer[]): Binding {
   const audiences = compileAudiences(options, issuers)
-  const own = new Set(options.ownIssuers)
+  const ours = new Set(options.ownIssuers)
   const issText = new Map(issuers.map(({ name, iss }) => [name, iss]))
   const domains = new Set(issuers.flatMap(({ name, domain }) => (domain === undefined ? [] : [name])))
   const ofAgents = new Set((options.agents ?? []).map(({ match }) => match.issuer))
@@ -34,7 +34,7 @@ export function compileBinding(options: IdentityOptions, issuers: readonly Issue
     const byId = kind === 'agent' && sub === id
     if (iss === undefined && domains.has(from) && sub === subject) return true
     if (iss === undefined) return from === issuer.name ? sub === subject : byId && !ofAgents.has(issuer.name)
-    return (iss === issText.get(from) && sub === subject) || (typeof iss === 'string' && own.has(iss) && byId)
+    return (iss === issText.get(from) && sub === subject) || (typeof iss === 'string' && ours.has(iss) && byId)
   }
 
   return {
@@ -42,8 +42,10 @@ export function compileBinding(options: IdentityOptions, issuers: readonly Issue
       const audience = audienceOf(jws)
       const isNamed = Object.hasOwn(jws.claims, 'may_act')
       if (isNamed && !names(jws.claims.may_act, issuer, presenter)) refuse('token_invalid', '"may_act" names somebody else than who presents it')
-      if (presenter.humanAudience !== undefined && audience.includes(presenter.humanAudience)) {
-        checkAudience(jws, issuer, presenter.humanAudience)
+      const own = presenter.humanAudience
+      if (own !== undefined && audience.includes(own)) {
+        if (audiences.filter((one) => one.test(own)).length > 1) refuse('token_invalid', 'ambiguous: "aud" could name several who act')
+        checkAudience(jws, issuer, own)
         return 'audience'
       }
       if (audiences.some((other) => audience.some((one) => other.test(one))))
@@ -72,7 +74,7 @@ function compileAudiences({ agents = [], orchestrators = [] }: IdentityOptions, 
     const shared = claimsOf(path, rule.id).find((claim) => !told.has(claim))
     if (shared !== undefined) throw new Error(`${path}: needs {${shared}}, as the id has it, or all who match would share one audience`)
     const matches = idsOf({ id: audience })
-    const brokers = issuers.find(({ audience: ours }) => ours !== undefined && matches.test(ours))
+    const brokers = issuers.find((issuer) => issuer.audience !== undefined && matches.test(issuer.audience))
     if (brokers !== undefined) throw new Error(`${path}: is the audience of issuers.${brokers.name}, which every token for this broker has`)
     const shape = audience.replace(/\{[^{}]*\}/g, '{}')
     const same = compiled.find((other) => other.shape === shape || other.matches.test(audience) || matches.test(other.shape))

@@ -47,6 +47,8 @@ export function checkAudience(jws: ParsedJws, issuer: Issuer, meant = issuer.aud
  * subject to call with: an agent that was let act for an operator is no operator.
  */
 export function checkMayAct({ claims }: ParsedJws, { kind, id }: Principal): void {
+  // RFC 8693 §4.1: somebody acts for its subject already.
+  if (kind === 'operator' && Object.hasOwn(claims, 'act')) refuse('token_invalid', '"act" says that another acts for the operator that it maps to')
   if (!Object.hasOwn(claims, 'may_act')) return
   const actor = claims.may_act
   if (typeof actor !== 'object' || actor === null || Array.isArray(actor)) refuse('token_invalid', '"may_act" is no object')

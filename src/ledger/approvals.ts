@@ -69,7 +69,7 @@ export function approvalCalls(store: Store): ApprovalCalls {
           most: asked.most,
           most_of_agent: asked.mostOfAgent,
           retention: settledRetentionSeconds,
-          freezable: freezable(agent, role, request.provider, request.human),
+          freezable: freezable(agent, role, request.provider, request),
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
         }),

@@ -1,4 +1,4 @@
-import type { Agent, Cause, Claim, Event } from '../types.js'
+import type { Agent, Cause, Claim, Event, Lease } from '../types.js'
 import { keys } from './keys.js'
 import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
 import { agentKey, enterAgent, leaveAgent, overAt } from './places.js'
@@ -176,7 +176,7 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     idempotency: lease.idempotency ?? '',
     idempotency_seconds: IDEMPOTENCY_SECONDS,
     supersedes: lease.supersedes ?? '',
-    freezable: freezable(agent, role.name, role.provider, lease.human),
+    freezable: freezable(agent, role.name, role.provider, lease),
     places,
     places_limit: limits.perAgentLive,
     over_at: overAt(store, lease),
@@ -190,10 +190,18 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
 }
 
 /** What a freeze may cover of a lease, besides its task: `dimension=value`, spaces between them. */
-export function freezable(agent: Pick<Agent, 'id' | 'issuer' | 'owner'>, role: string, provider: string, human?: string): string {
+export function freezable(
+  agent: Pick<Agent, 'id' | 'issuer' | 'owner'>,
+  role: string,
+  provider: string,
+  { human, humanProof }: Pick<Lease, 'human' | 'humanProof'> = {},
+): string {
   const { id, issuer, owner } = agent
   const tokens = `${token('agent', id)} ${token('role', role)} ${token('provider', provider)} ${token('issuer', issuer)} ${token('owner', owner)}`
-  return human === undefined ? tokens : `${tokens} ${token('human', human)}`
+  if (human === undefined) return tokens
+  const named = `${tokens} ${token('human', human)}`
+  // Whoever has the keys of the issuer of people says who they are.
+  return humanProof ? `${named} ${token('issuer', humanProof.issuer)}` : named
 }
 
 /** The name under which a stop finds a human, where it is another than it was written. */

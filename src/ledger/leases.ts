@@ -71,7 +71,10 @@ export function leaseCalls(store: Store): LeaseCalls {
           context_version: facts.contextVersion,
           obtained: obtainedText(facts.obtained),
           counts: countsText(facts.counts),
-          freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider, known.human),
+          freezable: freezable({ id: known.agent, issuer: known.issuer, owner: known.owner }, known.role, known.provider, {
+            human: known.human,
+            humanProof: humanProof ?? known.humanProof,
+          }),
           token_issued: tokenIssuedAt,
           token_skew: TOKEN_SKEW_MS,
           max_renewals: maxRenewals ?? -1,

@@ -234,10 +234,11 @@ function remember(store: Store, task: Task): Task {
  * What a freeze may name a task by: who opened it, who answers for that, and whose word it rests on, or tasks opened with a stolen issuer's
  * keys would go on for agents of another. What is above it adds its own, in the script.
  */
-function tokensOf({ id, openedBy, owner, human }: NewTask): string {
+function tokensOf({ id, openedBy, owner, human, humanProof }: NewTask): string {
   const tokens = [token('task', id), token(openedBy.kind, openedBy.id), token('issuer', openedBy.issuer)]
   if (owner !== undefined) tokens.push(token('owner', owner))
   if (human !== undefined) tokens.push(token('human', human))
+  if (humanProof) tokens.push(token('issuer', humanProof.issuer))
   return tokens.join(' ')
 }
 

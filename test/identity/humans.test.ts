@@ -109,6 +109,21 @@ describe('the binding to who presents it', () => {
     expect(await refusal(token, b)).toEqual(invalid(/"aud" names somebody else/))
   })
 
+  it('two rules whose audiences can be filled alike: what could name either names neither', async () => {
+    const agent = { owner: 'sre@example.com', autonomy: 'supervised' } as const
+    const agents = ['x/{a}-b', 'x/a-{b}'].map((audience, index) => {
+      const claim = index === 0 ? 'a' : 'b'
+      return { ...agent, id: `${claim}/{${claim}}`, match: { issuer: 'cluster', claims: { [claim]: '*' } }, onBehalfOf: { audience } }
+    })
+    const other = createIdentity({ ...options, agents }, house())
+    const first = (await other.verify(bearer(await cluster.token({ a: 'a' })))) as Agent
+    const another = (await other.verify(bearer(await cluster.token({ a: 'c' })))) as Agent
+    expect([first.humanAudience, another.humanAudience]).toEqual(['x/a-b', 'x/c-b'])
+    expect(await refusal(await signed({ aud: 'x/a-b' }), first, other)).toEqual(invalid(/could name several/))
+    expect(await other.verifyHuman(await signed({ aud: 'x/c-b' }), another)).toMatchObject({ id: 'sso/ann' })
+    await other.close()
+  })
+
   it('to nobody: a token for the broker alone is not for any agent to act with', async () => {
     for (const by of [triage, reporter, flows])
       expect(await refusal(await signed({ aud: 'mayfly' }), by)).toEqual(invalid(/neither its "aud" nor "may_act"/))
@@ -268,6 +283,7 @@ describe('a human is never a caller', () => {
     const given = await named({ sub: 'triage' }, oncall)
     expect(await identity.verifyHuman(given, triage)).toMatchObject({ id: 'sso/ann' })
     expect(await asCaller(given)).toMatch(/^401 "may_act" names somebody else than the operator/)
+    expect(await asCaller(await signed({ aud: 'mayfly', act: { sub: 'triage' }, ...oncall }))).toMatch(/^401 "act" says that another acts/)
     const issuers = { ...options.issuers, sso: { ...options.issuers.sso, audience: { contains: 'mayfly' } } } as IdentityOptions['issuers']
     const loose = createIdentity({ ...options, issuers }, house())
     expect(await asCaller(await signed({ aud: ['mayfly', TRIAGE], ...oncall }), loose)).toMatch(/^401 "aud" says that it is for somebody to act/)

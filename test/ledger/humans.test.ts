@@ -77,6 +77,24 @@ describe('a lease on behalf of a human whom its task does not name', () => {
     expect(states).toEqual(['closing', 'closing', 'active'])
   })
 
+  it('goes with the issuer of the token that it rests on, and so does what its task rests on', async () => {
+    const { ledger } = fixture
+    const stolen = { issuer: ['people'] }
+    const humanProof = proof({ issuer: 'people' })
+    const [own, other] = [await granted('ada', { humanProof }), await granted('ada')]
+    const task = await openTask(ledger, { human: 'ada', humanProof })
+    const child = await openTask(ledger, { parent: task.id })
+    const through = newLease(ledger, child)
+    await ledger.grant(through, event())
+    expect((await ledger.match(stolen)).map(({ live }) => live)).toEqual([2])
+    const { freeze: set } = await ledger.freeze({ selector: stolen, reason: 'stolen keys', by: 'sso/eve' }, event('freeze.set'))
+    const now = async (id: string) => newLease(ledger, await taskNow(ledger, id))
+    expect(await ledger.grant({ ...(await now(own.task)), human: 'ada', humanProof }, event())).toMatchObject({ refused: 'frozen' })
+    expect(await ledger.grant(await now(child.id), event())).toMatchObject({ refused: 'frozen' })
+    expect(await ledger.grant({ ...(await now(other.task)), human: 'ada', humanProof: proof() }, event())).toMatchObject({ ok: true })
+    await thaw(set.id)
+  })
+
   it('is renewed with a newer token of the human alone, and keeps that one', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)

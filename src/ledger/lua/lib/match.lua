@@ -1,6 +1,6 @@
 -- include: clock record
 -- Which leases a selector covers. `selector` is JSON: `{all}` or `{dims: {<dimension>: {raw: {<value>: 1}, tokens: {<token>: 1}}}}`.
--- A human is found by `hk`, the name in small letters, where that is another than `h`.
+-- An issuer covers also what rests on a token of a human's that it issued. A human is found by `hk`, the name in small letters, where that is another than `h`.
 -- A lease is covered by its own values; by agent, owner, task and issuer also through its task, and those above it.
 local FIELDS = { agent = 'a', task = 't', role = 'ro', provider = 'pr', issuer = 'is', owner = 'o', human = 'h', orchestrator = 'or' }
 local THROUGH_TASKS = { agent = true, owner = true, task = true, issuer = true }
@@ -14,6 +14,7 @@ end
 local function covered(record, values, dimension)
   local own = dimension == 'human' and record.hk or record[FIELDS[dimension]]
   if own and values.raw[own] then return true end
+  if dimension == 'issuer' and record.hp and values.raw[cjson.decode(record.hp).issuer] then return true end
   if not THROUGH_TASKS[dimension] then return false end
   for token in string.gmatch(tokens_of(record.t), '%S+') do
     if values.tokens[token] then return true end
