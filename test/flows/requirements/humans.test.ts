@@ -104,6 +104,21 @@ describe("requirement 18: on behalf of a human: the user's permission is not the
     await scene.end(task)
   })
 
+  it('a tool call with a credential is on behalf of whom that was obtained for', async () => {
+    const task = await openTask({ tools: [{ tool: 'tickets/create' }] })
+    const { lease } = (await asHelper(task, 'api-token', await people.token('ann', ANALYST))).body
+    const call = async (more: object) => {
+      const body = { tool: 'tickets/create', action: 'create', target: 'acme/app', ...more }
+      return scene.call('POST', `/v1/tasks/${task}/tool-calls`, await scene.token('helper'), body)
+    }
+    // The agent may by itself; no policy lets this human write with a tool.
+    expect((await call({})).status).toBe(200)
+    expect((await call({ lease: lease.id })).body.code).toBe('denied')
+    const [denied] = await scene.told(({ task: of, type }) => of === task && type === 'tool.denied')
+    expect(denied).toMatchObject({ human: { id: 'ann', issuer: 'sso' }, principal: { id: 'helper' } })
+    await scene.end(task)
+  })
+
   it.each<[string, Record<string, unknown>, string, RegExp]>([
     ['another agent', { aud: 'https://other.test' }, 'on_behalf_of_invalid', /"aud" names somebody else/],
     ['nobody', { aud: 'mayfly' }, 'on_behalf_of_invalid', /neither its "aud" nor "may_act"/],
