@@ -14,16 +14,23 @@ export interface Fleet {
   readonly signingKeys: string
   readonly folder: string
   token(sub: string): Promise<string>
-  openTasks(count: number, of: (n: number) => { agents: string[]; roles: string[] }): Promise<string[]>
+  openTasks(count: number, of: (n: number) => Asked): Promise<string[]>
   metrics(): Promise<string>
   stopBroker(): Promise<void>
   startBroker(): Promise<void>
   stop(): Promise<void>
 }
+interface Asked {
+  readonly agents: readonly string[]
+  readonly roles: readonly string[]
+  readonly tools?: readonly string[]
+}
 export interface FleetOptions {
   readonly roles: readonly string[]
   readonly ttlSeconds?: number
   readonly postgresUrl?: string
+  /** A catalogue of tools that read what is internal. */
+  readonly tools?: readonly string[]
   /** Redis servers to have ACL users at: provider `<name>`, with a role `<name>-read`. */
   readonly redisUpstreams?: Readonly<Record<string, string>>
 }
@@ -108,7 +115,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   return fleet
 }
 
-async function openTask(port: number, token: string, { agents, roles }: { agents: string[]; roles: string[] }): Promise<string> {
+async function openTask(port: number, token: string, { agents, roles, tools }: Asked): Promise<string> {
   const body = {
     intent: 'data-report',
     confidence: 0.9,
@@ -116,6 +123,7 @@ async function openTask(port: number, token: string, { agents, roles }: { agents
     environment: 'production',
     assignees: agents.map((agent) => ({ agent })),
     envelope: roles.map((role) => ({ role })),
+    tools: tools?.map((tool) => ({ tool })),
     deadline_at: new Date(Date.now() + 7_200_000).toISOString(),
   }
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
@@ -128,8 +136,10 @@ function envOf(name: string): string {
   return `UPSTREAM_${name.toUpperCase()}`
 }
 
-function yamlOf({ roles, ttlSeconds = 900, postgresUrl, redisUpstreams = {} }: FleetOptions, folder: string): string {
-  const policies = ['obtain', 'guardrails', 'tasks', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
+function yamlOf({ roles, ttlSeconds = 900, postgresUrl, tools = [], redisUpstreams = {} }: FleetOptions, folder: string): string {
+  const policies = ['obtain', 'guardrails', 'tasks', ...(tools.length > 0 ? ['tools'] : []), 'operators'].map(
+    (name) => `"${ROOT}/config/policies/${name}.cedar"`,
+  )
   const upstreams = Object.keys(redisUpstreams)
   const upstreamRoles = upstreams.map(
     (name) =>
@@ -159,6 +169,7 @@ ${postgresUrl === undefined ? '' : '  warehouse: {type: postgres, url: env:WAREH
 ${upstreams.map((name) => `  ${name}: {type: redis, url: env:${envOf(name)}, concurrency: 8, timeout: 2s}`).join('\n')}
 roles:
 ${[...roleLines, ...upstreamRoles].join('\n')}
+tools: {${tools.map((tool) => `${tool}: {access: read, sensitivity: internal}`).join(', ')}}
 vocabulary: {intents: [data-report], environments: [production]}
 policies: {schema: "${ROOT}/config/schema.cedarschema", files: [${policies.join(', ')}]}
 limits: {requests_per_second: 1000000, per_agent_live: 100000, per_task_live: 100000}

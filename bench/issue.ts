@@ -7,12 +7,12 @@ import { type Fleet, startFleet } from './fleet.js'
 import { type Load, load, type Request } from './load.js'
 import { cpuMicroseconds, MEASURED, MEASURING, median, pinSelf, round, startPinned } from './support.js'
 
-const CONCURRENCY = 32
+export const CONCURRENCY = 32
 const AGENTS = 1_000
 const ROLES = Array.from({ length: 10 }, (_, n) => `role-${n}`)
 const TASKS = 4_000
 
-interface Measured extends Omit<Load, 'statuses' | 'seconds'> {
+export interface Measured extends Omit<Load, 'statuses' | 'seconds'> {
   readonly cpu_us: number
 }
 
@@ -47,20 +47,7 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
 
   const { leaseBytes, eventBytes } = await bytesWritten(fleet)
   say(`a lease is ${leaseBytes} bytes and its event ${eventBytes}; the baseline writes the same`)
-  const bare = await startPinned(
-    MEASURED,
-    [
-      process.execPath,
-      '--import',
-      'tsx',
-      resolve(import.meta.dirname, 'bare.ts'),
-      fleet.redisSocket,
-      fleet.signingKeys,
-      `${leaseBytes}`,
-      `${eventBytes}`,
-    ],
-    { env: { NODE_ENV: 'production' }, ready: (line) => (line.startsWith('{"port"') ? Number(JSON.parse(line).port) : undefined) },
-  )
+  const bare = await startBare(fleet, { leaseBytes, eventBytes })
 
   say('warming up')
   await measure(fleet.pid, fleet.port, requests(perRound * 2, anyRole))
@@ -101,16 +88,24 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
   }
 }
 
-async function measure(pid: number, port: number, requests: readonly Request[]): Promise<Measured> {
+export function startBare({ redisSocket, signingKeys }: Fleet, { leaseBytes, eventBytes }: { leaseBytes: number; eventBytes: number }) {
+  const script = resolve(import.meta.dirname, 'bare.ts')
+  return startPinned(MEASURED, [process.execPath, '--import', 'tsx', script, redisSocket, signingKeys, `${leaseBytes}`, `${eventBytes}`], {
+    env: { NODE_ENV: 'production' },
+    ready: (line) => (line.startsWith('{"port"') ? Number(JSON.parse(line).port) : undefined),
+  })
+}
+
+export async function measure(pid: number, port: number, requests: readonly Request[], expected = '201'): Promise<Measured> {
   const before = cpuMicroseconds(pid)
   const { statuses, seconds: _, ...result } = await load(port, '/v1/leases', requests, CONCURRENCY)
   const used = cpuMicroseconds(pid) - before
-  const refused = Object.entries(statuses).filter(([status]) => status !== '201')
-  if (refused.length > 0) throw new Error(`answers other than 201: ${JSON.stringify(statuses)}`)
+  const refused = Object.entries(statuses).filter(([status]) => status !== expected)
+  if (refused.length > 0) throw new Error(`answers other than ${expected}: ${JSON.stringify(statuses)}`)
   return { ...result, cpu_us: round(used / requests.length, 0) }
 }
 
-function middle(rounds: readonly Measured[]): Measured {
+export function middle(rounds: readonly Measured[]): Measured {
   const of = (field: keyof Measured) => round(median(rounds.map((one) => one[field])))
   return { rps: of('rps'), p50_ms: of('p50_ms'), p99_ms: of('p99_ms'), cpu_us: of('cpu_us') }
 }
@@ -122,7 +117,7 @@ async function hitRates(fleet: Fleet): Promise<{ memo_hit_rate: number; token_ca
 }
 
 /** Payload of one lease's hash, as it stands in Redis, and of its event, as the sink wrote it. */
-async function bytesWritten(fleet: Fleet): Promise<{ leaseBytes: number; eventBytes: number }> {
+export async function bytesWritten(fleet: Fleet): Promise<{ leaseBytes: number; eventBytes: number }> {
   const issued = await waitFor('an event to be written', async () => {
     const lines = (await readFile(join(fleet.folder, 'audit/events.jsonl'), 'utf8').catch(() => '')).split('\n')
     return lines.find((line) => line.includes('"type":"lease.issued"'))
