@@ -62,11 +62,14 @@ function groupsOf(approval: Approval | undefined, { stepUp = [] }: Decision): st
   return stepUp.every(({ group, approvals }) => agreed(group) >= approvals) ? stepUp.map(({ group }) => group) : undefined
 }
 
-/** What the tree obtained besides this lease: nothing speaks against a lease only because it is there. */
-function withoutIt(task: Task, { access, sensitivity }: Lease): Task {
-  const counts = { ...task.counts, [access]: Math.max(0, task.counts[access] - 1) }
-  const obtained = counts[access] > 0 ? task.obtained : task.obtained.filter((one) => one !== `${access}:${sensitivity}`)
-  return { ...task, counts, obtained }
+/**
+ * What the tree obtained besides this lease: nothing speaks against a lease only because it is there. How often its kind was obtained is for who
+ * asks for more of it: what was issued within a budget is not past it because of what came after. What took a human's consent may be.
+ */
+function withoutIt(task: Task, { access, sensitivity, approval }: Lease): Task {
+  const others = Math.max(0, task.counts[access] - 1)
+  const obtained = others > 0 ? task.obtained : task.obtained.filter((one) => one !== `${access}:${sensitivity}`)
+  return { ...task, counts: { ...task.counts, [access]: approval === undefined ? 0 : others }, obtained }
 }
 
 export interface Reviewed {

@@ -26,6 +26,7 @@ export function lint(json: PolicyJson, actions: ReadonlySet<Action>, options: Pi
     ...lintHierarchy(json, nodes, actions),
     ...lintPaths(nodes, actions),
     ...lintObtained(nodes),
+    ...lintRisk(nodes),
     ...conditions.flatMap((condition) => lintWidening(json, condition)),
   ]
 }
@@ -130,6 +131,13 @@ function lintObtained(nodes: readonly Node[]): string[] {
   const strings = asked.flatMap((node) => [...walk(node)].filter(({ op }) => op === 'Value').map(({ value }) => value))
   const wrong = strings.filter((value) => typeof value === 'string' && !OBTAINED.test(value))
   return wrong.map((value) => `context.accumulated.obtained never holds ${JSON.stringify(value)}: it holds "access:sensitivity"`)
+}
+
+/** Risk is told in steps of ten: a threshold between two of them is not where it says. */
+function lintRisk(nodes: readonly Node[]): string[] {
+  const asked = nodes.filter(({ args }) => args.length > 1 && args.some((arg) => pathOf(arg)?.join('.') === 'principal.risk'))
+  const numbers = asked.flatMap(({ args }) => args.flatMap(({ op, value }) => (op === 'Value' && typeof value === 'number' ? [value] : [])))
+  return numbers.filter((number) => number % 10 !== 0).map((number) => `principal.risk is a multiple of ten from 0 to 100: ${number} is none`)
 }
 
 /** +1 where being true can only widen what is allowed, -1 where it can only narrow, 0 where it could do either. */

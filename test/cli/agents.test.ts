@@ -57,6 +57,16 @@ describe('mayfly agents', () => {
     expect(covered).toMatchObject({ code: 1, err: expect.stringContaining('covers it still: agent triage') })
   }, 60_000)
 
+  it('tells how one behaves, and what it could touch at a time that has passed', async () => {
+    expect((await agents('risk', 'copy-x', '--floor', '70')).code).toBe(2)
+    expect((await agents('risk', 'copy-x', '--floor', '101', '--reason', 'drill')).code).toBe(2)
+    const raised = await agents('risk', 'copy-x', '--floor', '70', '--for', '1h', '--reason', 'drill')
+    expect(JSON.parse(raised.out)).toMatchObject({ agent: 'copy-x', risk: { level: 70, floor: { value: 70, reason: 'drill' } } })
+    expect(JSON.parse((await agents('risk', 'copy-x', '--floor', '0', '--reset', '--reason', 'over')).out).risk).toMatchObject({ value: 0 })
+    expect(JSON.parse((await agents('reach', 'triage', '--at', '1s')).out)).toMatchObject({ agent: 'triage', source: 'audit' })
+    expect((await agents('reach', 'triage', '--at', 'yesterday')).code).toBe(2)
+  }, 60_000)
+
   it('offboards and reports', async () => {
     expect((await agents('offboard', 'reporter')).code).toBe(2)
     const done = await agents('offboard', 'reporter', '--reason', 'drill', '--wait')

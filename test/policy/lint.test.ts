@@ -96,6 +96,13 @@ describe('refused at load', () => {
     expect(problems(text, { known: { ...sample.known, consenting: ['sre-oncall'] } })).toContain('"security", which no operator')
   })
 
+  it('a risk between two steps of ten', () => {
+    const text = (condition: string) => `@id("a") forbid(principal is Agent, action == Action::"read", resource) when { ${condition} };`
+    expect(problems(text('principal.risk >= 45'))).toContain('principal.risk is a multiple of ten from 0 to 100: 45 is none')
+    expect(problems(text('99 < principal.risk'))).toContain('99 is none')
+    expect(problems(text('principal.risk >= 50 && context.ttl > 45'))).toBe('')
+  })
+
   it.each([
     ['a permit', 'permit(principal, action == Action::"read", resource)'],
     ['what asks for consent', `@stepUp("sre-oncall") forbid(principal, action == Action::"read", resource) ${CONSENT}`],

@@ -147,8 +147,12 @@ describe('requirement 26: stop privilege accumulation: budget over what the tree
     }
     const asked = await scene.obtain(task, 'notes')
     await scene.call('POST', `/v1/approvals/${asked.body.approval.id}/approve`, await scene.token('oncall'), {})
-    expect((await scene.obtain(task, 'notes', { approval: asked.body.approval.id })).status).toBe(201)
+    const third = await scene.obtain(task, 'notes', { approval: asked.body.approval.id })
+    expect(third.status).toBe(201)
     expect(await scene.logins()).toHaveLength(3)
+    // Who was within it stays so, whoever came after; the third rests on a consent, which was to what was known then.
+    const patched = await scene.call('PATCH', `/v1/tasks/${task}/context`, await scene.token('flows'), { confidence: 0.8 })
+    expect(patched.body.leases.closing).toEqual([third.body.lease.id])
     await scene.clear()
   })
 
