@@ -4,6 +4,7 @@ import type { Identity } from '../../src/identity/identity.js'
 import { createIdentity, lintIdentity } from '../../src/identity/index.js'
 import type { HumanRule, IdentityOptions } from '../../src/identity/options.js'
 import type { Agent, Orchestrator } from '../../src/types.js'
+import { startOidc } from '../support/oidc.js'
 import { bearer, type Clock, goodClaims, house, newSigner, rawToken, type Signer, START } from './tokens.js'
 
 const NOW = START / 1000
@@ -89,6 +90,27 @@ describe("a human's token", () => {
     const other = createIdentity({ ...options, humans: [{ id: '{sub}', match: { issuer: 'sso', claims: {} }, groups: ['everybody'] }] }, house())
     expect(await other.verifyHuman(await signed(), triage)).toMatchObject({ id: 'ann', team: undefined, groups: ['everybody'] })
     await other.close()
+  })
+})
+
+describe('a token of a real identity provider', () => {
+  it('is taken from the agent that it names', async () => {
+    const oidc = await startOidc({ clients: [{ id: 'ann', claims: { department: 'finance', aud: TRIAGE } }] })
+    const issuer = { kind: 'oidc', url: oidc.issuer, audience: 'mayfly', typ: ['at+jwt'], allowHttpLoopback: true, only: ['human'] } as const
+    const humans = [{ id: '{sub}', match: { issuer: 'people', claims: { department: '*' } }, groups: { finance: { department: 'finance' } } }]
+    const other = createIdentity({ ...options, issuers: { ...options.issuers, people: issuer }, humans }, { ...house(), now: Date.now })
+    try {
+      const token = await oidc.token('ann')
+      expect(await other.verifyHuman(token, triage)).toMatchObject({ id: 'ann', issuer: 'people', groups: ['finance'] })
+      expect(await refusal(token, reporter, other)).toEqual(invalid(/"aud" names somebody else/))
+      const named = { aud: 'mayfly', may_act: { iss: 'https://idp.example', sub: 'workload:reporter' } }
+      expect(await other.verifyHuman(await oidc.token('ann', named), reporter)).toMatchObject({ id: 'ann' })
+      expect(await refusal(await oidc.token('ann', { nonce: 'of a login' }), triage, other)).toEqual(invalid(/ID token/))
+      await expect(other.verify(bearer(await oidc.token('ann', named)))).rejects.toMatchObject({ code: 'token_invalid' })
+    } finally {
+      await other.close()
+      await oidc.stop()
+    }
   })
 })
 
