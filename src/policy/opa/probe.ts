@@ -8,7 +8,8 @@ const read = written({})
 const LEAST: Readonly<Record<Family, object>> = {
   obtain: { agent: { autonomy: 'autonomous' }, role: { name: 'role' } },
   call: { agent: { autonomy: 'autonomous' }, tool: { name: 'tool' }, call: { action: 'action', target: 'target' } },
-  task: { orchestrator: {} },
+  // Somebody else's: one's own ends whatever an OPA says, or does not.
+  task: { orchestrator: {}, task: { opened_by: { kind: 'orchestrator', id: 'another' } } },
   delegate: { agent: { autonomy: 'autonomous' }, delegation: { to: 'agent' } },
   approval: { operator: {} },
   operator: { operator: {} },
