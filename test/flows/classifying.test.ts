@@ -42,7 +42,12 @@ const open = async (more: object = {}, token = flows) => {
 }
 const own = { envelope: [{ role: 'api-token', max_ttl: 60 }], assignees: undefined }
 const change = async (id: string, body: object, token = flows) => (await call('PATCH', `/v1/tasks/${id}/context`, token, body)).body
-const openedEvent = async (id: string) => (await eventsOf(test, redis.client)).find((one) => one.type === 'task.opened' && one.task === id)?.detail
+/** What the event says of what the task is about. */
+const openedEvent = async (id: string) => {
+  const opened = (await eventsOf(test, redis.client)).find((one) => one.type === 'task.opened' && one.task === id)
+  const { classified_by, stated_intent, classifier } = opened?.detail ?? {}
+  return { classified_by, stated_intent, classifier }
+}
 /** The same broker with other options of its classifier. */
 const configured = async (options: string) => {
   await writeFile(test.configPath, written.replace('timeout: 400ms, concurrency: 2', options))
