@@ -35,11 +35,11 @@ raise('rate', rate_points * (math.floor((count + times) / rate_limit) - math.flo
 count = count + times
 
 -- A loop: the same again and again. Where there is no more place for what was asked, anything of it goes.
-if redis.call('HEXISTS', asked, digest) == 0 and redis.call('HLEN', asked) >= MOST_ASKED then
-  redis.call('HDEL', asked, redis.call('HRANDFIELD', asked))
-end
 local repeated = redis.call('HINCRBY', asked, digest, times)
-if redis.call('PTTL', asked) < 0 then redis.call('PEXPIRE', asked, loop_window) end
+if repeated == times then
+  if redis.call('HLEN', asked) > MOST_ASKED then redis.call('HDEL', asked, redis.call('HRANDFIELD', asked)) end
+  if redis.call('PTTL', asked) < 0 then redis.call('PEXPIRE', asked, loop_window) end
+end
 raise('loop', loop_points * (math.floor(repeated / loop_limit) - math.floor((repeated - times) / loop_limit)), loop_most)
 
 raise('refused', refused_points * refused, refused_most)
@@ -55,10 +55,12 @@ if #names > 0 then
       if i == 1 then first_is_new = true end
     end
     -- Not at each request: that it is known is what matters, not to the minute since when.
-    if granted == '1' and (not seen or tonumber(seen) < now - memory / 10) then redis.call('ZADD', known, now, names[i]) end
+    if granted == '1' and (not seen or tonumber(seen) < now - memory / 10) then
+      redis.call('ZADD', known, now, names[i])
+      redis.call('ZREMRANGEBYRANK', known, 0, -MOST_KNOWN - 1)
+      redis.call('PEXPIRE', known, memory)
+    end
   end
-  if #new > 0 and redis.call('ZCARD', known) > MOST_KNOWN then redis.call('ZREMRANGEBYRANK', known, 0, -MOST_KNOWN - 1) end
-  redis.call('PEXPIRE', known, memory)
 end
 local learned = now - since >= learn
 if learned then raise('novelty', novelty_points * #new, novelty_most) end
@@ -66,9 +68,14 @@ if learned then raise('novelty', novelty_points * #new, novelty_most) end
 local drifts = off_script == '1' and first_is_new and (learned or granted ~= '1')
 if drifts then
   raise('drift', drift_points, drift_most)
-  write(KEYS[1], record, 'dr', now)
 end
 
+local fields = { 'at', now, 'si', since, 'ws', window, 'wn', count }
+local function set(field, value)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+if drifts then set('dr', now) end
 if obtained ~= '' then
   local slot = math.floor(now / SLOT_MS)
   local field = 'o' .. slot % SLOTS
@@ -78,17 +85,13 @@ if obtained ~= '' then
     counts = { read = reads, write = writes, escalate = escalations }
   end
   counts[obtained] = counts[obtained] + times
-  write(KEYS[1], record, field, string.format('%d %d %d %d', slot, counts.read, counts.write, counts.escalate))
+  set(field, string.format('%d %d %d %d', slot, counts.read, counts.write, counts.escalate))
 end
 
 sum = 0
-local fields = { 'at', now, 'si', since, 'ws', window, 'wn', count }
 for _, signal in ipairs(SIGNALS) do
   sum = sum + points[signal]
-  if points[signal] > 0 or record['p:' .. signal] then
-    fields[#fields + 1] = 'p:' .. signal
-    fields[#fields + 1] = string.format('%.3f', points[signal])
-  end
+  if points[signal] > 0 or record['p:' .. signal] then set('p:' .. signal, string.format('%.3f', points[signal])) end
 end
 local level = level_of(risk_of(record, sum))
 local told = tonumber(record.lv or 0)
@@ -97,7 +100,7 @@ local is_news = level > before or level < told or drifts
 if is_news and not outbox_full(outbox_limit) then
   tell('agent.risk', event, 'from', level > before and before or told, 'to', level, 'why', why)
 end
-if is_news then fields[#fields + 1], fields[#fields + 2] = 'lv', level end
+if is_news then set('lv', level) end
 write(KEYS[1], record, unpack(fields))
 if record.fl and not record.fu then
   redis.call('PERSIST', KEYS[1])
