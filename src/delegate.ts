@@ -4,6 +4,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { NewTask } from './ledger/ledger.js'
+import type { Delegation } from './policy/policy.js'
 import { refusal } from './refusals.js'
 import { checkEnvelope, refuseOperation, taskOfCaller, toldOfTask, tooManyTasks } from './task.js'
 import { checkDeclared, type Declared, declaredOf, declaredOutside } from './toolbox.js'
@@ -23,6 +24,8 @@ export interface DelegationAsk {
 }
 
 const MOST_DECISIONS = 3
+/** The most first. */
+const AUTONOMIES = ['autonomous', 'supervised', 'scripted'] as const
 
 /**
  * Opens a child of a task: within its envelope and its time, with its intent, context and human, and ending with it. Who works on the parent
@@ -89,11 +92,21 @@ async function decide(house: House, principal: Orchestrator | Agent, parent: Tas
   const about = { depth: parent.depth + 1, ttlSeconds, chain: chainOf(parent, principal) ?? [] }
   let last: Decision | undefined
   for (const to of new Set(child.assignees.map(({ agent }) => agent))) {
-    last = await house.policy.decide({ action: 'delegate', principal, task: child, delegation: { to, ...about } })
+    last = await house.policy.decide({ action: 'delegate', principal, task: child, delegation: { to, ...knownOf(house, to), ...about } })
     if (last.outcome !== 'allow') return last
   }
   if (!last) throw new MayflyError('request_invalid', 'assignees: name the agents that may work on the task')
   return last
+}
+
+/** What the configuration says of an agent by its id alone: where several rules make that id, what holds by all of them. */
+function knownOf({ roster }: House, id: string): Pick<Delegation, 'toTeams' | 'toAutonomy'> {
+  // Whether or not its running copies are told apart.
+  const known = [...roster({ id }), ...roster({ id, instance: '' })]
+  const [first, ...others] = known
+  const isSame = first?.team !== undefined && others.every(({ team }) => team === first.team)
+  const toAutonomy = AUTONOMIES.find((one) => known.some(({ autonomy }) => autonomy === one)) ?? 'autonomous'
+  return { toTeams: isSame ? [first.team ?? ''] : [], toAutonomy }
 }
 
 /** The agents through which a child of this task comes to those who work on it. */

@@ -129,6 +129,9 @@ export function attributes({ intents, environments }: Vocabulary) {
   const taskContext: readonly Attribute<TaskRequest>[] = [{ name: 'own', codec: flag, of: own }]
   const delegate: readonly Attribute<DelegateRequest>[] = [
     { name: 'to', codec: entity('Agent'), of: (it) => it.delegation.to },
+    { name: 'toTeams', codec: entities('Team'), of: (it) => it.delegation.toTeams },
+    { name: 'toAutonomy', codec: entity('Autonomy', 'autonomous'), of: (it) => it.delegation.toAutonomy },
+    { name: 'sameTeam', codec: flag, of: isSameTeam },
     { name: 'depth', codec: long, of: (it) => it.delegation.depth },
     { name: 'ttl', codec: long, of: (it) => it.delegation.ttlSeconds },
     { name: 'chain', codec: entities('Agent'), of: (it) => it.delegation.chain },
@@ -162,6 +165,10 @@ export function knownPaths(known: Attributes, family: Family): readonly string[]
 export const APPROVAL = 'context.approval.groups'
 
 /** Whether the caller opened this task, or the one at the root of its tree, or is about to. */
+function isSameTeam({ principal, delegation }: DelegateRequest): boolean {
+  return principal.kind === 'agent' && principal.team !== undefined && delegation.toTeams.includes(principal.team)
+}
+
 export function own({ principal, task }: TaskRequest): boolean {
   return [task.openedBy, task.rootOpenedBy].some((by) => by?.kind === principal.kind && by.id === principal.id && by.issuer === principal.issuer)
 }

@@ -94,6 +94,8 @@ const delegate = z.strictObject({
   task,
   delegation: z.strictObject({
     to: z.string(),
+    to_teams: z.array(z.string()).default([]),
+    to_autonomy: autonomy.default('autonomous'),
     depth: z.int().min(1).default(1),
     ttl: z.int().default(300),
     chain: z.array(z.string()).optional(),
@@ -140,9 +142,9 @@ export function requestOf(it: Written): PolicyRequest {
   }
   if ('delegation' in it) {
     const principal = principalOf(it)
-    const { ttl: ttlSeconds, chain = [principal.id], ...rest } = it.delegation
+    const { ttl: ttlSeconds, to_teams: toTeams, to_autonomy: toAutonomy, chain = [principal.id], ...rest } = it.delegation
     const opener = { kind: 'agent', id: principal.id, issuer: principal.issuer } as const
-    return { action: it.action, principal, task: taskOf(it.task, opener), delegation: { ...rest, ttlSeconds, chain } }
+    return { action: it.action, principal, task: taskOf(it.task, opener), delegation: { ...rest, toTeams, toAutonomy, ttlSeconds, chain } }
   }
   if ('approval' in it) return { action: it.action, principal: principalOf(it), approval: it.approval }
   if ('resource' in it) return { action: it.action, principal: principalOf(it), resource: it.resource }

@@ -14,8 +14,13 @@ export function documentOf(request: PolicyRequest): PolicyDocument {
   }
   const who = askingOf(request.principal)
   if (isDelegate(request)) {
-    const { ttlSeconds: ttl, to, depth, chain } = request.delegation
-    return { action: request.action, ...who, task: policyTaskOf(request.task), delegation: { to, depth, ttl, chain: [...chain] } }
+    const { ttlSeconds: ttl, to, toTeams, toAutonomy, depth, chain } = request.delegation
+    return {
+      action: request.action,
+      ...who,
+      task: policyTaskOf(request.task),
+      delegation: { to, to_teams: [...toTeams], to_autonomy: toAutonomy, depth, ttl, chain: [...chain] },
+    }
   }
   if (isApproval(request)) {
     const { id, agent, role, groups } = request.approval

@@ -1,4 +1,4 @@
-import type { Access, Agent, Decision, Operator, Orchestrator, Principal, Role, Scope, Task, Tool } from '../types.js'
+import type { Access, Agent, Autonomy, Decision, Operator, Orchestrator, Principal, Role, Scope, Task, Tool } from '../types.js'
 
 /** What is asked of the policy. Anything unknown arrives as its most restrictive value, never as a hole. */
 export type PolicyRequest =
@@ -36,6 +36,10 @@ export interface PolicyCall {
 /** To whom a part of a task is handed on: the task asked about is the child. */
 export interface Delegation {
   readonly to: string
+  /** Its team by the configuration; none where that is not known, or not one. */
+  readonly toTeams: readonly string[]
+  /** The most that the configuration says of it; `autonomous` where it says nothing. */
+  readonly toAutonomy: Autonomy
   /** Of the child: 1 below a root. */
   readonly depth: number
   readonly ttlSeconds: number

@@ -99,7 +99,8 @@ describe('row 19: delegation chains are auditable, and the original intent is un
       [task, 'reporter', 'second', []],
       [task, 'triage', 'triage', ['no-delegation-in-circles']],
       [first, 'second', 'triage', ['no-delegation-in-circles']],
-      [await child(task, 'triage', 'wild'), 'wild', 'third', []],
+      [await child(task, 'flows', 'wild'), 'wild', 'third', []],
+      [task, 'triage', 'wild', []],
     ] as const
     for (const [parent, from, to, policies] of refusals) {
       const { status, body } = await handOn(parent, from, to)

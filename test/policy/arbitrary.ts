@@ -108,7 +108,14 @@ function requests({ ids, teams, groups, labels, obtained }: Words) {
     action: fc.constant('delegate' as const),
     principal: anybody,
     task: tasksInTrees,
-    delegation: fc.record({ to: word, depth: fc.integer({ min: 1, max: 3 }), ttlSeconds: fc.nat(900), chain: some(...ids) }),
+    delegation: fc.record({
+      to: word,
+      toTeams: some(...teams),
+      toAutonomy: fc.constantFrom('scripted' as const, 'supervised' as const, 'autonomous' as const),
+      depth: fc.integer({ min: 1, max: 3 }),
+      ttlSeconds: fc.nat(900),
+      chain: some(...ids),
+    }),
   })
   const approvals = fc.record({
     action: fc.constant('approve' as const),

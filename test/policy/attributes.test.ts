@@ -17,7 +17,7 @@ const delegate = (it: object = {}, of: Parameters<typeof task>[0] = {}, who: Par
   action: 'delegate',
   principal: agent(who),
   task: task(of),
-  delegation: { to: 'reporter', depth: 1, ttlSeconds: 300, chain: ['triage'], ...it },
+  delegation: { to: 'reporter', toTeams: ['analytics'], toAutonomy: 'scripted', depth: 1, ttlSeconds: 300, chain: ['triage'], ...it },
 })
 const call = (
   it: object = {},
@@ -174,6 +174,13 @@ const FLIPS: Readonly<Record<string, Readonly<Record<string, Flip>>>> = {
     ...AGENT((it) => delegate({}, {}, it)),
     ...ON_TASK((it) => delegate({}, it)),
     'context.to': ['context.to == Agent::"reporter"', delegate({ to: 'reporter' }), delegate({ to: 'stranger' })],
+    'context.toTeams': ['context.toTeams.contains(Team::"data")', delegate({ toTeams: ['data'] }), delegate({ toTeams: [] })],
+    'context.toAutonomy': [
+      'context.toAutonomy == Autonomy::"supervised"',
+      delegate({ toAutonomy: 'supervised' }),
+      delegate({ toAutonomy: 'autonomous' }),
+    ],
+    'context.sameTeam': ['context.sameTeam', delegate({ toTeams: ['analytics'] }), delegate({ toTeams: ['platform'] })],
     'context.depth': ['context.depth < 2', delegate({ depth: 1 }), delegate({ depth: 2 })],
     'context.ttl': ['context.ttl <= 300', delegate({ ttlSeconds: 300 }), delegate({ ttlSeconds: 301 })],
     'context.chain': ['!context.chain.contains(Agent::"gone")', delegate({ chain: ['triage'] }), delegate({ chain: ['gone', 'triage'] })],

@@ -27,18 +27,24 @@ permit contains {"id": "agents-run-their-tasks"} if {
 	is_own
 }
 
-# Who follows a script hands nothing on. The less a human has seen of what an agent does, the less deep.
+# Who follows a script hands nothing on. Others do within their team, and to nobody of whom a human sees less than of themselves. The less a human
+# has seen of what an agent does, the less deep.
 permit contains {"id": "delegate-supervised"} if {
 	input.action == "delegate"
 	is_autonomy("supervised")
 	input.delegation.depth <= 2
+	is_of_same_team
+	input.delegation.to_autonomy != "autonomous"
 }
 
 permit contains {"id": "delegate-autonomous"} if {
 	input.action == "delegate"
 	is_autonomy("autonomous")
 	input.delegation.depth <= 1
+	is_of_same_team
 }
+
+is_of_same_team if input.agent.team in input.delegation.to_teams
 
 forbid contains {
 	"id": "no-delegation-in-circles",

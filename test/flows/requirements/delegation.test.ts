@@ -7,9 +7,11 @@ const AGENTS = ['triage', 'second', 'third'] as const
 
 let scene: Scene
 beforeAll(async () => {
-  const agent = (id: string, team: string) =>
-    `  - {id: ${id}, match: {issuer: test, sub: ${id}}, owner: sre@example.com, autonomy: supervised, team: ${team}}\n`
-  scene = await startScene({ agents: agent('second', 'platform') + agent('third', 'platform') + agent('stranger', 'facilities') })
+  const agent = (id: string, team: string, autonomy = 'supervised') =>
+    `  - {id: ${id}, match: {issuer: test, sub: ${id}}, owner: sre@example.com, autonomy: ${autonomy}, team: ${team}}\n`
+  scene = await startScene({
+    agents: agent('second', 'platform') + agent('third', 'platform') + agent('stranger', 'facilities') + agent('loose', 'platform', 'autonomous'),
+  })
 }, 60_000)
 afterAll(() => scene?.stop())
 afterEach(() => scene.clear())
@@ -85,6 +87,17 @@ describe('requirement 19: delegation chains auditable, original intent undiluted
     expect((await handOn(tasks[1] ?? '', 'second', 'triage')).body).toMatchObject({ status: 403, policies: ['no-delegation-in-circles'] })
   })
 
+  it('within the team, and to nobody of whom a human sees less: what is not known of an agent is the least', async () => {
+    const root = await scene.openTask({ envelope: [READ] })
+    for (const to of ['stranger', 'loose', 'nobody-that-is-configured'])
+      expect({ to, ...(await handOn(root, 'triage', to)).body }).toMatchObject({ to, status: 403, code: 'denied', policies: [] })
+    // One that may not is enough.
+    const both = { assignees: [{ agent: 'second' }, { agent: 'stranger' }] }
+    expect((await handOn(root, 'triage', 'second', both)).body.code).toBe('denied')
+    expect((await handOn(root, 'triage', 'reporter')).status).toBe(201)
+    expect(await scene.logins()).toEqual([])
+  })
+
   it.each(['complete', 'fail', 'cancel'] as const)("parent's end takes the subtree: %s", async (how) => {
     const { root, tasks, leases } = await tree()
     const sessions = await Promise.all(leases.map(({ credential }) => connected(credential.url)))
@@ -133,7 +146,9 @@ describe('requirement 20: trust is not inherited with context', () => {
   it('what the one who hands on may is not what the other may', async () => {
     const root = await scene.openTask({ envelope: [READ] })
     await scene.issued(root, 'warehouse-read')
-    const task = await child(root, 'triage', 'stranger')
+    // An agent hands nothing on to another team. An orchestrator may, and what the stranger lacks nobody gives it.
+    expect((await handOn(root, 'triage', 'stranger')).body).toMatchObject({ status: 403, code: 'denied', policies: [] })
+    const task = await child(root, 'flows', 'stranger')
     expect((await scene.obtain(task, 'warehouse-read', {}, 'stranger')).body).toMatchObject({ status: 403, code: 'denied', policies: [] })
     expect(await scene.logins()).toHaveLength(1)
   })
