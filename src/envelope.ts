@@ -76,9 +76,11 @@ function isPathBelow(outer: string, inner: string): boolean {
 }
 
 /**
- * Not empty, `.` or `..`, nor what an upstream could read as one that decodes, that takes `\` for `/` or that cuts parameters off at `;`:
- * `%2e%2e`, `x\..`, `..;x`.
+ * Not empty, `.` or `..`, nor what an upstream could read as one that decodes, that takes `\` for `/`, that cuts off at `;`, `?` or `#`, that trims
+ * spaces, or that folds look-alikes (NFKC): `%2e%2e`, `x\..`, `..;x`, `..?`, `.. `, `\uff0e\uff0e`.
  */
 export function isPlainSegment(segment: string): boolean {
-  return /[^.]/.test(segment.replace(/;.*$/, '')) && !/\\|%(?:2e|2f|5c|25)/i.test(segment)
+  const folded = segment.normalize('NFKC')
+  const name = folded.replace(/[;?#].*$/s, '')
+  return /[^.\s\p{C}]/u.test(name) && !/\\|%(?:2e|2f|5c|25)/i.test(folded) && !folded.includes('/')
 }

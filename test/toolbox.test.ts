@@ -63,6 +63,12 @@ describe('a target', () => {
     ['a/*', 'a/..%2fb', false],
     ['a/*', 'a/b\\..\\c', false],
     ['https://h/a/*', 'https://h/a/x?y=1', true],
+    ['https://h/a/*', 'https://h/a/..?y=1', false],
+    ['https://h/a/*', 'https://h/a/..#y', false],
+    ['https://h/a/*', 'https://h/a/?y=1', false],
+    ['a/*', 'a/.. /b', false],
+    ['a/*', 'a/\uff0e\uff0e/b', false],
+    ['a/*', 'a/\u00e4 b.c', true],
     ['https://h/a/*', 'https://h.evil/a/x', false],
     ['*', 'anything', false],
   ])('of the pattern %s: %s is %s', (one, what, is) => {
