@@ -64,7 +64,8 @@ async function decideCall(house: House, caller: Caller, taskId: string, ask: Cal
     const { task, tool, maxCalls, decision, request } = await authorizeCall(house, caller, taskId, ask, context, { fresh: round > 1 })
     const facts = { contextVersion: task.contextVersion, obtained: task.obtained, counts: decision.readsCounts ? task.counts : undefined }
     const told = toldOf('tool.called', caller, task, ask, context, { lease: ask.lease, decision }, inputOf(request))
-    const called = await house.ledger.callTool({ task: task.id, agent, tool, lease: ask.lease, maxCalls, facts }, told)
+    const { id, human, humanProof } = task
+    const called = await house.ledger.callTool({ task: id, agent, tool, lease: ask.lease, human, humanProof, maxCalls, facts }, told)
     if (called.ok) {
       house.metrics.toolCalls.inc({ decision: 'allow' })
       return { id: told.id, check: task.check ?? 'every_call', mustAsk: mustAsk(task, tool), decision }

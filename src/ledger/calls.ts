@@ -1,3 +1,4 @@
+import { withHuman } from './issuing.js'
 import { keys } from './keys.js'
 import type { CallRefusal, Ledger } from './ledger.js'
 import { countsText, obtainedText } from './records.js'
@@ -24,7 +25,7 @@ const callScript = defineScript('call-tool', 'task', [
 
 export function callCalls(store: Store): Pick<Ledger, 'callTool'> {
   return {
-    callTool: async ({ task, agent, tool, lease, maxCalls, facts }, event) => {
+    callTool: async ({ task, agent, tool, lease, maxCalls, facts, ...behalf }, event) => {
       const partition = partitionOfTask(store, task)
       if (partition === undefined) return { ok: false, refused: 'not_found' }
       await store.readyToIssue()
@@ -35,7 +36,7 @@ export function callCalls(store: Store): Pick<Ledger, 'callTool'> {
           instance: agent.instance === undefined ? '' : encodeURIComponent(agent.instance),
           tool: tool.name,
           tag: `${tool.access}:${tool.sensitivity}`,
-          freezable: `${token('agent', agent.id)} ${token('issuer', agent.issuer)} ${token('owner', agent.owner)}`,
+          freezable: withHuman(`${token('agent', agent.id)} ${token('issuer', agent.issuer)} ${token('owner', agent.owner)}`, behalf),
           context_version: facts.contextVersion,
           obtained: obtainedText(facts.obtained),
           counts: countsText(facts.counts),

@@ -194,10 +194,15 @@ export function freezable(
   agent: Pick<Agent, 'id' | 'issuer' | 'owner'>,
   role: string,
   provider: string,
-  { human, humanProof }: Pick<Lease, 'human' | 'humanProof'> = {},
+  behalf: Pick<Lease, 'human' | 'humanProof'> = {},
 ): string {
   const { id, issuer, owner } = agent
   const tokens = `${token('agent', id)} ${token('role', role)} ${token('provider', provider)} ${token('issuer', issuer)} ${token('owner', owner)}`
+  return withHuman(tokens, behalf)
+}
+
+/** Besides, what a freeze may cover of the human on whose behalf something is done. */
+export function withHuman(tokens: string, { human, humanProof }: Pick<Lease, 'human' | 'humanProof'>): string {
   if (human === undefined) return tokens
   const named = `${tokens} ${token('human', human)}`
   // Whoever has the keys of the issuer of people says who they are.

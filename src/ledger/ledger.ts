@@ -333,7 +333,8 @@ export interface Reserved {
   readonly superseded: Claim[]
 }
 
-export interface NewCall {
+/** With the human on whose behalf it is made, who may be another than the task's: the lease's. */
+export interface NewCall extends Pick<Lease, 'human' | 'humanProof'> {
   readonly task: string
   readonly agent: Pick<Agent, 'id' | 'instance' | 'owner' | 'issuer'>
   /** What is touched by it counts as obtained. */

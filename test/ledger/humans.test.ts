@@ -95,6 +95,22 @@ describe('a lease on behalf of a human whom its task does not name', () => {
     await thaw(set.id)
   })
 
+  it('is no longer called with once the human, or whoever says who that is, is frozen', async () => {
+    const { ledger } = fixture
+    const humanProof = proof({ issuer: 'people' })
+    const lease = await granted('Ada', { humanProof })
+    const { id: task, contextVersion, obtained } = await taskNow(ledger, lease.task)
+    const tool = { name: 'tickets/create', access: 'write', sensitivity: 'internal' } as const
+    const call = { task, agent: lease.agent, tool, facts: { contextVersion, obtained } }
+    const made = () => ledger.callTool({ ...call, lease: lease.id, human: 'Ada', humanProof }, event('tool.called', { task }))
+    for (const selector of [{ human: ['ada'] }, { issuer: ['people'] }]) {
+      const { freeze: set } = await ledger.freeze({ selector, reason: 'left', by: 'sso/eve' }, event('freeze.set'))
+      expect(await made()).toMatchObject({ refused: 'frozen', detail: set.id })
+      await thaw(set.id)
+    }
+    expect(await made()).toEqual({ ok: true })
+  })
+
   it('is renewed with a newer token of the human alone, and keeps that one', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)

@@ -223,6 +223,22 @@ describe('the stop of a human', () => {
     await oncall(`/v1/freezes/${body.freeze.id}/thaw`, {})
     await scene.end(task)
   })
+
+  it('and what tools do with a credential of theirs that still lives', async () => {
+    const task = await openTask({ tools: [{ tool: 'tickets/get' }] })
+    const { lease } = (await asHelper(task, 'api-token', await people.token('ann', ANALYST))).body
+    const call = async (more: object) => {
+      const body = { tool: 'tickets/get', action: 'get', target: 'acme/app', ...more }
+      return scene.call('POST', `/v1/tasks/${task}/tool-calls`, await scene.token('helper'), body)
+    }
+    expect((await call({ lease: lease.id })).status).toBe(200)
+    const { body } = await oncall('/v1/freezes', { selector: { human: 'ANN' } })
+    expect(outcome(await call({ lease: lease.id }))).toBe('409 frozen')
+    // By itself the agent goes on.
+    expect((await call({})).status).toBe(200)
+    await oncall(`/v1/freezes/${body.freeze.id}/thaw`, {})
+    await scene.end(task)
+  })
 })
 
 describe('a human agrees to nothing that an agent asks for on their behalf', () => {
