@@ -25,19 +25,30 @@ export async function emergencyRevoke(
 ): Promise<Emergency> {
   const { selector, reason, kind } = ask
   const by = ask.by ?? principal.id
-  const about = { detail: { selector, reason } }
   // Should this broker die before the next step, the trail still says what was meant: a stop that was never started.
-  const setting = event('freeze.set', context, principal, { detail: { ...about.detail, emergency: true, kind } })
+  const setting = event('freeze.set', context, principal, { detail: { selector, reason, emergency: true, kind } })
   const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by, kind }, setting) : undefined
-  const told = event('revocation.started', context, principal, about)
-  const revocation = await house.ledger.openRevocation({ selector, reason, by, freeze: frozen?.freeze.id }, told).catch((error: unknown) => {
-    throw frozen ? onlyFrozen(frozen.freeze.id, error) : error
+  const revocation = await revokeAll(house, principal, { selector, reason, by, freeze: frozen?.freeze.id }, context)
+  return { revocation, freeze: frozen }
+}
+
+/** The second half of a stop, `freeze` being the first where there is one: begun once for each freeze, however often this is asked. */
+export async function revokeAll(
+  house: House,
+  principal: Principal,
+  ask: { selector: Selector; reason: string; by: string; freeze?: string },
+  context: RequestContext,
+): Promise<EmergencyRevocation> {
+  const { selector, reason, by, freeze } = ask
+  const told = event('revocation.started', context, principal, { detail: { selector, reason } })
+  const revocation = await house.ledger.openRevocation(ask, told).catch((error: unknown) => {
+    throw freeze === undefined ? error : onlyFrozen(freeze, error)
   })
   house.metrics.emergency.inc()
   house.log.warn({ revocation: revocation.id, by, selector }, 'emergency revoke started')
   await endNamedTasks(house, principal, selector, reason, context)
   house.background.run('emergency', carryOn(house, revocation.id))
-  return { revocation, freeze: frozen }
+  return revocation
 }
 
 /**

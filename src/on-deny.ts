@@ -1,6 +1,6 @@
-import { freezesOf, standingOf } from './agents.js'
+import { freezesOf } from './agents.js'
 import type { Caller } from './caller.js'
-import { emergencyRevoke } from './emergency.js'
+import { emergencyRevoke, revokeAll } from './emergency.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { drive } from './revoke.js'
@@ -39,10 +39,17 @@ async function close(house: House, { principal }: Caller, task: string, reason: 
   if (ended.ok) for (const claim of ended.claims) void drive(house, claim)
 }
 
-/** One that is stopped already needs no second stop. */
+/** One that is stopped already needs no second stop, but where whoever froze it died, or lost the ledger, before anything was revoked. */
 async function suspend(house: House, { agent, principal }: Caller, reason: string, context: RequestContext): Promise<void> {
-  const standing = standingOf(freezesOf(await house.ledger.freezes(), agent.id))
-  if (standing === 'suspended' || standing === 'offboarded') return
-  const ask = { selector: { agent: [agent.id] }, reason, kind: 'suspension', freeze: true, by: 'policy' } as const
-  await emergencyRevoke(house, principal, ask, context)
+  const stops = freezesOf(await house.ledger.freezes(), agent.id).filter(({ kind }) => kind === 'suspension' || kind === 'offboarding')
+  const [stop] = stops
+  if (!stop) {
+    const ask = { selector: { agent: [agent.id] }, reason, kind: 'suspension', freeze: true, by: 'policy' } as const
+    await emergencyRevoke(house, principal, ask, context)
+    return
+  }
+  const begun = await Promise.all(stops.map(({ id }) => house.ledger.revocation(id)))
+  if (begun.some((one) => one !== undefined)) return
+  const { id: freeze, selector, reason: because, by } = stop
+  await revokeAll(house, principal, { selector, reason: because, by, freeze }, context)
 }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { event } from '../../src/event.js'
 import { checking } from '../support/answers.js'
 import { startTestBroker, type TestBroker } from '../support/broker.js'
 import { eventsOf, type Told } from '../support/events.js'
@@ -32,6 +33,7 @@ unless { context.approval.groups.contains(Group::"sre-oncall") };
 const AGENTS = `
   - {id: twin, match: {issuer: test, sub: twin-a}, owner: sre@example.com, autonomy: supervised, team: platform}
   - {id: twin, match: {issuer: spare, sub: twin-b}, owner: sre@example.com, autonomy: autonomous, team: platform}
+  - {id: snared, match: {issuer: test, sub: snared}, owner: sre@example.com, autonomy: supervised, team: platform}
   - {id: trapped, match: {issuer: test, sub: trapped}, owner: sre@example.com, autonomy: supervised, team: platform}
 `
 const TOOLS = [{ tool: 'tickets/get' }, { tool: 'tickets/create' }, { tool: 'vault/read' }, { tool: 'web.post' }]
@@ -227,6 +229,25 @@ describe('a denied call', () => {
     expect((await call('GET', '/v1/agents/trapped', oncall)).body.freezes).toHaveLength(before)
     await call('POST', '/v1/agents/trapped/resume', oncall, { reason: 'looked into' })
     expect((await ask(other, GET, trapped)).status).toBe(200)
+  })
+
+  it('with @onDeny("suspend-agent") has what it holds revoked, also where a broker died between the freeze and that', async () => {
+    const [snared, oncall] = await Promise.all([test.token('snared'), test.token('oncall')])
+    const task = await openTask({ assignees: [{ agent: 'snared' }] })
+    const { lease } = (await call('POST', '/v1/leases', snared, { task, role: 'api-token' })).body
+    const { ledger } = test.broker.house()
+    const selector = { agent: ['snared'] }
+    // What that broker left behind.
+    const { freeze } = await ledger.freeze(
+      { selector, reason: 'looked', by: 'policy', kind: 'suspension' },
+      event('freeze.set', undefined, undefined, { detail: { selector } }),
+    )
+    expect(await ledger.revocation(freeze.id)).toBeUndefined()
+    const look = () => ask(task, { ...GET, target: 'honeypot' }, snared)
+    expect((await look()).body.next).toContain('suspended')
+    await waitFor('the lease to be revoked', async () => (await call('GET', `/v1/leases/${lease.id}`, snared)).body.lease.state === 'revoked')
+    await look()
+    expect((await call('GET', '/v1/agents/snared', oncall)).body.freezes).toMatchObject([{ id: freeze.id }])
   })
 
   it('with @stepUp says whose consent it would take, and asks nobody', async () => {
