@@ -33,8 +33,10 @@ const call = route({
     'draining',
   ],
 }).handle(async ({ house, around, principal, id, body, context }) => {
-  const calls = callsOf(body)
-  const caller = principal.kind === 'agent' ? agentIn(ownCaller(principal), body) : await agentOf(principal, body)
+  const asked = callsOf(body)
+  const { caller, shown } = principal.kind === 'agent' ? { caller: agentIn(ownCaller(principal), body) } : await agentOf(principal, body)
+  // What an agent shows a token of is what it calls with, and so on behalf of whom that was obtained for.
+  const calls = asked.map((one) => ({ ...one, lease: one.lease ?? shown }))
   if (body.calls === undefined) {
     const [only] = calls
     if (!only) throw new Error('a request without a call was let through')
@@ -45,9 +47,10 @@ const call = route({
   for (const one of calls) decided.push(await callTool(house, caller, id, one, context).then((called) => calledView(called, caller), refusedView))
   return { status: 200, body: { calls: decided } }
 
-  async function agentOf(gateway: Gateway, asked: ToolCallRequest): Promise<Caller> {
-    for (const { tool } of calls) if (!gateway.tools.includes(tool)) throw notIts(tool)
-    return representedBy(house, gateway, await representedIn(asked, gateway, around.signer()))
+  async function agentOf(gateway: Gateway, request: ToolCallRequest): Promise<{ caller: Caller; shown?: string }> {
+    for (const { tool } of asked) if (!gateway.tools.includes(tool)) throw notIts(tool)
+    const whom = await representedIn(request, gateway, around.signer())
+    return { caller: await representedBy(house, gateway, whom), shown: 'lease' in whom ? whom.lease : undefined }
   }
 })
 

@@ -119,6 +119,23 @@ describe("requirement 18: on behalf of a human: the user's permission is not the
     await scene.end(task)
   })
 
+  it('also where a gateway asks, and all that it has is the token that the agent showed to it', async () => {
+    const tools = [{ tool: 'tickets/create' }, { tool: 'tickets/get' }]
+    const [task, another] = [await openTask({ tools }), await openTask({ tools })]
+    const own = (await asHelper(task, 'api-token')).body.credential.token
+    const anns = (await asHelper(task, 'api-token', await people.token('ann', ANALYST))).body.credential.token
+    const ask = async (of: string, token: string, tool: string) => {
+      const call = { tool, action: 'create', target: 'acme/app' }
+      const { body } = await scene.call('POST', `/v1/tasks/${of}/tool-calls`, await scene.token('mcp-proxy'), { token, calls: [call] })
+      return body.calls[0].problem?.code ?? body.calls[0].decision
+    }
+    expect([await ask(task, own, 'tickets/create'), await ask(task, anns, 'tickets/create')]).toEqual(['allow', 'denied'])
+    expect([await ask(task, anns, 'tickets/get'), await ask(another, anns, 'tickets/get')]).toEqual(['allow', 'lease_ended'])
+    const [called] = (await scene.told(({ task: of, type }) => of === task && type === 'tool.called')).slice(-1)
+    expect(called).toMatchObject({ human: { id: 'ann' }, detail: { call: { lease: expect.any(String) } } })
+    for (const one of [task, another]) await scene.end(one)
+  })
+
   it.each<[string, Record<string, unknown>, string, RegExp]>([
     ['another agent', { aud: 'https://other.test' }, 'on_behalf_of_invalid', /"aud" names somebody else/],
     ['nobody', { aud: 'mayfly' }, 'on_behalf_of_invalid', /neither its "aud" nor "may_act"/],
