@@ -19,13 +19,14 @@ export async function classifierFindings({ classifier, identity }: Config): Prom
     findingOf(await classify({ opener: 'doctor', data }), classifier.timeoutMs),
     ...strangers.map((id): Finding => {
       const mend = 'its word does not classify: name the orchestrator as its rule does'
-      return { area: 'classifier', level: 'warn', what: `trust names "${id}", and no orchestrator has that id`, mend }
+      return { area: 'intents', level: 'warn', what: `classifier.trust names "${id}", and no orchestrator has that id`, mend }
     }),
   ]
 }
 
 function findingOf({ outcome, ms }: Verdict, timeoutMs: number): Finding {
-  if (ANSWERS.has(outcome)) return { area: 'classifier', level: 'ok', what: `it answers within ${ms} ms, of the ${timeoutMs} ms that it has` }
+  if (ANSWERS.has(outcome))
+    return { area: 'intents', level: 'ok', what: `the classifier answers within ${ms} ms, of the ${timeoutMs} ms that it has` }
   const mend = 'until it answers, every task that it is asked about waits for a human: docs/classifier.md says what it has to answer'
-  return { area: 'classifier', level: 'fail', what: `it gave no answer to a trial question: ${outcome}, after ${ms} ms`, mend }
+  return { area: 'intents', level: 'fail', what: `the classifier gave no answer to a trial question: ${outcome}, after ${ms} ms`, mend }
 }

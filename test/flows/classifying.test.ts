@@ -239,10 +239,10 @@ describe('a context that changes', () => {
 })
 
 describe('mayfly doctor', () => {
-  const looked = async () => (await doctor(test.configPath, test.env)).filter(({ area }) => area === 'classifier')
+  const looked = async () => (await doctor(test.configPath, test.env)).filter(({ area }) => area === 'intents')
 
   it('asks it something, and tells whether it answers', async () => {
-    expect(await looked()).toMatchObject([{ level: 'ok', what: expect.stringMatching(/^it answers within \d+ ms, of the 400 ms/) }])
+    expect(await looked()).toMatchObject([{ level: 'ok', what: expect.stringMatching(/^the classifier answers within \d+ ms, of the 400 ms/) }])
     expect(classifier.asked[0]?.data).toMatchObject({ check: true })
     classifier.answer = () => ({ ...YES, intent: 'nonsense' })
     expect(await looked()).toMatchObject([{ level: 'fail', what: expect.stringContaining('malformed') }])
