@@ -88,6 +88,8 @@ export async function authorize(
   const denied = (error: MayflyError, by?: Decision) => {
     return refuse(house, agent, ask, context, error, { decision: by, chain, behalf: task, input: inputOf(request) })
   }
+  // A no may bring things about, and nothing would tell that it was made on facts that have changed.
+  if (decision.outcome === 'deny' && !options.fresh) return authorize(house, agent, ask, context, { fresh: true })
   if (decision.outcome === 'deny') throw await denied(notAllowed(decision), decision)
   const waiting = { task, role, upstream, request, decision, narrowed, no: denied, fresh: options.fresh }
   const consented = await stepUp(house, agent, ask, context, waiting)

@@ -11,6 +11,8 @@ const AT_LEAST = 30
 const POLICY = `
 @id("closes") @onDeny("close-task")
 forbid (principal, action == Action::"callTool", resource) when { context.target == "payroll" };
+@id("unsure-closes") @onDeny("close-task")
+forbid (principal is Agent, action == Action::"read", resource) when { context.confidence.lessThan(decimal("0.2")) };
 `
 const GET = { tool: 'tickets/get', action: 'get', target: 'acme/app' }
 
@@ -112,4 +114,21 @@ describe('a tool call beside the end of its task', () => {
     },
     120_000,
   )
+})
+
+describe('what a denial brings about', () => {
+  it('does not follow from facts that another replica has changed since this one read them', async () => {
+    const [one, two] = brokers
+    if (!one || !two) throw new Error('there are two brokers')
+    const [agent, flows] = await Promise.all([one.token('triage'), one.token('flows')])
+    const obtain = (task: string) => two.call('POST', '/v1/leases', agent, { task, role: 'api-token' })
+    const unsure = { tools: [{ tool: 'tickets/get' }], confidence: 0.1 }
+    const [sure, doubted] = [await one.openTask(unsure), await one.openTask(unsure)]
+    for (const task of [sure, doubted]) expect((await two.call('POST', `/v1/tasks/${task}/tool-calls`, agent, GET)).status).toBe(200)
+    expect((await one.call('PATCH', `/v1/tasks/${sure}/context`, flows, { confidence: 0.9 })).status).toBe(200)
+    expect((await obtain(sure)).status).toBe(201)
+    // Where they are as it read them, it does.
+    expect((await obtain(doubted)).body).toMatchObject({ code: 'denied', policies: ['unsure-closes'], next: expect.stringContaining('closed') })
+    expect((await obtain(doubted)).body.code).toBe('task_ended')
+  })
 })
