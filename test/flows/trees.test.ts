@@ -6,6 +6,16 @@ import { waitFor } from '../support/wait.js'
 
 /** Who works on a task at each depth, and so hands on to the next. */
 const AGENTS = ['triage', 'second', 'third'] as const
+/** Of what may be obtained of one tree, and for how long where it is handed on twice, or for Ann. */
+const MOST_READS = 6
+const DEEP_SECONDS = 50
+const ANNS_SECONDS = 45
+const POLICY = `
+@id("ann-reads-secrets") @maxTtl("${ANNS_SECONDS}") permit (principal == Human::"ann", action == Action::"read", resource == Role::"secrets");
+@id("not-in-the-us") forbid (principal is Agent, action == Action::"read", resource == Role::"files") when { context.scope.contains("dir=us") };
+@id("no-tokens-for-what-is-restricted") forbid (principal is Agent, action == Action::"read", resource == Role::"api-token") when { context.level >= 3 };
+@id("enough") forbid (principal is Agent, action == Action::"read", resource) when { context.accumulated.reads >= ${MOST_READS} };
+@id("deep-is-brief") @maxTtl("${DEEP_SECONDS}") forbid (principal is Agent, action == Action::"read", resource) when { context.depth >= 2 };`
 
 let redis: TestRedis
 let test: TestBroker
@@ -20,8 +30,17 @@ beforeAll(async () => {
     agents: ['second', 'third']
       .map((id) => `  - {id: ${id}, match: {issuer: test, sub: ${id}}, owner: sre@example.com, autonomy: supervised, team: platform}\n`)
       .join(''),
-    roles:
-      '  files: {provider: tokens, access: read, sensitivity: internal, max_ttl: 5m, scope: {dir: path, tables: set}, params: {audience: "https://reports.example"}}',
+    roles: [
+      'files: {sensitivity: internal, scope: {dir: path, tables: set}',
+      'secrets: {sensitivity: confidential',
+      'restricted-write: {sensitivity: restricted',
+    ]
+      .map(
+        (role) =>
+          `  ${role}, provider: tokens, access: ${role.includes('write') ? 'write' : 'read'}, max_ttl: 5m, params: {audience: "https://reports.example"}}`,
+      )
+      .join('\n'),
+    policy: POLICY,
     limits: '{requests_per_second: 100000, per_agent_live: 0, per_task_live: 100000, per_agent_tasks: 100000}',
   })
   flows = await test.token('flows')
@@ -33,8 +52,14 @@ afterAll(async () => {
   await redis?.stop()
 })
 
+const ROLES = ['files', 'api-token', 'secrets'] as const
+type RoleName = (typeof ROLES)[number]
+interface Facts {
+  readonly human?: 'ann' | 'bob'
+  readonly classification: 'public' | 'internal' | 'confidential' | 'restricted'
+}
 interface Entry {
-  role: string
+  role: RoleName
   scope?: { dir?: string; tables?: string[] }
   max_ttl?: number
   max_leases?: number
@@ -47,7 +72,7 @@ interface Node {
 }
 interface Issued {
   readonly node: Node
-  readonly role: string
+  readonly role: RoleName
   readonly scope: { dir?: string; tables?: string[] }
   readonly ttl: number
 }
@@ -58,12 +83,16 @@ const tables = fc.uniqueArray(fc.constantFrom('a', 'b', 'c'), { minLength: 1 })
 const scope = fc.record({ dir, tables }, { requiredKeys: [] })
 const ttl = fc.constantFrom(30, 60, 120, 240, 600)
 const entry = fc
-  .record(
-    { role: fc.constantFrom('files', 'api-token'), scope, max_ttl: ttl, max_leases: fc.integer({ min: 1, max: 3 }) },
-    { requiredKeys: ['role'] },
-  )
+  .record({ role: fc.constantFrom(...ROLES), scope, max_ttl: ttl, max_leases: fc.integer({ min: 1, max: 3 }) }, { requiredKeys: ['role'] })
   .map((it): Entry => (it.role === 'files' ? it : { ...it, scope: undefined }))
-const envelope = fc.uniqueArray(entry, { minLength: 1, maxLength: 2, selector: ({ role }) => role })
+const envelope = fc.uniqueArray(entry, { minLength: 1, maxLength: 3, selector: ({ role }) => role })
+const facts: fc.Arbitrary<Facts> = fc.record(
+  {
+    human: fc.constantFrom('ann' as const, 'bob' as const),
+    classification: fc.constantFrom('public' as const, 'internal' as const, 'confidential' as const, 'restricted' as const),
+  },
+  { requiredKeys: ['classification'] },
+)
 const at = fc.nat(20)
 const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('hand on' as const), at, envelope, same: fc.boolean() }) },
@@ -72,7 +101,7 @@ const step = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('obtain' as const),
       at,
-      role: fc.constantFrom('files', 'api-token'),
+      role: fc.constantFrom(...ROLES),
       scope: fc.option(scope),
       ttl: fc.option(ttl),
     }),
@@ -90,7 +119,7 @@ function aboveOf(node: Node): Node[] {
 }
 
 /** Every way in which what was issued is more than some envelope says. */
-function excessOf(issued: readonly Issued[]): string[] {
+function beyondEnvelopes(issued: readonly Issued[]): string[] {
   return issued.flatMap(({ node, role, scope, ttl }) =>
     aboveOf(node).flatMap((one) => {
       const limit = one.envelope.find((entry) => entry.role === role)
@@ -108,15 +137,28 @@ function excessOf(issued: readonly Issued[]): string[] {
   )
 }
 
+/** What the policies say once more, and what the human may. */
+function beyondPolicy(issued: readonly Issued[], { human, classification }: Facts): string[] {
+  const wrong = issued.flatMap(({ node, role, scope, ttl }) => [
+    ...(role === 'files' && scope.dir === 'us' ? ['files of the us'] : []),
+    ...(role === 'api-token' && classification === 'restricted' ? ['a token for what is restricted'] : []),
+    ...(node.depth >= 2 && ttl > DEEP_SECONDS ? [`${ttl} s at depth ${node.depth}`] : []),
+    ...(role === 'secrets' && human === 'bob' ? ['secrets, which bob may not read'] : []),
+    ...(role === 'secrets' && human === 'ann' && ttl > ANNS_SECONDS ? [`secrets for ${ttl} s, and for ann ${ANNS_SECONDS}`] : []),
+  ])
+  return issued.length > MOST_READS ? [...wrong, `${issued.length} reads`] : wrong
+}
+
 describe('for random trees of tasks', () => {
-  it('what is issued is never outside the role or the envelope of any task above', async () => {
-    const seen = { issued: 0, refused: 0, deepest: 0 }
+  it('what is issued is never outside role, envelopes of all tasks above, policy and human, in whatever order it is asked for', async () => {
+    const seen = { issued: 0, refused: 0, deepest: 0, deep: 0, anns: 0, policies: new Set<string>(), bob: 0 }
+    const batches = fc.array(fc.array(step, { minLength: 1, maxLength: 3 }), { minLength: 5, maxLength: 14 })
     await fc.assert(
-      fc.asyncProperty(envelope, fc.array(step, { minLength: 8, maxLength: 24 }), async (all, steps) => {
+      fc.asyncProperty(facts, envelope, batches, async (about, all, steps) => {
         const opened = await test.call('POST', '/v1/tasks', flows, {
           intent: 'incident-triage',
           confidence: 0.9,
-          classification: 'internal',
+          ...about,
           environment: 'production',
           assignees: [{ agent: AGENTS[0] }],
           envelope: all,
@@ -125,9 +167,7 @@ describe('for random trees of tasks', () => {
         if (opened.status !== 201) throw new Error(JSON.stringify(opened.body))
         const nodes: Node[] = [{ id: opened.body.task.id, depth: 0, envelope: all }]
         const issued: Issued[] = []
-        for (const one of steps) {
-          const node = nodes[one.at % nodes.length]
-          if (!node) throw new Error('no task')
+        const take = async (one: (typeof steps)[number][number], node: Node) => {
           const token = tokens[node.depth] ?? ''
           if (one.do === 'hand on') {
             // Half of them hand on what they have themselves, so that trees grow.
@@ -135,37 +175,53 @@ describe('for random trees of tasks', () => {
             const body = { assignees: [{ agent: AGENTS[node.depth + 1] ?? 'nobody' }], envelope: handed }
             const answer = await test.call('POST', `/v1/tasks/${node.id}/children`, token, body)
             if (answer.status === 201) nodes.push({ id: answer.body.task.id, depth: node.depth + 1, parent: node, envelope: handed })
-            expect([201, 403]).toContain(answer.status)
-          } else {
-            const ask = { task: node.id, role: one.role, scope: one.scope ?? undefined, ttl: one.ttl ?? undefined }
-            const { status, body } = await test.call('POST', '/v1/leases', token, ask)
-            expect([201, 403, 429]).toContain(status)
-            seen[status === 201 ? 'issued' : 'refused']++
-            if (status !== 201) continue
-            const { role, scope, issued_at, expires_at } = body.lease
-            issued.push({ node, role, scope, ttl: (Date.parse(expires_at) - Date.parse(issued_at)) / 1000 })
-            seen.deepest = Math.max(seen.deepest, node.depth)
+            return expect([201, 403]).toContain(answer.status)
           }
+          const ask = { task: node.id, role: one.role, scope: one.scope ?? undefined, ttl: one.ttl ?? undefined }
+          const { status, body } = await test.call('POST', '/v1/leases', token, ask)
+          expect([201, 403, 409, 429]).toContain(status)
+          seen[status === 201 ? 'issued' : 'refused']++
+          for (const policy of body.policies ?? []) seen.policies.add(policy)
+          if (body.code === 'denied' && one.role === 'secrets' && about.human === 'bob') seen.bob++
+          if (status !== 201) return
+          const { scope, issued_at, expires_at } = body.lease
+          const ttl = (Date.parse(expires_at) - Date.parse(issued_at)) / 1000
+          issued.push({ node, role: one.role, scope, ttl })
+          seen.deepest = Math.max(seen.deepest, node.depth)
+          if (node.depth === 2 && ttl === DEEP_SECONDS) seen.deep++
+          if (about.human === 'ann' && one.role === 'secrets' && ttl === ANNS_SECONDS) seen.anns++
         }
-        expect(excessOf(issued)).toEqual([])
+        for (const batch of steps) {
+          const there = [...nodes]
+          await Promise.all(batch.map((one) => take(one, there[one.at % there.length] as Node)))
+        }
+        expect([...beyondEnvelopes(issued), ...beyondPolicy(issued, about)]).toEqual([])
       }),
-      { numRuns: 60 },
+      { numRuns: 80 },
     )
-    expect(seen.issued).toBeGreaterThan(50)
-    expect(seen.refused).toBeGreaterThan(50)
+    // Or it has shown nothing.
+    expect(seen.issued).toBeGreaterThan(100)
+    expect(seen.refused).toBeGreaterThan(100)
     expect(seen.deepest).toBe(2)
+    expect([...seen.policies].sort()).toEqual(['enough', 'no-tokens-for-what-is-restricted', 'not-in-the-us'])
+    for (const count of [seen.deep, seen.anns, seen.bob]) expect(count).toBeGreaterThan(0)
   }, 120_000)
 
-  it('no interleaving of an end with handing on, obtaining and changing leaves a live lease', async () => {
+  it('no interleaving of an end with handing on, obtaining, agreeing and changing leaves a live lease', async () => {
     const before = fc.nat(30)
-    const work = fc.array(fc.record({ what: fc.constantFrom('hand on', 'obtain', 'obtain below', 'change'), before }), { minLength: 3, maxLength: 8 })
+    const work = fc.array(fc.record({ what: fc.constantFrom('hand on', 'obtain', 'obtain below', 'change', 'agree'), before }), {
+      minLength: 3,
+      maxLength: 8,
+    })
     const end = fc.record({ how: fc.constantFrom('complete', 'fail', 'cancel'), of: fc.constantFrom('root', 'child'), before })
-    const seen = { issued: 0, refused: 0 }
+    const seen = { issued: 0, refused: 0, agreed: 0, spent: 0 }
     await fc.assert(
       fc.asyncProperty(work, end, async (asks, { how, of, before }) => {
-        const entries = [{ role: 'api-token' }]
-        const root = await test.openTask({ envelope: entries, assignees: [{ agent: AGENTS[0] }] })
+        const root = await test.openTask({ envelope: ENTRIES, assignees: [{ agent: AGENTS[0] }] })
         const child = (await handOn(root, 0)).body.task.id
+        const write = { task: child, role: 'restricted-write' }
+        const asked = await test.call('POST', '/v1/leases', tokens[1] ?? '', write)
+        const approval = asked.body.approval?.id as string
         const tasks = [child]
         const leases: string[] = []
         const obtain = async (task: string, depth: number) => {
@@ -178,6 +234,14 @@ describe('for random trees of tasks', () => {
           obtain: () => obtain(child, 1),
           change: () => test.call('PATCH', `/v1/tasks/${root}/context`, flows, { confidence: 0.9 }),
           'hand on': () => handOn(child, 1),
+          agree: async () => {
+            const agreed = await test.call('POST', `/v1/approvals/${approval}/approve`, oncall, {})
+            if (agreed.status === 200) seen.agreed++
+            const { status, body } = await test.call('POST', '/v1/leases', tokens[1] ?? '', { ...write, approval })
+            if (status !== 201) return expect([403, 409]).toContain(status)
+            seen.spent++
+            leases.push(body.lease.id)
+          },
           'obtain below': async () => {
             const { status, body } = await handOn(child, 1)
             if (status !== 201) return
@@ -203,13 +267,16 @@ describe('for random trees of tasks', () => {
     )
     expect(seen.issued).toBeGreaterThan(50)
     expect(seen.refused).toBeGreaterThan(50)
+    expect(seen.agreed).toBeGreaterThan(seen.spent)
+    expect(seen.spent).toBeGreaterThan(5)
   }, 180_000)
 })
 
+const ENTRIES = [{ role: 'api-token' }, { role: 'restricted-write' }]
 const handOn = (parent: string, depth: number) =>
   test.call('POST', `/v1/tasks/${parent}/children`, tokens[depth] ?? '', {
     assignees: [{ agent: AGENTS[depth + 1] }],
-    envelope: [{ role: 'api-token' }],
+    envelope: ENTRIES,
   })
 
 async function delayed<T>(ms: number, work: () => Promise<T>): Promise<T> {
