@@ -7,14 +7,15 @@ import { waitFor } from '../support/wait.js'
 /** Who works on a task at each depth, and so hands on to the next. */
 const AGENTS = ['triage', 'second', 'third'] as const
 /** Of what may be obtained of one tree, and for how long where it is handed on twice, or for Ann. */
-const MOST_READS = 6
+const MOST_READS = 4
 const DEEP_SECONDS = 50
 const ANNS_SECONDS = 45
 const POLICY = `
 @id("ann-reads-secrets") @maxTtl("${ANNS_SECONDS}") permit (principal == Human::"ann", action == Action::"read", resource == Role::"secrets");
 @id("not-in-the-us") forbid (principal is Agent, action == Action::"read", resource == Role::"files") when { context.scope.contains("dir=us") };
 @id("no-tokens-for-what-is-restricted") forbid (principal is Agent, action == Action::"read", resource == Role::"api-token") when { context.level >= 3 };
-@id("enough") forbid (principal is Agent, action == Action::"read", resource) when { context.accumulated.reads >= ${MOST_READS} };
+@id("enough") forbid (principal is Agent, action == Action::"read", resource)
+when { context.intent == Intent::"deploy" && context.accumulated.reads >= ${MOST_READS} };
 @id("deep-is-brief") @maxTtl("${DEEP_SECONDS}") forbid (principal is Agent, action == Action::"read", resource) when { context.depth >= 2 };`
 
 let redis: TestRedis
@@ -94,14 +95,31 @@ const facts: fc.Arbitrary<Facts> = fc.record(
   { requiredKeys: ['classification'] },
 )
 const at = fc.nat(20)
+/** One thing of an envelope that is handed on made another, so that it is just inside or just outside; nothing: it is handed on as it is. */
+const change = fc.option(
+  fc.oneof(
+    fc.record({ max_ttl: fc.option(ttl, { nil: undefined }) }),
+    fc.record({ scope: fc.option(scope, { nil: undefined }) }),
+    fc.record({ max_leases: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }) }),
+    fc.record({ role: fc.constantFrom(...ROLES) }),
+  ),
+)
+function changed(envelope: readonly Entry[], at: number, change: Partial<Entry> | null): Entry[] {
+  const which = at % envelope.length
+  const all = envelope.map((entry, index): Entry => (index === which ? { ...entry, ...change } : entry))
+  const apart = all.filter(({ role }, index) => all.findIndex((one) => one.role === role) === index)
+  return apart.map((entry) => (entry.role === 'files' ? entry : { ...entry, scope: undefined }))
+}
 const step = fc.oneof(
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('hand on' as const), at, envelope, same: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('hand on' as const), at, change }) },
   {
     weight: 4,
     arbitrary: fc.record({
       do: fc.constant('obtain' as const),
       at,
       role: fc.constantFrom(...ROLES),
+      // Of three in four, a role that is in the envelope; of two, with all that it leaves.
+      fits: fc.nat(3),
       scope: fc.option(scope),
       ttl: fc.option(ttl),
     }),
@@ -151,12 +169,12 @@ function beyondPolicy(issued: readonly Issued[], { human, classification }: Fact
 
 describe('for random trees of tasks', () => {
   it('what is issued is never outside role, envelopes of all tasks above, policy and human, in whatever order it is asked for', async () => {
-    const seen = { issued: 0, refused: 0, deepest: 0, deep: 0, anns: 0, policies: new Set<string>(), bob: 0 }
+    const seen = { issued: 0, refused: 0, deepest: 0, deep: 0, anns: 0, bob: 0, policies: {} as Record<string, number> }
     const batches = fc.array(fc.array(step, { minLength: 1, maxLength: 3 }), { minLength: 5, maxLength: 14 })
     await fc.assert(
-      fc.asyncProperty(facts, envelope, batches, async (about, all, steps) => {
+      fc.asyncProperty(facts, envelope, fc.nat(2), batches, async (about, all, chained, steps) => {
         const opened = await test.call('POST', '/v1/tasks', flows, {
-          intent: 'incident-triage',
+          intent: 'deploy',
           confidence: 0.9,
           ...about,
           environment: 'production',
@@ -167,29 +185,32 @@ describe('for random trees of tasks', () => {
         if (opened.status !== 201) throw new Error(JSON.stringify(opened.body))
         const nodes: Node[] = [{ id: opened.body.task.id, depth: 0, envelope: all }]
         const issued: Issued[] = []
-        const take = async (one: (typeof steps)[number][number], node: Node) => {
+        // A chain to begin with, for what is said of where it ends to be tried often.
+        for (let depth = 0; depth < chained; depth++) await take({ do: 'hand on', at: 0, change: null }, nodes[depth] as Node)
+        async function take(one: (typeof steps)[number][number], node: Node) {
           const token = tokens[node.depth] ?? ''
           if (one.do === 'hand on') {
-            // Half of them hand on what they have themselves, so that trees grow.
-            const handed = one.same ? node.envelope : one.envelope
+            const handed = changed(node.envelope, one.at, one.change)
             const body = { assignees: [{ agent: AGENTS[node.depth + 1] ?? 'nobody' }], envelope: handed }
             const answer = await test.call('POST', `/v1/tasks/${node.id}/children`, token, body)
             if (answer.status === 201) nodes.push({ id: answer.body.task.id, depth: node.depth + 1, parent: node, envelope: handed })
             return expect([201, 403]).toContain(answer.status)
           }
-          const ask = { task: node.id, role: one.role, scope: one.scope ?? undefined, ttl: one.ttl ?? undefined }
+          const role = (one.fits > 0 && node.envelope[one.at % node.envelope.length]?.role) || one.role
+          const scope = one.fits > 1 ? undefined : (one.scope ?? undefined)
+          const ask = { task: node.id, role, scope, ttl: one.ttl ?? undefined }
           const { status, body } = await test.call('POST', '/v1/leases', token, ask)
           expect([201, 403, 409, 429]).toContain(status)
           seen[status === 201 ? 'issued' : 'refused']++
-          for (const policy of body.policies ?? []) seen.policies.add(policy)
-          if (body.code === 'denied' && one.role === 'secrets' && about.human === 'bob') seen.bob++
+          for (const policy of body.policies ?? []) seen.policies[policy] = (seen.policies[policy] ?? 0) + 1
+          if (body.code === 'denied' && role === 'secrets' && about.human === 'bob') seen.bob++
           if (status !== 201) return
-          const { scope, issued_at, expires_at } = body.lease
+          const { issued_at, expires_at } = body.lease
           const ttl = (Date.parse(expires_at) - Date.parse(issued_at)) / 1000
-          issued.push({ node, role: one.role, scope, ttl })
+          issued.push({ node, role, scope: body.lease.scope, ttl })
           seen.deepest = Math.max(seen.deepest, node.depth)
           if (node.depth === 2 && ttl === DEEP_SECONDS) seen.deep++
-          if (about.human === 'ann' && one.role === 'secrets' && ttl === ANNS_SECONDS) seen.anns++
+          if (about.human === 'ann' && role === 'secrets' && ttl === ANNS_SECONDS) seen.anns++
         }
         for (const batch of steps) {
           const there = [...nodes]
@@ -203,7 +224,7 @@ describe('for random trees of tasks', () => {
     expect(seen.issued).toBeGreaterThan(100)
     expect(seen.refused).toBeGreaterThan(100)
     expect(seen.deepest).toBe(2)
-    expect([...seen.policies].sort()).toEqual(['enough', 'no-tokens-for-what-is-restricted', 'not-in-the-us'])
+    expect(Object.keys(seen.policies).sort()).toEqual(['enough', 'no-tokens-for-what-is-restricted', 'not-in-the-us'])
     for (const count of [seen.deep, seen.anns, seen.bob]) expect(count).toBeGreaterThan(0)
   }, 120_000)
 
@@ -268,7 +289,7 @@ describe('for random trees of tasks', () => {
     expect(seen.issued).toBeGreaterThan(50)
     expect(seen.refused).toBeGreaterThan(50)
     expect(seen.agreed).toBeGreaterThan(seen.spent)
-    expect(seen.spent).toBeGreaterThan(5)
+    expect(seen.spent).toBeGreaterThan(0)
   }, 180_000)
 })
 

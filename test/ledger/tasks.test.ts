@@ -211,6 +211,20 @@ describe('ending a task', () => {
     expect((await ledger.leasesOfTask(task.id)).every(({ state }) => state === 'closing')).toBe(true)
   })
 
+  it('ends a tree of more tasks than one step marks in that very step: nothing is issued anywhere below', async () => {
+    const { ledger, redis } = fixture
+    const root = await openTask(ledger)
+    const children = await Promise.all(Array.from({ length: 1_200 }, () => openTask(ledger, { parent: root.id })))
+    const asked = children.map((child) => newLease(ledger, child))
+    await ledger.endTask(root.id, END, event('task.ended'))
+    const marks = await Promise.all(children.map(({ id }) => redis.client.hget(`mf:{p${id.slice(5, 7)}}:task:${id}`, 's')))
+    expect(marks.filter((state) => state === 'active')).toHaveLength(201)
+    const answers = await Promise.all(asked.map((lease) => ledger.grant(lease, event())))
+    expect(answers.filter((answer) => answer.ok || answer.refused !== 'ended')).toEqual([])
+    const handOn = await Promise.all(children.map(({ id }) => ledger.openTask(newTask(ledger, { parent: id }), event('task.opened'))))
+    expect(handOn.filter((answer) => answer.ok || answer.refused !== 'parent_ended')).toEqual([])
+  })
+
   it('never lets a lease through that races it', async () => {
     const { ledger, open } = fixture
     const other = await open()
