@@ -82,9 +82,13 @@ interface Issued {
 const dir = fc.constantFrom('eu', 'eu/north', 'eu/north/a', 'eu/south', 'eu/', 'eun', 'eu/north/../south', 'us')
 const tables = fc.uniqueArray(fc.constantFrom('a', 'b', 'c'), { minLength: 1 })
 const scope = fc.record({ dir, tables }, { requiredKeys: [] })
+const limitedScope = fc.record({ dir: fc.constantFrom('eu', 'eu/north', 'us'), tables }, { requiredKeys: [] })
 const ttl = fc.constantFrom(30, 60, 120, 240, 600)
 const entry = fc
-  .record({ role: fc.constantFrom(...ROLES), scope, max_ttl: ttl, max_leases: fc.integer({ min: 1, max: 3 }) }, { requiredKeys: ['role'] })
+  .record(
+    { role: fc.constantFrom(...ROLES), scope: limitedScope, max_ttl: ttl, max_leases: fc.integer({ min: 1, max: 3 }) },
+    { requiredKeys: ['role'] },
+  )
   .map((it): Entry => (it.role === 'files' ? it : { ...it, scope: undefined }))
 const envelope = fc.uniqueArray(entry, { minLength: 1, maxLength: 3, selector: ({ role }) => role })
 const facts: fc.Arbitrary<Facts> = fc.record(
@@ -118,8 +122,9 @@ const step = fc.oneof(
       do: fc.constant('obtain' as const),
       at,
       role: fc.constantFrom(...ROLES),
-      // Of three in four, a role that is in the envelope; of two, with all that it leaves.
+      // Three in four ask for a role of the envelope; of these one for some scope, one for one near what there is, one for all that it leaves.
       fits: fc.nat(3),
+      near: fc.constantFrom('', '/x', 'n', '/../us', '/'),
       scope: fc.option(scope),
       ttl: fc.option(ttl),
     }),
@@ -196,8 +201,10 @@ describe('for random trees of tasks', () => {
             if (answer.status === 201) nodes.push({ id: answer.body.task.id, depth: node.depth + 1, parent: node, envelope: handed })
             return expect([201, 403]).toContain(answer.status)
           }
-          const role = (one.fits > 0 && node.envelope[one.at % node.envelope.length]?.role) || one.role
-          const scope = one.fits > 1 ? undefined : (one.scope ?? undefined)
+          const entry = one.fits > 0 ? node.envelope[one.at % node.envelope.length] : undefined
+          const { role } = entry ?? one
+          const limit = entry?.scope?.dir
+          const scope = one.fits < 2 ? (one.scope ?? undefined) : one.fits === 2 && limit ? { dir: `${limit}${one.near}` } : undefined
           const ask = { task: node.id, role, scope, ttl: one.ttl ?? undefined }
           const { status, body } = await test.call('POST', '/v1/leases', token, ask)
           expect([201, 403, 409, 429]).toContain(status)
