@@ -254,12 +254,14 @@ describe('what is kept of an agent', () => {
     expect((await risk(other)).since).toBeUndefined()
   })
 
-  it('stops counting, and nothing else, where the outbox is full', async () => {
+  it('is counted where the outbox is full too, and told once it has room', async () => {
     const full = await fixture.open({ outboxLimit: 1 })
     const agent = someone()
     expect(await count(agent, DRIFT, RULES, full)).toMatchObject({ risk: 40, raised: ['drift'] })
     expect(await risk(agent)).toMatchObject({ risk: 40 })
     expect(await told(agent)).toEqual([])
+    for (let i = 0; i < 2; i++) await count(agent)
+    expect((await told(agent)).map(({ detail }) => [detail?.from, detail?.to])).toEqual([[0, 40]])
   })
 })
 

@@ -8,7 +8,7 @@
 --   novelty_points:number novelty_most:number learn:number memory:number drift_points:number drift_most:number event outbox_limit:number
 -- rest: names
 -- answer: level before, level now, reads, writes and escalations of the last hour, signals that were raised, with commas
--- event: agent.risk where the level rose, or is lower than was told; and for every drift
+-- event: agent.risk where the level rose, or is another than was told; and for every drift
 -- include: risk event
 local MOST_ASKED = 100
 local MOST_KNOWN = 200
@@ -96,11 +96,12 @@ end
 local level = level_of(risk_of(record, sum))
 local told = tonumber(record.lv or 0)
 local why = table.concat(raised, ',')
-local is_news = level > before or level < told or drifts
+-- Where the outbox is full it stays news, for whoever counts next.
+local is_news = level > before or level ~= told or drifts
 if is_news and not outbox_full(outbox_limit) then
   tell('agent.risk', event, 'from', level > before and before or told, 'to', level, 'why', why)
+  set('lv', level)
 end
-if is_news then set('lv', level) end
 write(KEYS[1], record, unpack(fields))
 if record.fl and not record.fu then
   redis.call('PERSIST', KEYS[1])
