@@ -67,7 +67,8 @@ export async function authorize(
   const no = (error: MayflyError) => refuse(house, agent, ask, context, error, { chain, behalf: found })
   // An id that somebody made up names no task, and does not choose whose outbox is filled.
   if (!found) throw await refuse(house, agent, { ...ask, task: undefined }, context, refusal('not_found'), { input: { claimed_task: ask.task } })
-  if (!isAssigned(found, agent)) throw await no(refusal('not_found'))
+  // It has nothing to do with it: neither with those who handed it on, nor with whom it is for.
+  if (!isAssigned(found, agent)) throw await refuse(house, agent, ask, context, refusal('not_found'))
   if (found.state !== 'active') throw await no(refusal('ended', found.state))
   const shown = await ask.onBehalfOf?.().catch(async (error: unknown) => {
     throw error instanceof MayflyError && error.status === 403 ? await no(error) : error

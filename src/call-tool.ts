@@ -154,7 +154,9 @@ function toldOf(
   const of = principal === agent ? undefined : { id: agent.id, instance: agent.instance, owner: agent.owner, issuer: agent.issuer }
   const call = { tool, action, target, lease, destination, arguments_digest: argumentsDigest }
   const detail = { call, agent: of, enforced, check: task && (task.check ?? 'every_call'), confidence: task?.confidence, ...input }
-  return event(type, context, principal, { ...facts, task: task?.id, human: task && humanTold(task), chain: task && chainTo(task, agent), detail })
+  // Who does not work on it has nothing to do with those who handed it on, nor with whom it is for.
+  const about = task && isAssigned(task, agent) ? { human: humanTold(task), chain: chainTo(task, agent) } : {}
+  return event(type, context, principal, { ...facts, task: task?.id, ...about, detail })
 }
 
 const CONFIDENTIAL = ['confidential', 'restricted']

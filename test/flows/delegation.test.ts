@@ -90,6 +90,21 @@ describe('row 19: delegation chains are auditable, and the original intent is un
     expect({ status, code: body.code }).toEqual({ status: 403, code: 'outside_envelope' })
   })
 
+  it('whoever does not work on a task is told of with its attempts on it, and in no chain of those who do', async () => {
+    const task = await openTask({ human: 'ada', tools: [{ tool: 'tickets/get' }] })
+    const below = await child(task, 'triage', 'second', { tools: [{ tool: 'tickets/get' }] })
+    const asked = { tool: 'tickets/get', action: 'get', target: 'acme/app' }
+    expect((await obtain(below, 'third')).status).toBe(404)
+    expect((await call('POST', `/v1/tasks/${below}/tool-calls`, tokenOf('third'), asked)).status).toBe(404)
+    await obtain(below, 'second', 'api-write')
+    const denied = (await eventsOf(test, redis.client)).filter((one) => one.task === below && /\.denied$/.test(one.type))
+    expect(denied.map(({ type, principal, human, chain }) => [type, principal?.id, human?.id, chain])).toEqual([
+      ['lease.denied', 'third', undefined, undefined],
+      ['tool.denied', 'third', undefined, undefined],
+      ['lease.denied', 'second', 'ada', ['triage', 'second']],
+    ])
+  })
+
   it('goes as deep as the autonomy of who hands on allows, never to oneself or back, and not where there is a script', async () => {
     const task = await openTask({ assignees: ['triage', 'reporter', 'wild'].map((agent) => ({ agent })) })
     const first = await child(task, 'triage', 'second')
