@@ -5,7 +5,17 @@ import { event } from './event.js'
 import type { House } from './house.js'
 import { behalfOf } from './on-behalf.js'
 import { closeLease } from './revoke.js'
-import type { Approval, Cause, Decision, Lease, LeaseState, Principal, RequestContext, Task } from './types.js'
+import {
+  type Approval,
+  type Cause,
+  type Decision,
+  type Lease,
+  type LeaseState,
+  type Principal,
+  type RequestContext,
+  type Task,
+  UNKNOWN_VERSION,
+} from './types.js'
 
 /** Obtained nothing lately. */
 const NONE = { read: 0, write: 0, escalate: 0 }
@@ -166,10 +176,17 @@ const CAUSES = { reload: 'context_changed', risk: 'risk_raised' } as const
 async function reviewOne(house: House, lease: Lease, task: Task | undefined, why: keyof typeof CAUSES): Promise<void> {
   if (task?.state !== 'active') return
   const objection = await objectionTo(house, lease, task, await consentTo(house, lease, task))
-  // Nothing changed but who decides, and that is not known: a policy engine that starts a moment after the broker must not end everything.
-  if (why === 'reload' && objection?.decision?.unavailable) throw new Error(objection.decision.error)
+  if (why === 'reload' && objection?.decision && isOpen(objection.decision)) throw new Error(objection.decision.error)
   house.metrics.reviewed.inc({ why, outcome: objection ? 'closed' : 'kept' })
   if (!objection) return
   const told = event('lease.closing', undefined, undefined, toldOf(lease, objection, CAUSES[why]))
   await house.ledger.close(lease.id, CAUSES[why], told, { left: true })
+}
+
+/**
+ * Nothing changed but who decides, and that is not known: a policy engine that starts a moment after the broker must not end everything. One that
+ * is there has its policies a moment later still, and until then no decision about anything.
+ */
+function isOpen({ error, unavailable, policyVersion }: Decision): boolean {
+  return error !== undefined && (unavailable === true || policyVersion === UNKNOWN_VERSION)
 }

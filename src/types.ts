@@ -328,6 +328,8 @@ export interface Facts {
 /** What a denied tool call may bring about, before its answer leaves. */
 export type OnDeny = 'close-task' | 'suspend-agent'
 
+export const UNKNOWN_VERSION = 'unknown'
+
 /** The policy's answer to one request. */
 export interface Decision {
   readonly outcome: 'allow' | 'deny' | 'step-up'
@@ -343,6 +345,7 @@ export interface Decision {
   readonly stepUp?: readonly { readonly group: string; readonly approvals: number }[]
   /** For `deny`: what follows from it, by `@onDeny` of the policies that decided. */
   readonly onDeny?: readonly OnDeny[]
+  /** `UNKNOWN_VERSION`: of policies elsewhere, which have not decided anything yet. */
   readonly policyVersion: string
   /** True when some policy of this action reads the accumulated counts: then `Facts.counts` must be sent to `reserve`. */
   readonly readsCounts: boolean

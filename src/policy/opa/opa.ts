@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import type { Decision } from '../../types.js'
+import { type Decision, UNKNOWN_VERSION } from '../../types.js'
 import { ACTIONS, familyOf, PRINCIPALS } from '../actions.js'
 import { both, notTheirs, refusal } from '../decide.js'
 import type { Policy, PolicyRequest } from '../policy.js'
@@ -23,8 +23,6 @@ export interface OpaOutside {
   readonly now?: () => number
 }
 
-const UNKNOWN = 'unknown'
-
 /**
  * Policies in an Open Policy Agent -> what decides. Nothing is asked before somebody asks, so an OPA that is away keeps nobody from starting
  * and stopping; as long as it is, nothing is allowed.
@@ -35,13 +33,13 @@ export function openOpa(options: OpaOptions, { open, onAsked, onOtherPolicies, n
   const ask = createAsk(options, channel, onAsked)
   const remembered = options.memoSize ? new LRUCache<string, { answer: OpaAnswer; until: number }>({ max: options.memoSize }) : undefined
   const memo = { hits: 0, misses: 0 }
-  let version = UNKNOWN
+  let version = UNKNOWN_VERSION
 
   const heard = ({ decision: { policyVersion } }: OpaAnswer): void => {
     if (policyVersion === version) return
     // What was said by the old ones is not said again.
     remembered?.clear()
-    const isFirst = version === UNKNOWN
+    const isFirst = version === UNKNOWN_VERSION
     version = policyVersion
     if (!isFirst) onOtherPolicies?.(version)
   }

@@ -138,6 +138,28 @@ describe('requirement 09: deny by default; policy as code (OPA, Cedar)', () => {
     expect(denied).toMatchObject({ code, decision: { outcome: 'deny', policies: [], error: expect.stringMatching(error) } })
   })
 
+  it('an OPA that has no policies yet ends nothing that lives; once it has, they decide', async () => {
+    await decideBy(undefined)
+    const task = await scene.openTask({ envelope })
+    await scene.issued(task, 'warehouse-read')
+    const before = await scene.logins()
+    let reviews = 0
+    answer = (response) => {
+      reviews++
+      says({})(response)
+    }
+    await byOpa(fakeUrl, '900ms')
+    await waitFor('what lives to be decided anew, and again', async () => reviews >= 2)
+    expect((await scene.obtain(task, 'warehouse-read')).status).toBe(403)
+    expect(await scene.logins()).toEqual(before)
+    answer = says({ result: { outcome: 'deny', policies: ['nobody'] } })
+    await scene.nothingUpstream()
+    const [closed] = await scene.told(({ type, task: of }) => type === 'lease.closing' && of === task)
+    expect(closed).toMatchObject({ cause: 'context_changed', decision: { outcome: 'deny', policies: ['nobody'] } })
+    answer = says({ result: ALLOW })
+    await scene.end(task)
+  })
+
   it('nobody waits for policy to stop: a task ends, and an operator freezes and revokes, with the OPA away', async () => {
     await byOpa(fakeUrl, '200ms')
     const tasks = [await scene.openTask({ envelope }), await scene.openTask({ envelope })]
