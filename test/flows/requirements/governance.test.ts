@@ -2,96 +2,119 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import { loadConfig } from '../../../src/config.js'
-import { ready } from '../../../src/doctor/index.js'
-import { rehearse } from '../../../src/rehearse.js'
+import { mayfly } from '../../cli/mayfly.js'
 import { waitFor } from '../../support/wait.js'
 import { query, type Scene, startScene } from './support.js'
 
-const NEW = '@id("no-more-reading") forbid (principal is Agent, action == Action::"read", resource == Role::"warehouse-read");'
+const CANDIDATE = `@id("no-orders") @reason("orders are not for triage")
+forbid (principal == Agent::"triage", action == Action::"read", resource == Role::"warehouse-read");`
 
 let scene: Scene
-let yaml: string
-let candidate: string
+let shipped: string
 beforeAll(async () => {
   scene = await startScene({
-    roles: '  crown-signed: {provider: signed, access: read, sensitivity: restricted, max_ttl: 5m, params: {audience: "https://reports.example"}}',
+    agents: '  - {id: newcomer, match: {issuer: test, sub: newcomer}, owner: sre@example.com, autonomy: supervised, team: platform}\n',
+    more: 'drills: [{role: warehouse-read, agent: newcomer, intent: incident-triage, environment: production, every: 1h}]',
   })
-  yaml = await readFile(scene.test.configPath, 'utf8')
-  candidate = join(scene.test.folder, 'candidate.cedar')
+  shipped = await readFile(scene.test.configPath, 'utf8')
+  await writeFile(join(scene.test.folder, 'candidate.cedar'), CANDIDATE)
+  // A broker begins with its drills.
+  await waitFor('the first drill', async () => (await scene.told(({ type }) => type === 'drill.finished')).length > 0)
 }, 60_000)
 afterAll(() => scene?.stop())
-afterEach(() => scene.clear())
+afterEach(async () => {
+  await decideBy(undefined)
+  await scene.clear()
+})
 
-const envelope = [{ role: 'warehouse-read' }]
-/** Another configuration takes effect, or none does. */
-const reload = async (text: string) => {
-  await writeFile(scene.test.configPath, text)
+/** Has the broker read its policies again: those that are shipped and the candidate, which binds or is only observed; undefined: without it. */
+async function decideBy(candidate: 'observe' | 'binding' | undefined): Promise<void> {
+  const path = join(scene.test.folder, 'candidate.cedar')
+  const file = candidate === 'observe' ? `{path: "${path}", mode: observe}` : `"${path}"`
+  const yaml = candidate === undefined ? shipped : shipped.replace(/^(policies: .*)\]\}$/m, `$1, ${file}]}`)
+  expect(yaml !== shipped).toBe(candidate !== undefined)
+  await writeFile(scene.test.configPath, yaml)
   await scene.test.broker.reload(await loadConfig(scene.test.configPath, scene.test.env))
 }
-const withCandidate = (mode: 'enforce' | 'observe') => yaml.replace('files: [', `files: [{path: "${candidate}", mode: ${mode}}, `)
-const metric = async (name: string) =>
-  Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(await (await fetch(`${scene.test.metricsUrl}/metrics`)).text())?.[1] ?? 0)
-const decisionOf = async (task: string) => {
-  const [told] = await scene.told((event) => event.task === task && ['lease.reserved', 'lease.denied'].includes(event.type))
-  return told.decision
-}
+const openTask = (agent = 'triage') => scene.openTask({ assignees: [{ agent }], envelope: [{ role: 'warehouse-read' }] })
+const asOperator = async (path: string, body: object) => scene.call('POST', path, await scene.token('oncall'), body)
+const metrics = async () => (await fetch(`${scene.test.metricsUrl}/metrics`)).text()
+const issued = async (task: string) =>
+  waitFor('the event', async () => (await scene.told(({ type, task: of }) => type === 'lease.issued' && of === task)).at(-1))
 
 describe('requirement 36: governance explicit, measurable, reversible', () => {
-  it('readiness check: a failing item is named, with how to mend it', async () => {
-    const fails = async (id = 'triage') => (await ready(scene.test.configPath, scene.test.env, id)).findings.filter(({ level }) => level === 'fail')
-    expect(await fails()).toEqual([])
-    expect(await fails('nobody')).toMatchObject([{ area: 'agent', mend: expect.stringContaining('owner') }])
-    await scene.postgres.query('revoke reporting_ro from mayfly_broker')
-    expect(await fails()).toMatchObject([{ area: 'providers', mend: expect.any(String) }])
-    await scene.postgres.query('grant reporting_ro to mayfly_broker with admin true, inherit false, set false')
-    // Without the guardrails, what is restricted could be had and not be taken back.
-    await writeFile(scene.test.configPath, yaml.replace(/"[^"]*guardrails\.cedar", /, ''))
-    expect(await fails()).toEqual(expect.arrayContaining([expect.objectContaining({ area: 'roles', what: expect.stringContaining('crown-signed') })]))
-    await writeFile(scene.test.configPath, yaml)
-    expect(await fails()).toEqual([])
-  })
+  it('readiness check: a failing item blocks enabling', async () => {
+    const task = await openTask('newcomer')
+    const obtain = () => scene.obtain(task, 'warehouse-read', {}, 'newcomer')
+    await asOperator('/v1/agents/newcomer/suspend', { reason: 'not rolled out yet' })
+    // As a pipeline does it: what is not ready is not resumed.
+    const enable = async () => {
+      const { code, out } = await mayfly(['agents', 'ready', 'newcomer', '--config', scene.test.configPath, '--json'], scene.test.env)
+      if (code === 0) await asOperator('/v1/agents/newcomer/resume', { reason: 'ready' })
+      return { code, ...(JSON.parse(out) as { ready: boolean; findings: { level: string; area: string; mend?: string }[] }) }
+    }
 
-  it('drills: a real credential is made and seen to die, and is in the trail', async () => {
-    const { found } = await ready(scene.test.configPath, scene.test.env, 'triage')
-    if (!found) throw new Error('the agent was not found')
-    const one = found.obtainable.filter(({ role }) => role.name === 'warehouse-read')
-    expect(await rehearse(found.config, found.agent, one)).toMatchObject([{ level: 'ok', what: expect.stringMatching(/minted, and revoked \d+ ms/) }])
+    await scene.postgres.query('alter role mayfly_broker nologin')
+    const blocked = await enable().finally(() => scene.postgres.query('alter role mayfly_broker login'))
+    expect(blocked).toMatchObject({ code: 1, ready: false })
+    expect(blocked.findings.filter(({ level }) => level === 'fail')).toEqual([
+      expect.objectContaining({ area: 'providers', mend: expect.any(String) }),
+    ])
+    expect((await obtain()).body).toMatchObject({ status: 409, code: 'frozen' })
     expect(await scene.logins()).toEqual([])
-    expect(await scene.told((event) => event.type === 'task.opened' && event.detail?.rehearsal === true)).toHaveLength(1)
-  })
 
-  it('observe mode: what a new policy would decide is counted and told, and decides nothing', async () => {
-    const differs = 'mayfly_policy_observed_differences_total\\{action="read",decided="allow",observed="deny"\\}'
-    await writeFile(candidate, NEW)
-    await reload(withCandidate('observe'))
-    const [before, task] = [await metric(differs), await scene.openTask({ envelope })]
+    expect(await enable()).toMatchObject({ code: 0, ready: true })
+    const { status, body } = await obtain()
+    expect(status).toBe(201)
+    expect(await query(body.credential.url, 'select id from orders')).toEqual([{ id: 1 }])
+  }, 60_000)
+
+  it('observe mode, metrics: what a candidate would change is measured before it binds', async () => {
+    await decideBy('observe')
+    const task = await openTask()
     const { credential } = await scene.issued(task, 'warehouse-read')
     expect(await query(credential.url, 'select id from orders')).toEqual([{ id: 1 }])
-    expect(await metric(differs)).toBe(before + 1)
-    expect(await decisionOf(task)).toMatchObject({ outcome: 'allow', observed: { outcome: 'deny', policies: ['no-more-reading'] } })
-    await reload(yaml)
+    expect((await issued(task)).decision).toMatchObject({ outcome: 'allow', observed: { outcome: 'deny', policies: ['no-orders'] } })
+    expect(await metrics()).toMatch(/mayfly_policy_observed_differences_total\{action="read",decided="allow",observed="deny"\} [1-9]/)
+    await scene.test.broker.audit()?.flush()
+    const { body } = await asOperator('/v1/policy/simulate', {})
+    expect(body.changes.denied).toBeGreaterThanOrEqual(1)
+    expect(body.examples).toContainEqual(
+      expect.objectContaining({ change: 'denied', candidate: expect.objectContaining({ policies: ['no-orders'] }) }),
+    )
   })
 
-  it('policy rollback: what was decided before is decided again, under the same version', async () => {
-    const [first, second, third] = [await scene.openTask({ envelope }), await scene.openTask({ envelope }), await scene.openTask({ envelope })]
-    const held = await scene.issued(first, 'warehouse-read')
-    await writeFile(candidate, NEW)
-    await reload(withCandidate('enforce'))
-    expect((await scene.obtain(second, 'warehouse-read')).body).toMatchObject({ code: 'denied', policies: ['no-more-reading'] })
-    // What lived by the old policy is taken back by the new one.
-    await waitFor('the lease to be revoked', async () => (await scene.leaseOf(held.lease.id)).state === 'revoked')
-    await expect(query(held.credential.url, 'select 1')).rejects.toThrow()
-    await reload(yaml)
-    expect((await scene.obtain(third, 'warehouse-read')).status).toBe(201)
-    const [old, changed, back] = await Promise.all([first, second, third].map(decisionOf))
-    expect(changed.policyVersion).not.toBe(old.policyVersion)
-    expect(back.policyVersion).toBe(old.policyVersion)
+  it('policy rollback: what a policy took away comes back with the version before it', async () => {
+    const task = await openTask()
+    await scene.issued(task, 'warehouse-read')
+    const before = (await issued(task)).decision?.policyVersion
+    expect(before).toMatch(/./)
+
+    await decideBy('binding')
+    await scene.nothingUpstream()
+    expect((await scene.obtain(task, 'warehouse-read')).body).toMatchObject({ code: 'denied', policies: ['no-orders'] })
+    const refused = await waitFor('the event', async () => (await scene.told(({ type, task: of }) => type === 'lease.denied' && of === task)).at(-1))
+    expect(refused.decision?.policyVersion).not.toBe(before)
+
+    await decideBy(undefined)
+    const { credential } = await scene.issued(task, 'warehouse-read')
+    expect(await query(credential.url, 'select id from orders')).toEqual([{ id: 1 }])
+    expect((await issued(task)).decision?.policyVersion).toBe(before)
   })
 
-  it('a change that is wrong takes no effect at all: the one before goes on', async () => {
-    await writeFile(candidate, '@id("typo") forbid (principal in Team::"platfrom", action, resource);')
-    await expect(reload(withCandidate('enforce'))).rejects.toThrow(/platfrom/)
-    await writeFile(scene.test.configPath, yaml)
-    expect((await scene.obtain(await scene.openTask({ envelope }), 'warehouse-read')).status).toBe(201)
+  it('a policy that is wrong takes no effect at all: the ones before go on', async () => {
+    const wrong = join(scene.test.folder, 'wrong.cedar')
+    await writeFile(wrong, '@id("typo") forbid (principal in Team::"platfrom", action, resource);')
+    await writeFile(scene.test.configPath, shipped.replace(/^(policies: .*)\]\}$/m, `$1, "${wrong}"]}`))
+    const reload = async () => scene.test.broker.reload(await loadConfig(scene.test.configPath, scene.test.env))
+    await expect(reload()).rejects.toThrow(/platfrom/)
+    expect((await scene.obtain(await openTask(), 'warehouse-read')).status).toBe(201)
+  })
+
+  it('drills: a real credential is minted and seen dead, and how long that took is a metric', async () => {
+    const { body } = await asOperator('/v1/drills', { role: 'warehouse-read' })
+    expect(body.drills).toMatchObject([{ role: 'warehouse-read', agent: 'newcomer', outcome: 'dead', probed: true }])
+    expect(await scene.logins()).toEqual([])
+    expect(await metrics()).toMatch(/mayfly_time_to_dead_seconds_count\{provider="warehouse"\} [1-9]/)
   })
 })
