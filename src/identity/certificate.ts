@@ -54,7 +54,7 @@ export async function verifyCertificate(peer: PeerCertificate, verifier: Verifie
   const authorities = domain.authorities()
   const { until } = await check(
     'chain',
-    () => checkPeriod(periodOf(chain, authorities), verifier.now(), issuer),
+    () => checkPeriod(periodOf(chain, authorities, verifier.now()), verifier.now(), issuer),
     () => 'an X.509 authority of its trust domain has signed it',
   )
   const { from, until: notAfter } = validityOf(leaf)

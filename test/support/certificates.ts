@@ -1,4 +1,4 @@
-import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
+import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
 import * as asn1 from '@peculiar/asn1-schema'
 import * as x509 from '@peculiar/asn1-x509'
 
@@ -17,6 +17,8 @@ export interface CertificateShape {
   /** Milliseconds since the epoch. */
   readonly notBefore?: number
   readonly notAfter?: number
+  /** Another certificate of the same key. */
+  readonly renews?: Made
 }
 export interface Made {
   readonly der: Buffer
@@ -34,7 +36,9 @@ const ECDSA_SHA256 = new x509.AlgorithmIdentifier({ algorithm: '1.2.840.10045.4.
 
 /** A certificate of any shape, signed by an authority, or by itself. Written out by hand: what no well-behaved issuer makes is asked for too. */
 export function makeCertificate(shape: CertificateShape, issuer?: Made): Made {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { publicKey, privateKey } = shape.renews
+    ? { publicKey: createPublicKey(shape.renews.key), privateKey: shape.renews.privateKey }
+    : generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const subjectPublicKeyInfo = asn1.AsnConvert.parse(publicKey.export({ type: 'spki', format: 'der' }), x509.SubjectPublicKeyInfo)
   const name = nameOf(shape.commonName)
   const now = Date.now()

@@ -13,15 +13,17 @@ export interface Period {
  * Follows a chain, the leaf first, from signature to signature up to an authority that the trust domain has now, and answers when all of it is valid. The
  * handshake has done so before, with everything else that RFC 5280 asks for; but connections stay open while authorities go and clocks move on.
  */
-export function periodOf(chain: readonly X509Certificate[], authorities: readonly X509Certificate[]): Period {
+export function periodOf(chain: readonly X509Certificate[], authorities: readonly X509Certificate[], now: number): Period {
   let [current] = chain
   if (current === undefined) refuse('token_invalid', 'there is no certificate')
   if (authorities.length === 0) refuse('token_invalid', 'its trust domain has no X.509 authorities now, or its bundle is older than the stale limit')
   let period = validityOf(current)
   for (let step = 0; step <= MAX_INTERMEDIATES; step++) {
     const signed: X509Certificate = current
-    const authority = authorities.find((one) => isIssuer(one, signed))
-    if (authority !== undefined) return overlap(period, validityOf(authority))
+    const trusted = authorities.filter((one) => isIssuer(one, signed)).map(validityOf)
+    // One key may have several certificates: an authority that was renewed is there twice, until the old one is dropped.
+    const authority = trusted.find(({ from, until }) => from <= now && now < until) ?? trusted[0]
+    if (authority !== undefined) return overlap(period, authority)
     current = chain.find((one) => one !== signed && isIssuer(one, signed))
     if (current === undefined) break
     period = overlap(period, validityOf(current))

@@ -193,6 +193,23 @@ it('no certificate is taken beyond the end of the authority of the bundle', asyn
   expect(await who(identity, peer)).toMatch(/has expired/)
 })
 
+it('an authority that was renewed with its key signs what both its certificates vouch for, until the last of them ends', async () => {
+  const clock = { at: Date.now() }
+  const end = Math.floor(clock.at / 1000) * 1000 + 60_000
+  const old = makeAuthority('renewed', { notAfter: end })
+  const renewed = makeAuthority('renewed', { notAfter: end + HOUR_MS, renews: old })
+  const peer = shown([makeSvid(ID, old, { notAfter: end + 60_000 })])
+  for (const pem of [old.pem + renewed.pem, renewed.pem + old.pem]) {
+    clock.at = end - 1
+    const identity = open({ bundle: { pem } }, clock)
+    expect(await who(identity, peer)).toBe('team-a')
+    clock.at = end
+    expect(await who(identity, peer)).toBe('team-a')
+    clock.at = end + 60_000
+    expect(await who(identity, peer)).toMatch(/has expired/)
+  }
+})
+
 it('authorities are told as PEM, and after each change of them', async () => {
   const identity = open()
   expect(identity.authorities('mesh')).toEqual([prod.authority.pem])
