@@ -1,6 +1,7 @@
 import { type AgentRisk, type Lease, RISK_SIGNALS, type RiskFloor, type RiskSignal } from '../types.js'
+import { gather, type Row } from './gather.js'
 import { hashed, keys, partitionFor } from './keys.js'
-import type { Ledger } from './ledger.js'
+import type { CountedAct, Ledger, RiskRules } from './ledger.js'
 import { agentKey } from './places.js'
 import { flag, leaseOf } from './records.js'
 import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
@@ -11,13 +12,12 @@ import { partitionOfLease, type Store } from './store.js'
 
 const countScript = defineScript(
   'count-risk',
-  'agent-risk',
+  'events',
   [
-    ...['digest', 'times', 'granted', 'refused', 'off_script', 'obtained', 'half_life', 'rate_limit', 'rate_window', 'rate_points', 'rate_most'],
-    ...['loop_limit', 'loop_window', 'loop_points', 'loop_most', 'refused_points', 'refused_most', 'novelty_points', 'novelty_most'],
-    ...['learn', 'memory', 'drift_points', 'drift_most', 'event', 'outbox_limit'],
+    ...['half_life', 'rate_limit', 'rate_window', 'rate_points', 'rate_most', 'loop_limit', 'loop_window', 'loop_points', 'loop_most'],
+    ...['refused_points', 'refused_most', 'novelty_points', 'novelty_most', 'learn', 'memory', 'drift_points', 'drift_most', 'outbox_limit'],
   ],
-  { rest: 'names' },
+  { rest: 'acts' },
 )
 const readScript = defineScript('read-risk', 'agent-risk', ['half_life'])
 const setScript = defineScript('set-risk', 'agent-risk', ['reset', 'floor', 'until_at', 'expected', 'reason', 'by', 'memory', 'half_life', 'event'])
@@ -30,43 +30,17 @@ type RiskCalls = Pick<Ledger, 'countRisk' | 'risk' | 'setRisk' | 'leasesOfAgent'
 
 export function riskCalls(store: Store): RiskCalls {
   const { partitions } = store.options
+  const counts = gather((partition, rules: RiskRules, rows) => count(store, partition, rules, rows))
   const keyOf = (agent: string) => {
     const hash = hashed(agent)
     return keys.agentRisk(partitionFor(hash, partitions), hash)
   }
 
   return {
-    countRisk: async (agent, { digest, times = 1, names, granted = false, refused = 0, offScript = false, obtained = '' }, rules, event) => {
-      const { halfLifeMs, rate, loop, novelty } = rules
-      const args = {
-        digest: hashed(digest).slice(0, NAME_LENGTH),
-        times,
-        granted: flag(granted),
-        refused,
-        off_script: flag(offScript),
-        obtained,
-        half_life: halfLifeMs,
-        rate_limit: rate.limit,
-        rate_window: rate.windowMs,
-        rate_points: rate.points,
-        rate_most: rate.most,
-        loop_limit: loop.limit,
-        loop_window: loop.windowMs,
-        loop_points: loop.points,
-        loop_most: loop.most,
-        refused_points: rules.refused.points,
-        refused_most: rules.refused.most,
-        novelty_points: novelty.points,
-        novelty_most: novelty.most,
-        learn: novelty.learnMs,
-        memory: novelty.memoryMs,
-        drift_points: rules.drift.points,
-        drift_most: rules.drift.most,
-        event: JSON.stringify(event),
-        outbox_limit: store.outboxLimit,
-      }
-      const known = names.slice(0, MOST_NAMES).map((name) => hashed(name).slice(0, NAME_LENGTH))
-      const [before, risk, read, write, escalate, why] = listOf(await store.run(countScript, keyOf(agent), args, known))
+    countRisk: async (agent, act, rules, event) => {
+      const hash = hashed(agent)
+      const row = [hash, ...rowOf(act), JSON.stringify(event), ...namesOf(act)]
+      const [before, risk, read, write, escalate, why] = listOf(await counts.add(partitionFor(hash, partitions), rules, row))
       const recent = { read: numberOf(read), write: numberOf(write), escalate: numberOf(escalate) }
       return { before: numberOf(before), risk: numberOf(risk), recent, raised: signalsIn(textOf(why)) }
     },
@@ -99,6 +73,40 @@ export function riskCalls(store: Store): RiskCalls {
       return found.filter((lease) => lease !== undefined)
     },
   }
+}
+
+function rowOf({ digest, times = 1, granted = false, refused = 0, offScript = false, obtained }: CountedAct): Row {
+  return [hashed(digest).slice(0, NAME_LENGTH), times, flag(granted), refused, flag(offScript), obtained ?? '']
+}
+
+function namesOf({ names }: CountedAct): Row {
+  const kept = names.slice(0, MOST_NAMES).map((name) => hashed(name).slice(0, NAME_LENGTH))
+  return [kept.length, ...kept]
+}
+
+async function count(store: Store, partition: number, rules: RiskRules, rows: readonly Row[]): Promise<readonly unknown[]> {
+  const { halfLifeMs, rate, loop, novelty } = rules
+  const args = {
+    half_life: halfLifeMs,
+    rate_limit: rate.limit,
+    rate_window: rate.windowMs,
+    rate_points: rate.points,
+    rate_most: rate.most,
+    loop_limit: loop.limit,
+    loop_window: loop.windowMs,
+    loop_points: loop.points,
+    loop_most: loop.most,
+    refused_points: rules.refused.points,
+    refused_most: rules.refused.most,
+    novelty_points: novelty.points,
+    novelty_most: novelty.most,
+    learn: novelty.learnMs,
+    memory: novelty.memoryMs,
+    drift_points: rules.drift.points,
+    drift_most: rules.drift.most,
+    outbox_limit: store.outboxLimit,
+  }
+  return listOf(await store.run(countScript, keys.events(partition), args, rows.flat()))
 }
 
 async function liveLease(store: Store, id: string): Promise<Lease | undefined> {

@@ -45,6 +45,9 @@ async function later(agent: string, ms: number): Promise<void> {
   for (let i = 0; i < known.length; i += 2) await client.zadd(`${key}:known`, Number(known[i + 1]) - ms, known[i] ?? '')
 }
 
+/** At once: what is counted goes out in the order in which it came. */
+const many = <T>(times: number, act: (i: number) => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: times }, (_, i) => act(i)))
+
 describe('what an agent does', () => {
   it('adds points by signal, and an agent that nothing was counted of has none', async () => {
     const agent = someone()
@@ -61,25 +64,25 @@ describe('what an agent does', () => {
 
   it('is a storm where it is faster than its window allows, each time that this is used up', async () => {
     const agent = someone()
-    for (let i = 0; i < 99; i++) expect((await count(agent)).raised).toEqual([])
+    for (const { raised } of await many(99, () => count(agent))) expect(raised).toEqual([])
     expect(await count(agent)).toMatchObject({ risk: 20, raised: ['rate'] })
     expect((await count(agent, { times: 99 })).raised).toEqual(['loop'])
     expect(await count(agent)).toMatchObject({ risk: 100, raised: ['rate'] })
     // The next window begins with nothing.
     await later(agent, MINUTE)
-    for (let i = 0; i < 99; i++) expect((await count(agent)).raised).toEqual([])
+    for (const { raised } of await many(99, () => count(agent))) expect(raised).toEqual([])
     expect((await count(agent)).raised).toEqual(['rate'])
   })
 
   it('is a loop where it is the same again and again, and not where it is something else', async () => {
     const agent = someone()
     const again = () => count(agent, { digest: 'the same' })
-    for (let i = 0; i < 4; i++) expect((await again()).raised).toEqual([])
+    for (const { raised } of await many(4, again)) expect(raised).toEqual([])
     expect(await again()).toMatchObject({ before: 0, risk: 30, raised: ['loop'] })
-    for (let i = 0; i < 4; i++) expect((await again()).raised).toEqual([])
+    for (const { raised } of await many(4, again)) expect(raised).toEqual([])
     expect(await again()).toMatchObject({ risk: 60, raised: ['loop'] })
     expect((await count(agent, { digest: 'another' })).raised).toEqual([])
-    for (let i = 0; i < 20; i++) await again()
+    await many(20, again)
     expect((await risk(agent)).signals.loop).toBe(65)
   })
 
@@ -91,7 +94,7 @@ describe('what an agent does', () => {
     expect((await count(agent, { names: ['e', 'a', 'f'] })).raised).toEqual(['novelty'])
     expect((await count(agent, { names: ['e', 'f'] })).raised).toEqual([])
     expect((await risk(agent)).signals.novelty).toBe(12)
-    for (let i = 0; i < 20; i++) await count(agent, { names: [`new ${i}`] })
+    await many(20, (i) => count(agent, { names: [`new ${i}`] }))
     expect((await risk(agent)).signals.novelty).toBe(35)
   })
 
@@ -135,7 +138,7 @@ describe('risk', () => {
   it('is counted together by all replicas', async () => {
     const agent = someone()
     const other = await fixture.open()
-    for (let i = 0; i < 50; i++) await Promise.all([count(agent), count(agent, {}, RULES, other)])
+    await many(50, () => Promise.all([count(agent), count(agent, {}, RULES, other)]))
     expect(await other.risk(agent, RULES)).toMatchObject({ value: 20 })
     expect(await risk(agent)).toMatchObject({ value: 20 })
   })
@@ -215,7 +218,7 @@ describe('what an operator says', () => {
 
   it('forgets what was counted, but not what the agent has asked for and obtained before', async () => {
     const agent = someone()
-    for (let i = 0; i < 99; i++) await count(agent, { digest: 'same', names: ['role a'], refused: 1, obtained: 'read' })
+    await many(99, () => count(agent, { digest: 'same', names: ['role a'], refused: 1, obtained: 'read' }))
     expect((await risk(agent)).risk).toBe(100)
     expect(await set(agent, { reset: true })).toEqual({ ok: true, before: 100, risk: 0 })
     expect(await count(agent, { digest: 'same', names: ['role a'] })).toMatchObject({ risk: 0, recent: { read: 99 }, raised: [] })
@@ -227,8 +230,11 @@ describe('what an operator says', () => {
 describe('what is kept of an agent', () => {
   it('is bounded, whatever it asks for, and none of it is for ever', async () => {
     const agent = someone()
-    for (let i = 0; i < 300; i++)
-      await count(agent, { digest: 'x'.repeat(1_000) + i, names: [`role ${i}`, `to ${'y'.repeat(500)}${i}`, 'a', 'b', 'c', 'd'] })
+    const acts = Array.from({ length: 300 }, (_, i) => ({
+      digest: 'x'.repeat(1_000) + i,
+      names: [`role ${i}`, `to ${'y'.repeat(500)}${i}`, 'a', 'b', 'c', 'd'],
+    }))
+    await Promise.all(acts.map((one) => count(agent, one)))
     const { client } = fixture.redis
     const key = keyOf(agent)
     expect(await client.hlen(`${key}:asked`)).toBe(100)
