@@ -26,22 +26,32 @@ const LEFT_OUT: Readonly<Record<string, (value: unknown) => boolean>> = {
 export function inputOf(request: PolicyRequest): { readonly input?: object } {
   if ('context' in request && lengthOf(request.context.scope) > MOST_SCOPE) return {}
   // Without a consent: humans are asked anew.
-  const document = documentOf('consent' in request ? { ...request, consent: undefined } : request)
-  const kept = Object.entries(document).filter(([, part]) => part !== undefined)
-  return { input: Object.fromEntries(kept.map(([name, part]) => [name, lean(part)])) }
+  const document = documentOf('consent' in request && request.consent ? { ...request, consent: undefined } : request)
+  const input: Record<string, unknown> = {}
+  for (const [name, part] of Object.entries(document)) if (part !== undefined) input[name] = lean(part)
+  return { input }
 }
 
+/** Written to be quick: it is a part of every credential. */
 function lean(part: unknown): unknown {
   if (typeof part !== 'object' || part === null) return part
-  return Object.fromEntries(Object.entries(part).filter(([name, value]) => value !== undefined && LEFT_OUT[name]?.(value) !== true))
+  const kept: Record<string, unknown> = {}
+  for (const name of Object.keys(part)) {
+    const value: unknown = part[name as keyof typeof part]
+    if (value !== undefined && LEFT_OUT[name]?.(value) !== true) kept[name] = value
+  }
+  return kept
 }
 
 function isZero(value: unknown): boolean {
-  return Object.values(value ?? {}).every((count) => count === 0)
+  for (const name in value as object) if (value?.[name as keyof typeof value] !== 0) return false
+  return true
 }
 
 function isEmpty(value: unknown): boolean {
-  return Object.keys(value ?? {}).length === 0
+  if (Array.isArray(value)) return value.length === 0
+  for (const _ in value as object) return false
+  return true
 }
 
 function lengthOf(scope: Extract<PolicyRequest, { role: unknown }>['context']['scope']): number {

@@ -126,10 +126,16 @@ export function countAct(house: House, agent: Agent, act: Act, context: RequestC
   house.background.run('risk', counted)
 }
 
+/** Equal for equal requests. What has an order of its own is put in one; all else is written in the order in which the caller of `countAct` does. */
+function digestOf(instance: string | undefined, asked: object): string {
+  const hasScope = 'scope' in asked && asked.scope !== undefined
+  return hasScope ? canonical([instance ?? null, asked]) : JSON.stringify([instance ?? null, asked])
+}
+
 function countedOf({ instance, autonomy }: Agent, { asked, names, access, came, obtained, times = 1 }: Act): CountedAct {
   const failed = came === 'failed'
   return {
-    digest: canonical([instance ?? null, asked]),
+    digest: digestOf(instance, asked),
     times,
     names: failed ? [] : names,
     granted: came === 'granted',

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 
 /**
  * Every key name and every id of the ledger. All keys of one task tree carry the hash tag of its partition, so that each script
@@ -48,12 +48,12 @@ function randomId(): Buffer {
 
 /** Which partition a name from outside belongs to. */
 export function partitionFor(name: string, partitions: number): number {
-  return createHash('sha256').update(name).digest().readUInt32BE(0) % partitions
+  return hash('sha256', name, 'buffer').readUInt32BE(0) % partitions
 }
 
 /** How names from outside enter keys: 128 bits of SHA-256. */
 export function hashed(...names: string[]): string {
-  return createHash('sha256').update(JSON.stringify(names)).digest('base64url').slice(0, 22)
+  return hash('sha256', JSON.stringify(names), 'base64url').slice(0, 22)
 }
 
 export const keys = {

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import { type AgentRisk, type Lease, RISK_SIGNALS, type RiskFloor, type RiskSignal } from '../types.js'
 import { gather, type Row } from './gather.js'
 import { hashed, keys, partitionFor } from './keys.js'
@@ -25,22 +26,28 @@ const setScript = defineScript('set-risk', 'agent-risk', ['reset', 'floor', 'unt
 /** Names from outside are kept hashed; of what one act names, the first so many. */
 const MOST_NAMES = 4
 const NAME_LENGTH = 12
+const MOST_REMEMBERED = 10_000
+const LONGEST_REMEMBERED = 256
 
 type RiskCalls = Pick<Ledger, 'countRisk' | 'risk' | 'setRisk' | 'leasesOfAgent'>
 
 export function riskCalls(store: Store): RiskCalls {
   const { partitions } = store.options
   const counts = gather((partition, rules: RiskRules, rows) => count(store, partition, rules, rows))
-  const keyOf = (agent: string) => {
+  const placeOf = remembered((agent) => {
     const hash = hashed(agent)
-    return keys.agentRisk(partitionFor(hash, partitions), hash)
+    return { hash, partition: partitionFor(hash, partitions) }
+  })
+  const keyOf = (agent: string) => {
+    const { hash, partition } = placeOf(agent)
+    return keys.agentRisk(partition, hash)
   }
 
   return {
     countRisk: async (agent, act, rules, event) => {
-      const hash = hashed(agent)
+      const { hash, partition } = placeOf(agent)
       const row = [hash, ...rowOf(act), JSON.stringify(event), ...namesOf(act)]
-      const [before, risk, read, write, escalate, why] = listOf(await counts.add(partitionFor(hash, partitions), rules, row))
+      const [before, risk, read, write, escalate, why] = listOf(await counts.add(partition, rules, row))
       const recent = { read: numberOf(read), write: numberOf(write), escalate: numberOf(escalate) }
       return { before: numberOf(before), risk: numberOf(risk), recent, raised: signalsIn(textOf(why)) }
     },
@@ -75,12 +82,25 @@ export function riskCalls(store: Store): RiskCalls {
   }
 }
 
+/** Names come again and again. Longer ones, as a caller may make them up, are not kept. */
+function remembered<T extends object | string>(make: (name: string) => T): (name: string) => T {
+  const known = new LRUCache<string, T>({ max: MOST_REMEMBERED })
+  return (name) => {
+    const there = known.get(name)
+    if (there !== undefined) return there
+    const made = make(name)
+    if (name.length <= LONGEST_REMEMBERED) known.set(name, made)
+    return made
+  }
+}
+const shortened = remembered((name) => hashed(name).slice(0, NAME_LENGTH))
+
 function rowOf({ digest, times = 1, granted = false, refused = 0, offScript = false, obtained }: CountedAct): Row {
   return [hashed(digest).slice(0, NAME_LENGTH), times, flag(granted), refused, flag(offScript), obtained ?? '']
 }
 
 function namesOf({ names }: CountedAct): Row {
-  const kept = names.slice(0, MOST_NAMES).map((name) => hashed(name).slice(0, NAME_LENGTH))
+  const kept = names.slice(0, MOST_NAMES).map(shortened)
   return [kept.length, ...kept]
 }
 
