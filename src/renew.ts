@@ -7,7 +7,7 @@ import { inputOf } from './policy-input.js'
 import type { Credential } from './providers/provider.js'
 import { refusal } from './refusals.js'
 import { countAct } from './risk.js'
-import type { Agent, LeaseRecord, RequestContext } from './types.js'
+import type { Agent, Lease, LeaseRecord, RequestContext } from './types.js'
 
 const MOST_DECISIONS = 3
 
@@ -26,7 +26,7 @@ export async function renew(
   callerGone: () => boolean,
 ): Promise<{ lease: LeaseRecord; credential?: Credential }> {
   const lease = await house.ledger.lease(id)
-  if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) {
+  if (!lease || !isOf(lease, agent)) {
     countAct(house, agent, { asked: { renews: id }, names: [], came: 'refused' }, context)
     throw new MayflyError('not_found', 'there is no such lease for you')
   }
@@ -34,6 +34,11 @@ export async function renew(
   const ask: LeaseAsk = { ...asked, task: lease.task, role: lease.role, scope: lease.scope, renews: lease }
   if (!house.upstreams.get(lease.provider)?.provider.renew) return issue(house, agent, ask, context, callerGone)
   return counted(house, agent, ask, context, () => extend(house, agent, id, ask, context))
+}
+
+/** This very copy of the agent, of the issuer that it was verified by: another may know somebody else by its name. */
+export function isOf(lease: Pick<Lease, 'agent' | 'issuer' | 'instance'>, { id, issuer, instance }: Agent): boolean {
+  return lease.agent === id && lease.issuer === issuer && lease.instance === instance
 }
 
 /** In place: the later expiry is written down before the upstream is asked. */

@@ -114,6 +114,19 @@ describe('a gateway', () => {
     expect((await ask(shared, { ...GET, agent: 'twin', issuer: 'spare' }, proxy)).status).toBe(200)
   })
 
+  it('and neither of those reads, renews or returns what the other obtained', async () => {
+    const [one, two] = [await test.token('twin-a'), await test.token('twin-b', { iss: 'https://spare.test' })]
+    const shared = await openTask({ assignees: [{ agent: 'twin' }] })
+    const { lease } = (await call('POST', '/v1/leases', one, { task: shared, role: 'api-token' })).body
+    for (const [method, path] of [
+      ['GET', ''],
+      ['POST', '/renew'],
+      ['DELETE', ''],
+    ] as const)
+      expect((await call(method, `/v1/leases/${lease.id}${path}`, two, method === 'POST' ? {} : undefined)).body.code).toBe('not_found')
+    expect((await call('GET', `/v1/leases/${lease.id}`, one)).body.lease).toMatchObject({ state: 'active' })
+  })
+
   it('takes a token signed by Mayfly that the agent showed to it: of a live lease, meant for it, and for no other task', async () => {
     const task = await openTask()
     const { lease, credential } = (await call('POST', '/v1/leases', agent, { task, role: 'api-token' })).body

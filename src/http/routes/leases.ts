@@ -16,7 +16,7 @@ import { event } from '../../event.js'
 import type { House } from '../../house.js'
 import { issue } from '../../issue.js'
 import { humanShown } from '../../on-behalf.js'
-import { renew } from '../../renew.js'
+import { isOf, renew } from '../../renew.js'
 import { closeLease } from '../../revoke.js'
 import { ApprovalPending } from '../../step-up.js'
 import type { Agent, Lease, LeaseRecord, RequestContext } from '../../types.js'
@@ -181,7 +181,7 @@ function asked({ approval }: ApprovalPending) {
 /** A lease of this very copy of the agent; anybody else's looks like none. */
 async function leaseOfCaller(house: House, agent: Agent, id: string): Promise<Lease> {
   const lease = await house.ledger.lease(id)
-  if (!lease || lease.agent !== agent.id || lease.instance !== agent.instance) throw notFound('lease')
+  if (!lease || !isOf(lease, agent)) throw notFound('lease')
   return lease
 }
 
