@@ -25,6 +25,8 @@ beforeAll(async () => {
   ;[redis, upstream] = await Promise.all([startRedis(), startRedisUpstream()])
   test = await startTestBroker({
     redisSocket: redis.socketPath,
+    // Each race is in one partition; a thousand freezes and emergencies of a task go to all of them.
+    partitions: 8,
     providers: '  cache: {type: redis, url: env:CACHE_URL, concurrency: 16}',
     roles:
       '  cache-read: {provider: cache, access: read, sensitivity: internal, max_ttl: 5m, max_lifetime: 30m, params: {keys: ["reports:*"], commands: ["+@read"]}}',

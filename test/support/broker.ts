@@ -75,6 +75,8 @@ export interface TestBrokerOptions {
   /** More YAML at the top level. */
   readonly more?: string
   readonly outboxLimit?: number
+  /** Of the ledger; 64 when absent. What goes to all of them, a freeze or an emergency, costs by their number. */
+  readonly partitions?: number
   /** Folder of another test broker: the same keys and issuer, so that both take the same tokens. */
   readonly like?: Prepared
   readonly env?: Record<string, string>
@@ -229,7 +231,7 @@ version: 1
 instance: ${options.instance ?? 'test'}
 data_dir: ${folder}/data
 listeners: {public: {address: 127.0.0.1:0${options.tls === undefined ? '' : `, tls: ${options.tls}`}}, metrics: {address: 127.0.0.1:0}}
-ledger: {redis: env:REDIS_URL, durability: everysec}
+ledger: {redis: env:REDIS_URL, durability: everysec, partitions: ${options.partitions ?? 64}}
 signing: {issuer: https://mayfly.test, keys: env:SIGNING}
 ${options.more ?? ''}
 issuers:
