@@ -25,14 +25,12 @@ const LEFT_OUT: Readonly<Record<string, (value: unknown) => boolean>> = {
  */
 export function inputOf(request: PolicyRequest): { readonly input?: object } {
   if ('context' in request && lengthOf(request.context.scope) > MOST_SCOPE) return {}
-  // Without a consent: humans are asked anew.
-  const document = documentOf('consent' in request && request.consent ? { ...request, consent: undefined } : request)
+  if ('role' in request) return { input: obtainInput(request) }
   const input: Record<string, unknown> = {}
-  for (const [name, part] of Object.entries(document)) if (part !== undefined) input[name] = lean(part)
+  for (const [name, part] of Object.entries(documentOf(request))) if (part !== undefined) input[name] = lean(part)
   return { input }
 }
 
-/** Written to be quick: it is a part of every credential. */
 function lean(part: unknown): unknown {
   if (typeof part !== 'object' || part === null) return part
   const kept: Record<string, unknown> = {}
@@ -41,6 +39,54 @@ function lean(part: unknown): unknown {
     if (value !== undefined && LEFT_OUT[name]?.(value) !== true) kept[name] = value
   }
   return kept
+}
+
+/** The same for what is asked most, written out: it is a part of every credential, and JSON leaves out what is undefined. Without a consent: humans are asked anew. */
+function obtainInput({ action, principal, role, task, context }: Extract<PolicyRequest, { role: unknown }>): object {
+  const { id, issuer, labels, team, owner, autonomy, conduct } = principal
+  const { openedBy, orchestrator, intent, classified, confidence, classification, environment, human, humanProof, depth, obtained, counts } = task
+  return {
+    action,
+    agent: {
+      id,
+      issuer,
+      labels: labels.length > 0 ? labels : undefined,
+      team,
+      owner,
+      autonomy,
+      risk: conduct && conduct.risk > 0 ? conduct.risk : undefined,
+      recent: conduct && !isZero(conduct.recent) ? conduct.recent : undefined,
+    },
+    role: {
+      name: role.name,
+      provider: role.provider,
+      sensitivity: role.sensitivity,
+      revocation: role.revocation,
+      labels: role.labels.length > 0 ? role.labels : undefined,
+    },
+    task: {
+      opened_by: { kind: openedBy.kind, id: openedBy.id, issuer: openedBy.issuer },
+      orchestrator,
+      intent,
+      classified,
+      confidence,
+      classification,
+      environment,
+      human,
+      depth: depth > 0 ? depth : undefined,
+      human_proof: humanProof && { team: humanProof.team, groups: humanProof.groups },
+      obtained: obtained.length > 0 ? obtained : undefined,
+      counts: isZero(counts) ? undefined : counts,
+    },
+    context: {
+      renewal: context.renewal || undefined,
+      ttl: context.ttlSeconds,
+      scope: isEmpty(context.scope) ? undefined : context.scope,
+      tool: context.tool?.name,
+      destination: context.destination,
+      external: context.external ? undefined : false,
+    },
+  }
 }
 
 function isZero(value: unknown): boolean {

@@ -2,7 +2,7 @@
 export type Row = readonly (string | number)[]
 
 /** What is counted goes out at once where nothing did lately, and waits for so long at most, so that a busy broker counts many things in one step. */
-const WAIT_MS = 100
+const WAIT_MS = 250
 const MOST_ROWS = 200
 
 /** What waits for one partition, with those who wait for its answers. */
