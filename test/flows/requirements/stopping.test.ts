@@ -221,7 +221,7 @@ describe('requirement 37: overhead balanced against blast radius', () => {
       expect(status).toBe(201)
       const about = (await watch.seen()).filter((line) => [task, body.lease.id].some((id) => line.includes(id)))
       // How an agent behaves is counted behind the answer: nobody waits for that.
-      return about.filter((line) => !line.includes(':risk"')).length
+      return about.filter((line) => !line.includes('agent.risk')).length
     }
     await asked('api-token')
     const statements = async () => (await scene.postgres.query("select count(*)::int as n from pg_roles where rolname like 'mf-%'"))[0]?.n
