@@ -105,7 +105,7 @@ describe('what a read costs', () => {
     const [one, other] = brokers
     await addAll(one, ['first'])
     await other.read(LIST)
-    for (let i = 0; i < 3; i++) await addAll(one, numbered(4000, `${i}-`))
+    for (let i = 0; i < 12; i++) await addAll(one, numbered(1000, `${i}-`))
     await expectWhatRedisHolds(other)
     const held = await fixture.redis.client.zcount(await keyOfList(), '-inf', '(0')
     expect(held).toBe(10_000)
