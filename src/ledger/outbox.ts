@@ -115,8 +115,12 @@ function completeText(list: readonly string[]): string | undefined {
   const [type, typeIs, event, json = '', expires, at] = list
   if (type !== 'type' || event !== 'event' || !json.startsWith(`"type":"${typeIs}"`, TYPE_AT)) return undefined
   if (list.length === 4) return json
-  if (list.length !== 6 || expires !== 'expires' || json.includes('"detail":')) return undefined
-  return `${json.slice(0, -1)},"detail":{"expires_at":${Number(at)}}}`
+  if (list.length !== 6 || expires !== 'expires') return undefined
+  const expiry = `"expires_at":${Number(at)}`
+  if (!json.includes('"detail":')) return `${json.slice(0, -1)},"detail":{${expiry}}}`
+  // `event.ts` writes the detail last: whatever stands in it, its end is the end of the event.
+  if (!json.endsWith('}}') || json.endsWith('{}}') || json.includes('"expires_at":')) return undefined
+  return `${json.slice(0, -2)},${expiry}}}`
 }
 
 /** What only the script knew wins over what the broker said before. */

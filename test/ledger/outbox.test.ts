@@ -34,6 +34,29 @@ describe('the outbox', () => {
     expect((await ledger.outbox.read(0, 10)).map((entry) => entry.event.detail)).toEqual([{ i: 3 }, { i: 4 }])
   })
 
+  it('tells when a lease expires beside whatever its event says, in the text as in the event', async () => {
+    fixture = await startLedger({ partitions: 1 })
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const details = [
+      undefined,
+      {},
+      { input: {} },
+      { input: { action: 'read', context: { ttl: 300 } } },
+      { why: '"detail":{}}', list: [{ deep: { deeper: {} } }] },
+      { expires_at: 'what the broker said before', more: [{}] },
+    ]
+    for (const detail of details) {
+      const facts = detail && { detail }
+      const lease = newLease(ledger, await taskNow(ledger, task.id))
+      const answer = await ledger.grant(lease, { ...event('lease.issued', { lease: lease.id, task: task.id }), ...facts })
+      const entry = (await ledger.outbox.read(0, 100)).at(-1)
+      const expected = { ...detail, expires_at: answer.ok ? answer.expiresAt : undefined }
+      expect(JSON.parse(entry?.json ?? '')).toMatchObject({ type: 'lease.issued', lease: lease.id, detail: expected })
+      expect(entry?.event.detail).toEqual(expected)
+    }
+  })
+
   it('stops what issues when it is full, and nothing that narrows', async () => {
     fixture = await startLedger({ partitions: 1, outboxLimit: 5 })
     const { ledger } = fixture

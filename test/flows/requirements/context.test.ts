@@ -157,12 +157,13 @@ describe('requirement 06: decide in context: action, target, task, purpose, tool
     expect({ status: yes.status, code: yes.body.code }).toEqual({ status: 201, code: undefined })
     if (yes.body.credential.url) expect(await query(yes.body.credential.url, 'select 1 as one')).toEqual([{ one: 1 }])
 
-    const before = (await scene.logins()).length
+    const before = await scene.logins()
     const no = await outcomeOf(path, 'no', fails)
     // Denied by nobody's forbid: no policy allows it.
     expect({ status: no.status, code: no.body.code, policies: no.body.policies }).toEqual({ status: 403, code: 'denied', policies: [] })
     const made = fails.renews ? 1 : (fails.after?.length ?? 0)
-    expect(await scene.logins()).toHaveLength(before + made)
+    // Each no raises the risk of the agent, and what it holds from before may end by that: what counts is what is new.
+    expect((await scene.logins()).filter((login) => !before.includes(login))).toHaveLength(made)
   })
 
   it('and none is left out that a caller can tell', () => {
