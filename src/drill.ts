@@ -50,7 +50,9 @@ export async function drill(house: House, { role, agent, task }: Drill): Promise
   if (outcome === 'dead') house.metrics.drillSucceeded.set({ provider: role.provider }, Math.floor(house.ledger.now() / 1000))
   else if (outcome !== 'expires') house.log.error({ ...about, outcome, lease, detail }, 'a drill found that a credential does not die as it should')
   const told = { lease, role: role.name, provider: role.provider, detail: { agent: agent.id, outcome, probed, confirmedMs, deadMs, why: detail } }
-  await house.ledger.record(event('drill.finished', undefined, undefined, told)).catch(() => undefined)
+  // The measurement stands, and the metrics have it, also where it cannot be recorded.
+  const recorded = await house.ledger.record(event('drill.finished', undefined, undefined, told)).catch(() => undefined)
+  if (!recorded?.ok) house.log.warn({ ...about, outcome, lease }, 'a drill could not be recorded')
   return drilled
 }
 
@@ -135,6 +137,7 @@ export function startDrills(house: () => House, options: { tickMs?: number } = {
         const lock = await house()
           .ledger.register('@drills')
           .lock(`${one.role.name} ${one.agent.id}`, one.everyMs)
+          // A ledger that cannot be reached is told elsewhere; the next tick asks again.
           .catch(() => undefined)
         if (lock)
           await drill(house(), one).catch((error: unknown) => house().log.error({ role: one.role.name, error: String(error) }, 'a drill failed'))

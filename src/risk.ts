@@ -19,8 +19,13 @@ export interface Risks {
   stop(agent: string, work: () => Promise<void>): Promise<void>
 }
 
-/** An agent that asks oftener than this is known from the answers to its own counts, and costs no read. */
-const MOST_AGE_MS = 1_000
+/**
+ * An agent that asks oftener than this is known from the answers to its own counts, and costs no read. With the time for which a count may wait
+ * to go out (`ledger/gather.ts`) it is less than a second.
+ */
+const MOST_AGE_MS = 700
+/** How long one stop of an agent answers for all of its requests. */
+const STOP_MS = 1_000
 const MOST_AGENTS = 10_000
 const NOTHING: Conduct = { risk: 0, recent: { read: 0, write: 0, escalate: 0 } }
 
@@ -30,7 +35,7 @@ export function openRisks(ledger: Pick<Ledger, 'risk'>, rules: RiskRules | undef
   const known = new LRUCache<string, Conduct>({ max: MOST_AGENTS, ttl: MOST_AGE_MS, ttlResolution: MOST_AGE_MS / 100 })
   const reading = new Map<string, Promise<Conduct>>()
   const rising = new Map<string, boolean>()
-  const stopped = new LRUCache<string, Promise<void>>({ max: MOST_AGENTS, ttl: MOST_AGE_MS })
+  const stopped = new LRUCache<string, Promise<void>>({ max: MOST_AGENTS, ttl: STOP_MS })
   const keep = (agent: string, { risk, recent }: Conduct) => {
     known.set(agent, { risk, recent })
   }
