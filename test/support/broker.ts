@@ -40,6 +40,9 @@ export interface BrokerProcess extends Callers {
   output(): string
   /** Resolves with the signal that ended it, or null. */
   readonly ended: Promise<NodeJS.Signals | null>
+  /** Resolves with the code that it ended with; null where a signal ended it. */
+  readonly exitCode: Promise<number | null>
+  signal(signal: NodeJS.Signals): void
   stop(): Promise<void>
   kill(): Promise<void>
 }
@@ -68,6 +71,8 @@ export interface TestBrokerOptions {
   readonly operators?: string
   /** YAML of `listeners.public.tls`. */
   readonly tls?: string
+  /** Which of the policies that Mayfly ships; those that most tests need when absent. Each costs a start some time. */
+  readonly shipped?: readonly string[]
   /** One more policy file, as Cedar. */
   readonly policy?: string
   /** More entries of `policies.files`. */
@@ -135,11 +140,20 @@ export async function startTestBroker(options: TestBrokerOptions): Promise<TestB
   }
 }
 
+export interface ProcessOptions {
+  readonly main?: string
+  readonly env?: Record<string, string>
+  /** Arguments of Node.js itself. */
+  readonly node?: readonly string[]
+}
+
 /** Starts the built executable, or an instrumented copy of it. */
-export async function startBrokerProcess(prepared: Prepared, options: { main?: string; env?: Record<string, string> } = {}): Promise<BrokerProcess> {
+export async function startBrokerProcess(prepared: Prepared, options: ProcessOptions = {}): Promise<BrokerProcess> {
   const main = options.main ?? join(ROOT, 'dist/main.js')
   const env = { PATH: process.env.PATH, ...prepared.env, ...options.env }
-  const child = spawn(process.execPath, [main, 'serve', '--config', prepared.configPath, '--init-ledger'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const command = [...(options.node ?? []), main, 'serve', '--config', prepared.configPath, '--init-ledger']
+  const child = spawn(process.execPath, command, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const exitCode = new Promise<number | null>((done) => child.once('exit', done))
   const ended = new Promise<NodeJS.Signals | null>((done) => child.once('exit', (_code, signal) => done(signal)))
   const said: string[] = []
   const { url, metricsUrl } = await new Promise<{ url: string; metricsUrl: string }>((found, failed) => {
@@ -161,6 +175,8 @@ export async function startBrokerProcess(prepared: Prepared, options: { main?: s
     pid: child.pid ?? 0,
     output: () => said.join('\n'),
     ended,
+    exitCode,
+    signal: (signal) => void child.kill(signal),
     ...callersOf(url, prepared),
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
@@ -222,8 +238,8 @@ function parsed(text: string): unknown {
 
 function yamlOf(options: TestBrokerOptions, folder: string): string {
   const warehouse = options.postgresUrl !== undefined
-  const shipped = ['obtain', 'guardrails', 'autonomy', 'tasks', 'tools', 'operators'].map((name) => `"${ROOT}/config/policies/${name}.cedar"`)
-  const policies = [...shipped, ...(options.policies ?? [])]
+  const shipped = options.shipped ?? ['obtain', 'guardrails', 'autonomy', 'tasks', 'tools', 'operators']
+  const policies = [...shipped.map((name) => `"${ROOT}/config/policies/${name}.cedar"`), ...(options.policies ?? [])]
   if (options.policy !== undefined) policies.push(`"${folder}/more.cedar"`)
   const match = (sub: string) => `{issuer: test, sub: "${sub}"}`
   return `
