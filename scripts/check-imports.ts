@@ -40,6 +40,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'task',
         'revoke',
         'emergency',
+        'revocation-report',
         'sweeper',
         'agents',
         'reach',

@@ -433,8 +433,17 @@ export const Selector = z
   ])
   .meta({ id: 'Selector' })
 const reason = text(1024).min(1)
+const verify = z
+  .enum(['none', 'sample', 'all'])
+  .describe('whose upstream is asked, after its confirmed revoke, that the credential is dead: nobody, some of each provider, all that can be')
 export const EmergencyRequest = z
-  .strictObject({ selector: Selector, reason, freeze: z.boolean().default(true), dry_run: z.boolean().default(false) })
+  .strictObject({
+    selector: Selector,
+    reason,
+    freeze: z.boolean().default(true),
+    dry_run: z.boolean().default(false),
+    verify: verify.default('sample'),
+  })
   .meta({ id: 'EmergencyRequest' })
 export const FreezeRequest = z.strictObject({ selector: Selector, reason }).meta({ id: 'FreezeRequest' })
 export const ThawRequest = z.strictObject({ reason }).meta({ id: 'ThawRequest' })
@@ -461,6 +470,7 @@ export const EmergencyRevocation = z
     reason: z.string(),
     by: z.string(),
     state: z.enum(['running', 'finished']),
+    verify,
     started_at: time,
     finished_at: time.optional(),
     matched: z.int(),

@@ -2,7 +2,7 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { drive } from './revoke.js'
-import type { EmergencyRevocation, Freeze, Principal, RequestContext, Selector } from './types.js'
+import { type EmergencyRevocation, type Freeze, namesTasksAlone, type Principal, type RequestContext, type Selector, type Verify } from './types.js'
 
 /** Revokes that one revocation keeps waiting in this broker. */
 const MOST_UNDER_WAY = 256
@@ -20,15 +20,15 @@ export interface Emergency {
 export async function emergencyRevoke(
   house: House,
   principal: Principal,
-  ask: { selector: Selector; reason: string; freeze: boolean; kind?: Freeze['kind']; by?: string },
+  ask: { selector: Selector; reason: string; freeze: boolean; kind?: Freeze['kind']; by?: string; verify?: Verify },
   context: RequestContext,
 ): Promise<Emergency> {
-  const { selector, reason, kind } = ask
+  const { selector, reason, kind, verify } = ask
   const by = ask.by ?? principal.id
   // Should this broker die before the next step, the trail still says what was meant: a stop that was never started.
   const setting = event('freeze.set', context, principal, { detail: { selector, reason, emergency: true, kind } })
   const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by, kind }, setting) : undefined
-  const revocation = await revokeAll(house, principal, { selector, reason, by, freeze: frozen?.freeze.id }, context)
+  const revocation = await revokeAll(house, principal, { selector, reason, by, verify, freeze: frozen?.freeze.id }, context)
   return { revocation, freeze: frozen }
 }
 
@@ -36,29 +36,31 @@ export async function emergencyRevoke(
 export async function revokeAll(
   house: House,
   principal: Principal,
-  ask: { selector: Selector; reason: string; by: string; freeze?: string },
+  ask: { selector: Selector; reason: string; by: string; freeze?: string; verify?: Verify },
   context: RequestContext,
 ): Promise<EmergencyRevocation> {
-  const { selector, reason, by, freeze } = ask
-  const told = event('revocation.started', context, principal, { detail: { selector, reason } })
-  const revocation = await house.ledger.openRevocation(ask, told).catch((error: unknown) => {
+  const { selector, reason, by, freeze, verify = 'sample' } = ask
+  const told = event('revocation.started', context, principal, { detail: { selector, reason, verify } })
+  const revocation = await house.ledger.openRevocation({ ...ask, verify }, told).catch((error: unknown) => {
     throw freeze === undefined ? error : onlyFrozen(freeze, error)
   })
   house.metrics.emergency.inc()
   house.log.warn({ revocation: revocation.id, by, selector }, 'emergency revoke started')
-  await endNamedTasks(house, principal, selector, reason, context)
   house.background.run('emergency', carryOn(house, revocation.id))
   return revocation
 }
 
 /**
  * Goes on with one revocation until all of its leases are closing; what is closing is the ledger's to repeat. No page waits for the
- * revokes of the one before it: what finds no place here is due at once, for whoever sweeps.
+ * revokes of the one before it: what finds no place here is due at once, for whoever sweeps. A task that was named ends after that: what its
+ * end takes back first would not be matched, and be missing in the report.
  */
 export async function carryOn(house: House, id: string): Promise<void> {
   let underWay = 0
   for (;;) {
-    const { claims, done } = await house.ledger.advanceRevocation(id, Math.max(0, MOST_UNDER_WAY - underWay))
+    const { claims, done } = await house.ledger.advanceRevocation(id, Math.max(0, MOST_UNDER_WAY - underWay), ({ selector, reason, by }) =>
+      endNamedTasks(house, id, selector, reason, by),
+    )
     underWay += claims.length
     for (const claim of claims) void drive(house, claim).then(ended, ended)
     if (done) return
@@ -74,10 +76,10 @@ function onlyFrozen(freeze: string, cause: unknown): MayflyError {
 }
 
 /** A task that is named alone is over: its end also takes what descends from it. */
-async function endNamedTasks(house: House, principal: Principal, selector: Selector, reason: string, context: RequestContext): Promise<void> {
-  if (!selector.task || Object.keys(selector).length > 1) return
-  for (const task of selector.task) {
-    const told = event('task.ended', context, principal, { task, cause: 'task_revoked' })
+async function endNamedTasks(house: House, revocation: string, selector: Selector, reason: string, by: string): Promise<void> {
+  if (!namesTasksAlone(selector)) return
+  for (const task of selector.task ?? []) {
+    const told = event('task.ended', undefined, undefined, { task, cause: 'task_revoked', detail: { revocation, by } })
     const ended = await house.ledger.endTask(task, { state: 'revoked', cause: 'task_revoked', reason }, told)
     if (ended.ok) for (const claim of ended.claims) void drive(house, claim)
   }

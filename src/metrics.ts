@@ -30,6 +30,11 @@ export function createMetrics() {
       'outcome',
     ]),
     revokeFailures: counter('mayfly_revoke_failures_total', 'Attempts to revoke that failed and will be repeated.', ['provider']),
+    verified: counter(
+      'mayfly_revocations_verified_total',
+      'Upstreams asked, after a confirmed revoke, whether the credential is dead: what they said.',
+      ['provider', 'outcome'],
+    ),
     issueSeconds: histogram('mayfly_issue_duration_seconds', 'From request to credential.', ['provider']),
     mintSeconds: histogram('mayfly_mint_duration_seconds', 'The call to the upstream alone.', ['provider', 'outcome']),
     revokeSeconds: histogram('mayfly_revoke_duration_seconds', 'The revoke call to the upstream alone.', ['provider', 'outcome']),

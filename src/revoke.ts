@@ -2,10 +2,13 @@ import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import type { SettleOutcome } from './ledger/ledger.js'
-import type { Cause, Claim, Event, EventType, Lease, LeaseState } from './types.js'
+import type { Cause, Claim, Event, EventType, Lease, LeaseState, Verified } from './types.js'
+import type { Upstream } from './upstream.js'
 
 /** What must be left of a claim, beyond one call's timeout, for it to be carried out. */
 const CLAIM_MARGIN_MS = 1_000
+/** After so many attempts without an answer to whether it is dead, a confirmed revoke is taken as what it is: confirmed, and not verified. */
+const MOST_QUESTIONS = 5
 
 /**
  * Closes one lease and starts to take it back. Answers once the ledger holds the close; `outcome` is for who wants to wait. `nothingMade`: the
@@ -46,7 +49,8 @@ export async function revoke(house: House, { lease, attempt, until }: Claim, not
   }
   const upstream = house.upstreams.get(lease.provider)
   if (!upstream) return settle({ result: 'failed', error: `provider "${lease.provider}" is not configured` }, 'lease.stuck')
-  if (nothingMade && upstream.provider.handle === 'returned') return settle({ result: 'revoked' }, 'lease.revoked')
+  const unverifiable = lease.toBeVerified ? 'unverifiable' : undefined
+  if (nothingMade && upstream.provider.handle === 'returned') return settle({ result: 'revoked', verified: unverifiable }, 'lease.revoked')
   if (upstream.provider.revocation === 'at-expiry') return settle({ result: 'awaits_expiry' }, 'lease.closing')
 
   const stillMine = () => house.ledger.now() + upstream.timeoutMs + CLAIM_MARGIN_MS < until
@@ -57,7 +61,33 @@ export async function revoke(house: House, { lease, attempt, until }: Claim, not
 
   if (typeof result !== 'string') return settle({ result: 'failed', error: result.failed }, 'lease.stuck')
   if (result === 'unknown') return settle({ result: 'awaits_expiry' }, 'lease.closing')
-  return result === 'lost' ? 'closing' : settle({ result }, 'lease.revoked')
+  if (result === 'lost') return 'closing'
+  if (!lease.toBeVerified) return settle({ result }, 'lease.revoked')
+
+  const found = await verified(house, upstream, { lease, attempt, until }, stillMine)
+  if (found === 'lost') return 'closing'
+  if (found === 'alive') return settle({ result: 'alive', error: 'the revoke was confirmed, and the upstream still takes it' }, 'lease.alive')
+  return found === 'unknown'
+    ? settle({ result: 'failed', error: 'the revoke was confirmed, and the upstream did not say whether it is dead' }, 'lease.stuck')
+    : settle({ result, verified: found }, 'lease.revoked')
+}
+
+/** What the upstream says of a credential that it says it took back. `unknown`: it did not answer, and is asked again. */
+async function verified(
+  house: House,
+  upstream: Upstream,
+  { lease, attempt }: Claim,
+  stillMine: () => boolean,
+): Promise<Verified | 'alive' | 'lost' | 'unknown'> {
+  const asked = await upstream.confirm(lease, stillMine).catch((error: unknown) => messageOf(house, lease, attempt, error))
+  const unanswered = attempt >= MOST_QUESTIONS ? 'unanswered' : 'unknown'
+  const found = typeof asked === 'object' ? unanswered : (asked ?? 'unverifiable')
+  if (found === 'lost') return found
+  const mayStill = found === 'alive' && house.ledger.now() < (lease.closedAt ?? 0) + lease.residualSeconds * 1000
+  house.metrics.verified.inc({ provider: upstream.name, outcome: mayStill ? 'not_yet' : found })
+  if (found === 'alive' && !mayStill)
+    house.log.error({ lease: lease.id, provider: upstream.name, attempt }, 'a credential is alive after its confirmed revoke')
+  return found
 }
 
 function countRevoked(house: House, lease: Lease): void {

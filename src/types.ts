@@ -285,6 +285,8 @@ export interface Lease {
   readonly approval?: string
   readonly attempts: number
   readonly lastError?: string
+  /** An emergency wants the upstream's word that it is dead before it is called revoked. */
+  readonly toBeVerified?: true
   readonly cause?: Cause
   readonly closedAt?: number
   readonly settledAt?: number
@@ -439,6 +441,11 @@ export interface Selector {
 }
 export const SELECTOR_KEYS = ['agent', 'task', 'role', 'provider', 'issuer', 'owner', 'human', 'orchestrator'] as const
 
+/** Tasks that nothing else is named with are over. */
+export function namesTasksAlone(selector: Selector): boolean {
+  return selector.task !== undefined && Object.keys(selector).length === 1
+}
+
 /** A durable block on issuing. */
 export interface Freeze {
   readonly id: string
@@ -463,6 +470,30 @@ export interface ProviderProgress {
   readonly residualUntil?: number
 }
 
+/** Whether upstreams are asked, after a confirmed revoke, that the credential is dead: of none, of the first few of each provider, of all. */
+export type Verify = 'none' | 'sample' | 'all'
+/** What was found: `unverifiable`, the provider cannot tell; `unanswered`, it could, and did not answer. */
+export type Verified = 'dead' | 'unverifiable' | 'unanswered'
+
+/** What became of one lease that a revocation matched. */
+export interface RevocationLease {
+  readonly lease: string
+  readonly task: string
+  readonly agent: string
+  readonly role: string
+  readonly provider: string
+  /** `awaits_expiry`: nothing but its upstream's own expiry ends it. `pending`: it is revoked as soon as its upstream does it. */
+  readonly outcome: 'revoked' | 'expired' | 'awaits_expiry' | 'pending'
+  /** When it was revoked, or had expired. */
+  readonly at?: number
+  /** Of what has not ended: when it stops working by itself; absent: it does not. */
+  readonly usableUntil?: number
+  readonly attempts?: number
+  readonly lastError?: string
+  /** Absent: nobody asked. */
+  readonly verified?: Verified | 'alive'
+}
+
 /** Progress of one emergency revocation. */
 export interface EmergencyRevocation {
   readonly id: string
@@ -473,6 +504,7 @@ export interface EmergencyRevocation {
   readonly finishedAt?: number
   readonly state: 'running' | 'finished'
   readonly freeze?: string
+  readonly verify: Verify
   readonly matched: number
   readonly revoked: number
   readonly expired: number
@@ -523,6 +555,7 @@ export type EventType =
   | 'lease.revoked'
   | 'lease.expired'
   | 'lease.stuck'
+  | 'lease.alive'
   | 'request.refused'
   | 'operator.refused'
   | 'freeze.set'

@@ -35,6 +35,8 @@ export interface Upstream {
   revoke(lease: Lease, stillMine: () => boolean): Promise<'revoked' | 'absent' | 'lost' | 'unknown'>
   /** Whether the upstream still accepts it; undefined where it cannot be asked. @throws ProviderError */
   verify(lease: Lease): Promise<'dead' | 'alive' | undefined>
+  /** The same in one of the places for revokes; `lost` as with these. @throws ProviderError */
+  confirm(lease: Lease, stillMine: () => boolean): Promise<'dead' | 'alive' | 'lost' | undefined>
   /**
    * What was written of a mint. Where it could not be written and only this process knows the handle, it is now or never: the mint is given
    * back, once; what fails even so ends with the provider's blind window.
@@ -90,6 +92,11 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
     if (provider.inProcess) return provider.mint(request).catch((error: unknown) => Promise.reject(asMayflyError(name, error)))
     return guarded(() => withDeadline(request.deadlineMs, () => provider.mint(request)))
   }
+  const verify = async (lease: Lease): Promise<'dead' | 'alive' | undefined> => {
+    if (!provider.verify || isUnknown(provider, lease.handle)) return undefined
+    const handle = await opened(lease)
+    return withDeadline(timeoutMs, () => provider.verify?.(handle, timeoutMs) ?? Promise.resolve(undefined))
+  }
   return {
     name,
     provider,
@@ -118,11 +125,8 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
         }
         return withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs, about))
       }),
-    async verify(lease) {
-      if (!provider.verify || isUnknown(provider, lease.handle)) return undefined
-      const handle = await opened(lease)
-      return withDeadline(timeoutMs, () => provider.verify?.(handle, timeoutMs) ?? Promise.resolve(undefined))
-    },
+    verify,
+    confirm: async (lease, stillMine) => (provider.verify ? revokes.execute(() => (stillMine() ? verify(lease) : 'lost')) : undefined),
     orGiveBack: ({ handle }, written) =>
       written.catch(async (error: unknown) => {
         if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs)).catch(() => undefined)

@@ -32,6 +32,9 @@ import type {
 } from '../api.js'
 import type { CallOptions, Transport } from './transport.js'
 
+/** A report of very many leases takes its time. */
+const REPORT_SECONDS = 600
+
 /** Which leases or requests a freeze or an emergency covers. */
 export type Selector = EmergencyRequest['selector']
 
@@ -69,6 +72,8 @@ export interface OperatorCalls {
   /** What the same call would match; changes nothing. */
   dryRun(ask: Pick<EmergencyRequest, 'selector' | 'reason'>, options?: CallOptions): Promise<DryRunAnswer>
   revocation(id: string, options?: CallOptions): Promise<RevocationAnswer['revocation']>
+  /** What became of each of its leases: a JSON object a line, and a last one with the JWS over them. One without that line was cut off. */
+  revocationReport(id: string, options?: CallOptions): Promise<string>
 }
 
 export function operator(send: Transport): OperatorCalls {
@@ -98,6 +103,15 @@ export function operator(send: Transport): OperatorCalls {
     thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,
     emergencyRevoke: (ask, options) => post('v1/emergency/revoke', ask, options),
     dryRun: ({ selector, reason }, options) => post('v1/emergency/revoke', { selector, reason, dry_run: true }, options),
+    revocationReport: (id, options) =>
+      send({
+        method: 'GET',
+        path: `v1/emergency/revocations/${encodeURIComponent(id)}/report`,
+        as: 'text',
+        waitSeconds: REPORT_SECONDS,
+        repeatable: true,
+        ...options,
+      }),
     revocation: async (id, options) => (await get<RevocationAnswer>(`v1/emergency/revocations/${encodeURIComponent(id)}`, {}, options)).revocation,
   }
 }

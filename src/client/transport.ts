@@ -29,6 +29,8 @@ export interface Call extends CallOptions {
   readonly headers?: Readonly<Record<string, string>>
   /** True: doing it twice is doing it once, so that a request whose answer never came may be sent again. */
   readonly repeatable: boolean
+  /** How its answer is read: JSON when absent. */
+  readonly as?: 'text'
   /** It takes a token that was issued for it. */
   readonly freshToken?: boolean
   /** Seconds that the broker was asked to wait before it answers: added to the time allowed. */
@@ -87,7 +89,7 @@ export function createTransport(options: TransportOptions): Transport {
       for (let retries = 0; ; retries++) {
         const authorization = await bearer(call.freshToken ?? false)
         const content = typeof call.body === 'function' ? await call.body() : call.body
-        const outcome = await attempt<Answer>(() => once(call, authorization, content, signal))
+        const outcome = await attempt<Answer>(() => once(call, authorization, content, signal), call.as)
         if ('answer' in outcome) return outcome.answer
         const pauseMs = call.repeatable && retries < MOST_RETRIES ? pauseBefore(outcome.error, retries) : undefined
         if (pauseMs === undefined || signal.aborted) throw outcome.error
@@ -101,11 +103,14 @@ export function createTransport(options: TransportOptions): Transport {
   }
 }
 
-async function attempt<Answer>(send: () => Promise<Response>): Promise<{ answer: Answer } | { error: MayflyApiError | MayflyUnreachableError }> {
+async function attempt<Answer>(
+  send: () => Promise<Response>,
+  as?: 'text',
+): Promise<{ answer: Answer } | { error: MayflyApiError | MayflyUnreachableError }> {
   try {
     const response = await send()
     if (!response.ok) return { error: await errorOf(response) }
-    return { answer: (await response.json()) as Answer }
+    return { answer: (await (as === 'text' ? response.text() : response.json())) as Answer }
   } catch (error) {
     if (error instanceof MayflyUnreachableError) return { error }
     if (!(error instanceof SyntaxError) && !(error instanceof TypeError)) throw error

@@ -63,7 +63,7 @@ export function createApp(options: AppOptions): express.Express {
       const { headers } = request
       const answer = await route.run({ house, around, principal, id, path, body, query, headers, context, callerGone })
       exchange.unsent = answer.unsent
-      sendAnswer(response, route, answer)
+      await sendAnswer(response, route, answer)
     }
 
   for (const path of new Set(offered.map((route) => route.path))) {

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { OAuthError, Problem } from '../api.js'
 import { ERRORS, type ErrorCode } from '../errors.js'
 import { oauthErrorOf } from './oauth-error.js'
-import { ANYONE, NOTHING, OCTETS, type Route } from './route.js'
+import { ANYONE, NOTHING, OCTETS, type Route, TEXT_STREAM } from './route.js'
 
 export interface Description extends Schema {
   readonly openapi: string
@@ -60,6 +60,7 @@ function operationOf(route: Route, schemas: Record<string, Schema>): Schema {
 function answerOf(schema: z.ZodType, contentType: string, refer: (schema: z.ZodType, io: 'output') => Schema): Schema {
   if (schema === NOTHING) return { description: 'Nothing has changed since.' }
   if (schema === OCTETS) return { description: 'Done.', content: { '*/*': {} } }
+  if (schema === TEXT_STREAM) return { description: 'Done.', content: { [contentType]: { schema: { type: 'string' } } } }
   return { description: 'Done.', content: { [contentType]: { schema: refer(schema, 'output') } } }
 }
 

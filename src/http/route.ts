@@ -16,6 +16,8 @@ export const ANYONE = ['agent', 'orchestrator', 'operator', 'gateway'] as const 
 /** Answers that are no JSON: octets as they are, in the type that the answer names; and none at all. */
 export const OCTETS = z.custom<Uint8Array>((value) => value instanceof Uint8Array)
 export const NOTHING = z.undefined()
+/** Text that is made while it is sent, however long it gets; an answer that is cut off ends without its proper end. */
+export const TEXT_STREAM = z.custom<AsyncIterable<string>>()
 
 /** What a handler gets: everything verified, everything typed. */
 export interface Call<P, Body, Query> {

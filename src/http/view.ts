@@ -187,6 +187,7 @@ export function revocationView(revocation: EmergencyRevocation): api.EmergencyRe
     reason,
     by,
     state,
+    verify: revocation.verify,
     started_at: time(revocation.startedAt),
     finished_at: maybeTime(revocation.finishedAt),
     matched,

@@ -16,6 +16,7 @@ import type {
   LeaseState,
   Register,
   Revocation,
+  RevocationLease,
   RiskFloor,
   RiskSignal,
   Role,
@@ -25,6 +26,8 @@ import type {
   TaskEnd,
   TaskState,
   Tool,
+  Verified,
+  Verify,
 } from '../types.js'
 
 /**
@@ -151,15 +154,28 @@ export interface Ledger {
   freezes(): Promise<Freeze[]>
   /** Counts what a selector matches now, per provider, changing nothing. */
   match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
-  openRevocation(revocation: { selector: Selector; reason: string; by: string; freeze?: string }, event: Event): Promise<EmergencyRevocation>
+  openRevocation(
+    revocation: { selector: Selector; reason: string; by: string; freeze?: string; verify?: Verify },
+    event: Event,
+  ): Promise<EmergencyRevocation>
   /** By its id, or by that of the freeze that it goes with. */
   revocation(idOrFreeze: string): Promise<EmergencyRevocation | undefined>
   /**
    * Takes one more step of an open revocation: a page of leases per partition -> closing, urgent. Any replica may go on with it.
    * About `most` of them are claimed for the caller, by default 256, none with 0; the rest is due at once.
-   * `done`: every lease has been looked at. It is finished when all that matched are settled too, which a later step finds.
+   * `done`: every lease has been looked at. It is finished when all that matched are settled too, which a later step finds; `whenMatched`
+   * is through before that, once at least.
    */
-  advanceRevocation(id: string, most?: number): Promise<{ claims: Claim[]; done: boolean }>
+  advanceRevocation(
+    id: string,
+    most?: number,
+    whenMatched?: (revocation: { selector: Selector; reason: string; by: string }) => Promise<void>,
+  ): Promise<{ claims: Claim[]; done: boolean }>
+  /**
+   * What became of each lease that a revocation matched, a page at a time, in an order that stays: the same for whoever asks.
+   * `from`: where the page before ended.
+   */
+  revocationLeases(id: string, from?: string): Promise<{ leases: RevocationLease[]; next?: string }>
   /** Revocations not yet finished, for the sweeper to go on with. */
   openRevocations(): Promise<string[]>
 
@@ -358,10 +374,12 @@ export interface NewApproval extends Pick<Approval, 'id' | 'task' | 'role' | 'di
 }
 
 export type SettleOutcome =
-  | { readonly result: 'revoked' | 'absent' }
+  /** `verified`: needed where the lease is to be verified; what comes without it is repeated. */
+  | { readonly result: 'revoked' | 'absent'; readonly verified?: Verified }
   /** Nothing can be done before the upstream's own expiry. */
   | { readonly result: 'awaits_expiry' }
-  | { readonly result: 'failed'; readonly error: string }
+  /** `alive`: the upstream confirmed the revoke, and takes the credential all the same. */
+  | { readonly result: 'failed' | 'alive'; readonly error: string }
 
 /** One thing that an agent did. Names are whatever may be new of it: what it asked for, where it sends it. */
 export interface CountedAct {

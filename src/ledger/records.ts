@@ -64,6 +64,7 @@ export function leaseOf(id: string, fields: Record<string, string>): Lease {
     approval: fields.ap,
     attempts: Number(fields.n ?? 0),
     lastError: fields.le,
+    toBeVerified: fields.vf === undefined ? undefined : true,
     cause: fields.ca as Cause | undefined,
     closedAt: time('cl'),
     settledAt: time('st'),

@@ -1,16 +1,17 @@
 import { randomInt } from 'node:crypto'
 import pLimit from 'p-limit'
-import type { Claim, EmergencyRevocation, Selector } from '../types.js'
+import { type Claim, type EmergencyRevocation, namesTasksAlone, type Selector, type Verify } from '../types.js'
 import { keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
+import { revocationLeaseCalls } from './revocation-leases.js'
 import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
 import { internalEvent, partitionsOf, type Store } from './store.js'
 
-const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'event'])
-const closeMatching = defineScript('close-matching', 'progress', ['id', 'selector', 'size', 'room', 'event', 'skew', 'visibility'])
+const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'])
+const closeMatching = defineScript('close-matching', 'progress', ['id', 'selector', 'size', 'room', 'sample', 'cause', 'event', 'skew', 'visibility'])
 const countMatching = defineScript('count-matching', 'providers', ['selector', 'size', 'cursor'])
 const finishScript = defineScript('finish-revocation', 'revocation', ['id', 'sums', 'event', 'retention'])
 
@@ -19,10 +20,12 @@ const PAGE = 200
 const PAGES_AT_ONCE = 4
 /** Of all partitions, to be driven by whoever took the step; the rest is due at once. */
 const MOST_CLAIMS = 256
+/** Leases of one provider in one partition whose deaths are verified. The provider's whole sample is so many times the partitions at most. */
+const VERIFIED: Readonly<Record<Verify, number>> = { none: 0, sample: 4, all: 1e15 }
 /** A report is read the day after. */
 const REPORT_SECONDS = 7 * 86_400
 
-type RevocationCalls = Pick<Ledger, 'match' | 'openRevocation' | 'revocation' | 'advanceRevocation' | 'openRevocations'>
+type RevocationCalls = Pick<Ledger, 'match' | 'openRevocation' | 'revocation' | 'advanceRevocation' | 'openRevocations' | 'revocationLeases'>
 
 interface Home {
   readonly partition: number
@@ -59,11 +62,14 @@ export function revocationCalls(store: Store): RevocationCalls {
     if (sums.revoked + sums.expired < sums.matched) return
     const { matched, revoked, expired } = sums
     const event = JSON.stringify({ ...JSON.parse(internalEvent('revocation.finished')), detail: { revocation: id, matched, revoked, expired } })
+    // Before it counts as finished: nobody comes back to it afterwards, and what never expires would stay for ever.
+    const kept = partitionsOf(store).flatMap((partition) => [keys.progress(partition, id), keys.rows(partition, id), keys.outcomes(partition, id)])
+    await Promise.all(kept.map((key) => store.ask((redis) => redis.expire(key, REPORT_SECONDS))))
     await store.run(finishScript, keys.revocation(home.partition, id), { id, sums: JSON.stringify(sums), event, retention: REPORT_SECONDS })
-    await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.expire(keys.progress(partition, id), REPORT_SECONDS))))
   }
 
   return {
+    ...revocationLeaseCalls(store),
     match: async (selector) => {
       const matcher = matcherOf(selector)
       const found = new Map<string, { provider: string; live: number; residualUntil?: number }>()
@@ -84,12 +90,12 @@ export function revocationCalls(store: Store): RevocationCalls {
       return [...found.values()].sort((a, b) => (a.provider < b.provider ? -1 : 1))
     },
 
-    openRevocation: async ({ selector, reason, by, freeze }, event) => {
+    openRevocation: async ({ selector, reason, by, freeze, verify = 'none' }, event) => {
       matcherOf(selector)
       const id = freeze === undefined ? newId('revocation', randomInt(store.options.partitions)) : revocationOf(freeze)
       const partition = partitionOf(id, 'revocation', store.options.partitions)
       if (partition === undefined) throw new RangeError(`"${freeze}" is no id of a freeze`)
-      const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', event: JSON.stringify(event) }
+      const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', verify, event: JSON.stringify(event) }
       const startedAt = numberOf(await store.run(openScript, keys.revocation(partition, id), args))
       return {
         id,
@@ -99,6 +105,7 @@ export function revocationCalls(store: Store): RevocationCalls {
         startedAt,
         state: 'running',
         freeze,
+        verify,
         matched: 0,
         revoked: 0,
         expired: 0,
@@ -114,7 +121,7 @@ export function revocationCalls(store: Store): RevocationCalls {
       return home && report(id, home, await sumsOf(id, home))
     },
 
-    advanceRevocation: async (id, most = MOST_CLAIMS) => {
+    advanceRevocation: async (id, most = MOST_CLAIMS, whenMatched = undefined) => {
       const home = await homeOf(id)
       if (!home || home.fields.finished !== undefined) return { claims: [], done: true }
       const { partitions, skewMarginMs, visibilityMs } = store.options
@@ -123,6 +130,8 @@ export function revocationCalls(store: Store): RevocationCalls {
         selector: matcherOf(home.selector),
         size: PAGE,
         room: Math.ceil(most / partitions),
+        sample: VERIFIED[verifyOf(home.fields)],
+        cause: namesTasksAlone(home.selector) ? 'task_revoked' : 'emergency',
         skew: skewMarginMs,
         visibility: visibilityMs,
       }
@@ -143,7 +152,15 @@ export function revocationCalls(store: Store): RevocationCalls {
         claims.push(...listOf(taken).map(claimOf))
       }
       if (failure !== undefined && claims.length === 0) throw failure
-      if (done) await finish(id, home)
+      if (!done) return { claims, done }
+      const { reason = '', by = '' } = home.fields
+      const ended = (async () => {
+        await whenMatched?.({ selector: home.selector, reason, by })
+        await finish(id, home)
+      })()
+      // What was claimed must reach its caller: whoever comes next finds that it is not finished.
+      if (claims.length > 0) await ended.catch(() => undefined)
+      else await ended
       return { claims, done }
     },
 
@@ -161,6 +178,11 @@ export function revocationOf(freeze: string): string {
   return freeze.replace(/^freeze_/, 'revocation_')
 }
 
+/** One that an older broker began asks nobody. */
+function verifyOf({ verify }: Record<string, string>): Verify {
+  return verify === 'all' || verify === 'sample' ? verify : 'none'
+}
+
 function report(id: string, { fields, selector }: Home, sums: Sums): EmergencyRevocation {
   const { matched, revoked, expired, failed } = sums
   const providers = Object.entries(sums.providers ?? {}).map(([provider, { over, ...at }]) => {
@@ -176,6 +198,7 @@ function report(id: string, { fields, selector }: Home, sums: Sums): EmergencyRe
     finishedAt: fields.finished === undefined ? undefined : Number(fields.finished),
     state: fields.finished === undefined ? 'running' : 'finished',
     freeze: fields.freeze || undefined,
+    verify: verifyOf(fields),
     matched,
     revoked,
     expired,

@@ -1,7 +1,8 @@
 import { DryRunAnswer, EmergencyAnswer, EmergencyRequest, REVOCATION_ID, RevocationAnswer } from '../../api.js'
 import { emergencyRevoke } from '../../emergency.js'
+import { revocationReport } from '../../revocation-report.js'
 import { BROKER, notFound, permit, resourceOf } from '../operator.js'
-import { type Route, route } from '../route.js'
+import { type Route, route, TEXT_STREAM } from '../route.js'
 import { freezeView, revocationView, timeView } from '../view.js'
 
 const revoke = route({
@@ -15,7 +16,7 @@ const revoke = route({
   codes: ['denied', 'approval_required', 'ledger_unavailable'],
 }).handle(async (call) => {
   const { house, principal, body, context } = call
-  const { selector, reason, freeze } = body
+  const { selector, reason, freeze, verify } = body
   await permit(call, 'emergencyRevoke', resourceOf(selector))
   if (body.dry_run) {
     const matched = await house.ledger.match(selector)
@@ -27,7 +28,7 @@ const revoke = route({
     }))
     return { status: 200, body: { dry_run: true, matched: matched.reduce((sum, { live }) => sum + live, 0), providers } }
   }
-  const { revocation, freeze: frozen } = await emergencyRevoke(house, principal, { selector, reason, freeze }, context)
+  const { revocation, freeze: frozen } = await emergencyRevoke(house, principal, { selector, reason, freeze, verify }, context)
   const partitions = frozen && { holding: frozen.holding, unreachable: frozen.unreachable }
   const answer = { revocation: revocationView(revocation), freeze: frozen && partitions && { ...freezeView(frozen.freeze), partitions } }
   return { status: 202, body: answer }
@@ -49,4 +50,21 @@ const progress = route({
   return { status: 200, body: { revocation: revocationView(revocation) } }
 })
 
-export const emergencyRoutes: readonly Route[] = [revoke, progress]
+const report = route({
+  method: 'get',
+  path: '/v1/emergency/revocations/{id}/report',
+  surfaces: ['operator'],
+  who: ['operator'],
+  summary: 'What became of every lease of a revocation, one a line; the last line is a JWS over their sum and their digest.',
+  id: REVOCATION_ID,
+  answers: { 200: TEXT_STREAM },
+  contentType: 'application/x-ndjson',
+  codes: ['denied', 'not_found', 'ledger_unavailable'],
+}).handle(async (call) => {
+  await permit(call, 'inspect', BROKER)
+  const revocation = await call.house.ledger.revocation(call.id)
+  if (!revocation) throw notFound('revocation')
+  return { status: 200, body: revocationReport(call.house, call.around.signer(), revocation) }
+})
+
+export const emergencyRoutes: readonly Route[] = [revoke, progress, report]

@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
 -- One page of an emergency in this partition: what the selector covers becomes `closing` and urgent. The cursor is kept here, in the same
--- step, so that any replica can go on. The first `room` of them are claimed for the caller, the others are due now.
+-- step, so that any replica can go on. The first `room` of them are claimed for the caller, the others are due now. The first `sample` of each
+-- provider are to be asked after their revoke; each has its row in `rows`, in the order in which they were found.
 -- key: progress
--- args: id selector size:number room:number event skew:number visibility:number
+-- args: id selector size:number room:number sample:number cause event skew:number visibility:number
 -- answer: 1 when every lease of this partition has been looked at, claims
 -- event: lease.closing for each lease
 -- include: match close over
 local progress = read(KEYS[1]) or {}
 if progress.cursor == 'done' then return { 1, {} } end
 local wanted = cjson.decode(selector)
-local claims, matched, over = {}, 0, tonumber(progress.over or 0)
+local claims, rows, matched, over = {}, {}, 0, tonumber(progress.over or 0)
 local ids, cursor = page_of(progress.cursor or '', size)
 for _, lease in ipairs(ids) do
   local key = base .. 'lease:' .. lease
@@ -18,15 +19,17 @@ for _, lease in ipairs(ids) do
   if record and not known and (is_live(record) or record.s == 'c') and matches(record, wanted) then
     matched = matched + 1
     over = math.max(over, usable_until(record))
-    redis.call('HINCRBY', KEYS[1], 'matched:' .. record.pr, 1)
+    local nth = redis.call('HINCRBY', KEYS[1], 'matched:' .. record.pr, 1)
+    rows[#rows + 1] = cjson.encode({ lease, record.t, record.a, record.ro, record.pr })
     local over_there = 'over:' .. record.pr
     redis.call('HSET', KEYS[1], over_there, math.max(usable_until(record), tonumber(redis.call('HGET', KEYS[1], over_there) or 0)))
     local due = redis.call('ZSCORE', due_key(record), lease) or now
     local live = is_live(record)
     redis.call('ZREM', base .. 'due:' .. record.pr, lease)
     write(key, record, 'em', record.em and record.em .. ' ' .. id or id)
+    if nth <= sample then write(key, record, 'vf', '1') end
     if live then
-      close_lease(lease, record, 'emergency', event, true)
+      close_lease(lease, record, cause, event, true)
       if room > 0 then
         room = room - 1
         claims[#claims + 1] = take(lease, record)
@@ -42,6 +45,7 @@ for _, lease in ipairs(ids) do
   end
 end
 redis.call('HINCRBY', KEYS[1], 'matched', matched)
+if #rows > 0 then redis.call('RPUSH', base .. 'rows:' .. id, unpack(rows)) end
 redis.call('HSET', KEYS[1], 'cursor', cursor, 'over', over)
 if matched > #claims then redis.call('PUBLISH', 'mf:due', id) end
 return { cursor == 'done' and 1 or 0, claims }

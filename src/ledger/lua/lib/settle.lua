@@ -29,6 +29,7 @@ local function settle_lease(id, record, state)
     local progress = base .. 'progress:' .. revocation
     local how = state == 'r' and 'revoked' or 'expired'
     redis.call('HINCRBY', progress, how, 1)
+    redis.call('HSET', base .. 'outcomes:' .. revocation, id, state .. ' ' .. now .. ' ' .. (record.vd or ''))
     redis.call('HINCRBY', progress, how .. ':' .. record.pr, 1)
     if failed then
       redis.call('HINCRBY', progress, 'failed', -1)
