@@ -77,7 +77,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
 
   // A configuration is checked against what the domains say they can be configured with, before any of them is opened.
   config: {
-    files: ['config', 'config-schema', 'config-references', 'config-policy', 'config-issuers', 'config-services'],
+    files: ['config', 'config-schema', 'config-references', 'config-policy', 'config-issuers', 'config-ledger', 'config-services'],
     values: [...COMMON, 'providers', 'signer', 'sealing'],
     types: ['paths', 'identity', 'policy', 'ledger', 'signals'],
     only: { identity: ['ALGORITHMS'] },

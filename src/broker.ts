@@ -16,7 +16,7 @@ import type { Surface } from './http/route.js'
 import type { Identity } from './identity/identity.js'
 import { idsOf } from './identity/index.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
-import { openLedger } from './ledger/index.js'
+import { openLedger, type RedisAddress } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
 import { reviewAll } from './review.js'
 import { createSimulations } from './simulations.js'
@@ -223,9 +223,9 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   }
 }
 
-function redisOf(config: Config): { url: string } {
-  if ('url' in config.ledger.redis) return config.ledger.redis
-  throw new Error('an embedded ledger has no URL')
+function redisOf({ ledger: { redis } }: Config): RedisAddress {
+  if (!('embedded' in redis)) return redis
+  throw new Error('an embedded ledger has no address')
 }
 
 async function afterwards(ms: number, over: AbortSignal, work: () => Promise<void>): Promise<void> {

@@ -214,6 +214,23 @@ const opa = z.strictObject({
   memo: z.int().min(0).default(0),
 })
 
+const server = {
+  nodes: z.array(address).min(1).max(32),
+  username: word.optional(),
+  password: word.optional(),
+  // True: TLS, with the system's authorities.
+  tls: z
+    .union([z.boolean(), z.strictObject({ ca: pem.optional(), cert: pem.optional(), key: pem.optional(), servername: word.optional() })])
+    .default(false),
+}
+const redis = z.union([
+  word,
+  z.strictObject({
+    sentinel: z.strictObject({ name: word, ...server, sentinel_username: word.optional(), sentinel_password: word.optional() }).optional(),
+    cluster: z.strictObject(server).optional(),
+  }),
+])
+
 export const ConfigFile = z.strictObject({
   version: z.literal(1),
   instance: z
@@ -222,7 +239,7 @@ export const ConfigFile = z.strictObject({
   data_dir: word.default('.mayfly'),
   listeners: z.strictObject({ public: listener, operator: listener.optional(), metrics: z.strictObject({ address }).optional() }),
   ledger: z.strictObject({
-    redis: word,
+    redis,
     durability: z.enum(['strict', 'everysec']).default('strict'),
     partitions: z.int().min(1).max(99).default(64),
     settled_retention: seconds.default(3_600),

@@ -3,6 +3,7 @@ import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { issuerOf, unusedDomains } from './config-issuers.js'
+import { type LedgerConfig, ledgerOf } from './config-ledger.js'
 import { PolicyPart, policyOf, type Vocabulary, vocabularyOf } from './config-policy.js'
 import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile, type ToolEntryFile } from './config-schema.js'
@@ -21,13 +22,7 @@ export interface Config {
   readonly instance: string
   readonly dataDir: string
   readonly listeners: ConfigFile['listeners']
-  readonly ledger: {
-    readonly redis: { readonly embedded: true } | { readonly url: string }
-    readonly durability: 'strict' | 'everysec'
-    readonly partitions: number
-    readonly settledRetentionSeconds: number
-    readonly outboxLimit: number
-  }
+  readonly ledger: LedgerConfig
   readonly signing?: { readonly issuer: string; readonly keys: { readonly keys: readonly object[] } }
   /** With which handles that are secrets are kept. */
   readonly sealing?: { readonly keys: SealingKeys }
@@ -87,7 +82,7 @@ export async function loadConfig(path: string, env: Readonly<Record<string, stri
   if (!parsed.success)
     throw new ConfigError(
       path,
-      parsed.error.issues.map((issue) => sentence(issue)),
+      parsed.error.issues.flatMap((issue) => sentences(issue)),
     )
   const config = await assemble(parsed.data, resolve(path), refs, problems)
   if (problems.length > 0) throw new ConfigError(path, problems)
@@ -150,6 +145,7 @@ function secretsIn(written: unknown): string[] {
       policies: z.looseObject({ token: z.string() }).partial(),
       classifier: z.looseObject({ secret: z.string() }),
       approvals: z.looseObject({ webhooks: z.array(z.looseObject({ secret: z.string() })) }),
+      ledger: z.looseObject({ redis: z.unknown() }),
     })
     .partial()
     .safeParse(written)
@@ -162,27 +158,24 @@ function secretsIn(written: unknown): string[] {
   )
   const hooks = (parsed.data.approvals?.webhooks ?? []).flatMap(({ secret: given }, index) => secret(given, `approvals.webhooks.${index}.secret`))
   const services = [...secret(parsed.data.policies?.token, 'policies.token'), ...secret(parsed.data.classifier?.secret, 'classifier.secret')]
-  return [...keys, ...options, ...hooks, ...services]
+  const redis = (['sentinel', 'cluster'] as const).flatMap((kind) =>
+    ['password', 'sentinel_password'].flatMap((field) =>
+      secret(Object(Object(parsed.data.ledger?.redis)[kind])[field], `ledger.redis.${kind}.${field}`),
+    ),
+  )
+  return [...keys, ...options, ...hooks, ...services, ...redis]
 }
 
 async function assemble(file: ConfigFile, path: string, refs: References, problems: string[]): Promise<Config> {
   const at = (relative: string) => (isAbsolute(relative) ? relative : resolve(dirname(path), relative))
   const providers = providersOf(file, problems)
   const roles = rolesOf(file, new Map(providers.map((one) => [one.name, one])), problems)
-  if (file.ledger.redis !== 'embedded' && !/^(rediss?|unix):/.test(file.ledger.redis))
-    problems.push('ledger.redis: must be "embedded" or a redis:, rediss: or unix: URL')
   if (Object.keys(file.audit.sinks).length === 0) problems.push('audit.sinks: name at least one: what is not recorded is not issued')
   return {
     instance: file.instance,
     dataDir: at(file.data_dir),
     listeners: file.listeners,
-    ledger: {
-      redis: file.ledger.redis === 'embedded' ? { embedded: true } : { url: file.ledger.redis },
-      durability: file.ledger.durability,
-      partitions: file.ledger.partitions,
-      settledRetentionSeconds: file.ledger.settled_retention,
-      outboxLimit: file.audit.outbox_limit,
-    },
+    ledger: ledgerOf(file, problems),
     signing: file.signing,
     sealing: file.sealing,
     identity: identityOf(file, problems),
@@ -333,6 +326,13 @@ function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {
 
 function toolsOf(tools: readonly ToolEntryFile[]): ToolEntry[] {
   return tools.map(({ tool, actions, targets, max_calls }) => ({ tool, actions, targets, maxCalls: max_calls }))
+}
+
+/** Of a field with several forms, what is wrong with the one that was meant. */
+function sentences(issue: z.core.$ZodIssue): string[] {
+  const forms = issue.code === 'invalid_union' && issue.message === 'Invalid input' ? issue.errors : []
+  const meant = forms.find((issues) => issues.every(({ path, code }) => path.length > 0 || code !== 'invalid_type'))
+  return meant ? meant.map((inner) => sentence(inner, issue.path.map(String))) : [sentence(issue)]
 }
 
 /** `providers.warehouse: unknown field "ur1"`. */

@@ -127,7 +127,7 @@ function ledgerCommand(): Command {
       const { loadConfig } = await import('./config.js')
       const { initLedger } = await import('./ledger/index.js')
       const { instance, ledger } = await loadConfig(config, env)
-      if (!('url' in ledger.redis)) throw new UsageError('an embedded Redis is prepared by the first start: mayfly serve --init-ledger')
+      if ('embedded' in ledger.redis) throw new UsageError('an embedded Redis is prepared by the first start: mayfly serve --init-ledger')
       const created = await initLedger({ instance, partitions: ledger.partitions, redis: ledger.redis })
       shell.stdout.write(created ? `the ledger of "${instance}" is ready\n` : `there is a ledger of "${instance}" already\n`)
     })

@@ -130,11 +130,56 @@ describe('the configuration', () => {
       /classifier\.trust: says nothing without "when: always"/,
     ],
     ['a ledger that is no Redis', 'redis: embedded', 'redis: http://x', /ledger\.redis/],
+    ['a Cluster without servers', 'redis: embedded', 'redis: {cluster: {nodes: []}}', /ledger\.redis\.cluster\.nodes/],
+    ['a server without a port', 'redis: embedded', 'redis: {cluster: {nodes: [redis-0]}}', /ledger\.redis\.cluster\.nodes\.0: must be HOST:PORT/],
+    [
+      'Sentinels without the name of the primary',
+      'redis: embedded',
+      'redis: {sentinel: {nodes: ["s:26379"]}}',
+      /ledger\.redis\.sentinel\.name: missing/,
+    ],
+    [
+      'both Sentinels and a Cluster',
+      'redis: embedded',
+      'redis: {sentinel: {name: x, nodes: ["s:1"]}, cluster: {nodes: ["c:1"]}}',
+      /either "sentinel" or "cluster"/,
+    ],
+    [
+      'a password of Sentinels',
+      'redis: embedded',
+      'redis: {sentinel: {name: x, nodes: ["s:1"], sentinel_password: hunter2}}',
+      /sentinel_password: is a secret/,
+    ],
     ['an instance too long for upstream names', 'prod-eu', 'a-name-of-more-than-twenty', /instance/],
   ])('refuses %s, naming its path', async (_what, from, to, expected) => {
     const text = GOOD.replace(from, to)
     expect(text).not.toBe(GOOD)
     expect(await problems(text)).toMatch(expected)
+  })
+
+  it('takes Sentinels or a Cluster for the ledger, as config/mayfly.yaml says it', async () => {
+    const example = await readFile(join(ROOT, 'config/mayfly.yaml'), 'utf8')
+    const forms = [...example.matchAll(/^ {2}# (redis:).*\n {2}# ( {2}(?:sentinel|cluster): .*)$/gm)].map(
+      ([, field, value]) => `{${field} ${value?.trim().replace(/^(.*)$/, '{$1}')}}`,
+    )
+    const secrets = { REDIS_PASSWORD: 'one', SENTINEL_PASSWORD: 'two' }
+    const read = async (ledger = '') => {
+      const path = join(folder, 'mayfly.yaml')
+      await writeFile(path, GOOD.replace('{redis: embedded}', ledger.replace('file:redis/ca.crt', 'env:KEYS')))
+      return (await loadConfig(path, { ...env, ...secrets })).ledger.redis
+    }
+    expect(await read(forms[0])).toMatchObject({
+      sentinel: {
+        name: 'mayfly',
+        nodes: [{ host: 'sentinel-0', port: 26379 }, { host: 'sentinel-1' }],
+        password: 'one',
+        sentinelPassword: 'two',
+        tls: {},
+      },
+    })
+    expect(await read(forms[1])).toMatchObject({
+      cluster: { nodes: [{ host: 'redis-0', port: 6379 }, {}], username: 'mayfly', password: 'one', tls: { ca: env.KEYS } },
+    })
   })
 
   it('never repeats a secret in what it says', async () => {

@@ -2,24 +2,24 @@ import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import type { Config } from '../config.js'
 import { MayflyError } from '../errors.js'
-import { connect } from '../ledger/connection.js'
 import { checkMeta } from '../ledger/meta.js'
-import { preflight } from '../ledger/preflight.js'
+import { connectNodes } from '../ledger/nodes.js'
+import { check } from '../ledger/preflight.js'
 import { type Finding, messageOf } from './finding.js'
 
 export async function ledgerFindings({ ledger, instance, dataDir }: Config): Promise<Finding[]> {
   if ('embedded' in ledger.redis) return embeddedFindings(dataDir)
   const { partitions, durability } = ledger
   try {
-    const redis = await connect(ledger.redis, () => {})
+    const nodes = await connectNodes(ledger.redis, partitions, () => {})
     try {
-      const problems = await preflight(redis, { durability })
+      const { problems } = await check(nodes, { durability })
       const findings = problems.map(({ problem, mend }): Finding => ({ area: 'ledger', level: 'warn', what: problem, mend }))
-      const ill = await checkMeta(redis, { instance, partitions }).then(() => [], failures)
+      const ill = await checkMeta(nodes.meta().redis, { instance, partitions }).then(() => [], failures)
       if (ill.length + findings.length > 0) return [...ill, ...findings]
       return [{ area: 'ledger', level: 'ok', what: `Redis is fit for a ledger, durability ${durability}` }]
     } finally {
-      redis.disconnect()
+      await nodes.disconnect()
     }
   } catch (error) {
     return failures(error)

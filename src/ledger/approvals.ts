@@ -51,7 +51,7 @@ export function approvalCalls(store: Store): ApprovalCalls {
     askApproval: async (asked, event) => {
       const partition = partitionOfTask(store, asked.task)
       if (partition === undefined || partition !== homeOf(asked.id)) return { ok: false, refused: 'not_found' }
-      await store.readyToIssue()
+      await store.readyToIssue(partition)
       const { agent, role, request } = asked
       const reply = listOf(
         await store.run(askScript, keys.approval(partition, asked.id), {
@@ -85,7 +85,7 @@ export function approvalCalls(store: Store): ApprovalCalls {
     giveApproval: async (id, { id: operator, issuer, groups, persons = [], reason = '', grantedMs }, event) => {
       const partition = homeOf(id)
       if (partition === undefined) return { ok: false, refused: 'not_found' }
-      await store.readyToIssue()
+      await store.readyToIssue(partition)
       const by = { approval: id, operator, issuer, groups: groups.join(' '), persons: persons.join(' '), reason, granted_ms: grantedMs }
       const args = { ...by, event: JSON.stringify(event), outbox_limit: store.outboxLimit }
       const [word, record] = listOf(await store.run(giveScript, keys.approval(partition, id), args))

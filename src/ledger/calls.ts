@@ -28,7 +28,7 @@ export function callCalls(store: Store): Pick<Ledger, 'callTool'> {
     callTool: async ({ task, agent, tool, lease, maxCalls, facts, ...behalf }, event) => {
       const partition = partitionOfTask(store, task)
       if (partition === undefined) return { ok: false, refused: 'not_found' }
-      await store.readyToIssue()
+      await store.readyToIssue(partition)
       const reply = listOf(
         await store.run(callScript, keys.task(partition, task), {
           task,

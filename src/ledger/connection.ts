@@ -1,22 +1,28 @@
 import { Redis, type RedisOptions } from 'ioredis'
 import { MayflyError } from '../errors.js'
+import type { HostAndPort, Login, RedisAddress, SentinelAddress } from './address.js'
 
-export type RedisAddress = { readonly url: string } | { readonly socketPath: string }
 export type Log = (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void
 
 /** A broker that cannot reach Redis says so at once: nothing queues, nothing is sent twice behind the caller's back. */
-const COMMAND_TIMEOUT_MS = 2_000
+export const COMMAND_TIMEOUT_MS = 2_000
 const CONNECT_TIMEOUT_MS = 5_000
 const MOST_RECONNECT_MS = 1_000
+/** A connection on which nothing comes, while answers are due, leads nowhere: its other end went without a word. */
+const SILENCE_MS = 10_000
 
-/** Connected and ready, or an error that says what is wrong. Reconnects by itself for as long as it is not disconnected. */
-export async function connect(address: RedisAddress, log: Log, overrides: RedisOptions = {}): Promise<Redis> {
+/** Of one server: a Cluster is several of these. */
+export type OneAddress = Exclude<RedisAddress, { readonly cluster: unknown }> | { readonly server: HostAndPort & Login }
+
+/** Connects by itself, and anew for as long as it is not disconnected. */
+export function open(address: OneAddress, log: Log, overrides: RedisOptions = {}): Redis {
   const options: RedisOptions = {
     lazyConnect: true,
     // RESP3 would answer some commands in other shapes.
     protocol: 2,
     commandTimeout: COMMAND_TIMEOUT_MS,
     connectTimeout: CONNECT_TIMEOUT_MS,
+    socketTimeout: SILENCE_MS,
     maxRetriesPerRequest: 1,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
@@ -25,8 +31,7 @@ export async function connect(address: RedisAddress, log: Log, overrides: RedisO
     reconnectOnError: isDemoted(),
     ...overrides,
   }
-  const redis =
-    'socketPath' in address ? new Redis({ path: address.socketPath, ...options }) : new Redis(address.url.replace(/^unix:(\/\/)?/, ''), options)
+  const redis = redisOf(address, options)
   let trouble = ''
   redis.on('error', (error: Error) => {
     if (error.message === trouble) return
@@ -36,18 +41,64 @@ export async function connect(address: RedisAddress, log: Log, overrides: RedisO
   redis.on('ready', () => {
     trouble = ''
   })
+  return redis
+}
+
+/** Connected and ready, or an error that says what is wrong. Reconnects by itself for as long as it is not disconnected. */
+export async function connect(address: OneAddress, log: Log, overrides: RedisOptions = {}): Promise<Redis> {
+  const redis = open(address, log, overrides)
   try {
     await redis.connect()
   } catch (error) {
     redis.disconnect()
-    throw new MayflyError('ledger_unavailable', 'Redis cannot be reached', {
-      next: 'check the address of the ledger and that Redis runs there',
-      internal: messageOf(error),
-      retryAfterSeconds: RETRY_AFTER_SECONDS,
-      cause: error,
-    })
+    throw unreachable(error)
   }
   return redis
+}
+
+export function unreachable(error: unknown): MayflyError {
+  return new MayflyError('ledger_unavailable', 'Redis cannot be reached', {
+    next: 'check the address of the ledger and that Redis runs there',
+    internal: messageOf(error),
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
+    cause: error,
+  })
+}
+
+function redisOf(address: OneAddress, options: RedisOptions): Redis {
+  if ('socketPath' in address) return new Redis({ path: address.socketPath, ...options })
+  if ('server' in address) {
+    const { tls, ...server } = address.server
+    return new Redis({ ...server, ...(tls && { tls: { ...tls } }), ...options })
+  }
+  if ('url' in address) return new Redis(address.url.replace(/^unix:(\/\/)?/, ''), options)
+  /** State: whether the Sentinels ever led anywhere. Before, that they do not is an answer; later, it is to be waited for. */
+  let isKnown = false
+  const redis = new Redis({ ...sentinelOptions(address.sentinel, () => isKnown), ...options })
+  redis.once('ready', () => {
+    isKnown = true
+  })
+  return redis
+}
+
+function sentinelOptions(
+  { name, nodes, username, password, sentinelUsername, sentinelPassword, tls }: SentinelAddress,
+  isKnown: () => boolean,
+): RedisOptions {
+  return {
+    sentinels: [...nodes],
+    name,
+    username,
+    password,
+    sentinelUsername,
+    sentinelPassword,
+    ...(tls && { tls: { ...tls }, sentinelTLS: { ...tls }, enableTLSForSentinelMode: true }),
+    // A primary that hangs keeps its connections: the Sentinels say when another takes its place.
+    failoverDetector: true,
+    sentinelCommandTimeout: COMMAND_TIMEOUT_MS,
+    sentinelRetryStrategy: (times) => (isKnown() ? Math.min(times * 50, MOST_RECONNECT_MS) : null),
+    sentinelReconnectStrategy: (times) => Math.min(times * 100, MOST_RECONNECT_MS),
+  }
 }
 
 /**
@@ -63,13 +114,13 @@ function isDemoted(): (error: Error) => boolean {
   }
 }
 
-const RETRY_AFTER_SECONDS = 1
+export const RETRY_AFTER_SECONDS = 1
 
 /** Answers of Redis that say it cannot work now. Everything else is a defect of ours. */
 const UNABLE =
-  /^(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|BUSY|TRYAGAIN|UNBLOCKED|NOAUTH|WRONGPASS|NOPERM|-?ERR max number of clients)/
+  /^(OOM|READONLY|LOADING|MISCONF|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|BUSY|TRYAGAIN|MOVED|ASK|UNBLOCKED|NOAUTH|WRONGPASS|NOPERM|-?ERR max number of clients)/
 const UNREACHABLE =
-  /Command timed out|Connection is closed|Stream isn't writeable|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|max retries per request/i
+  /Command timed out|Connection is closed|Stream isn't writeable|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|max retries per request|Socket timeout|sentinels are unreachable/i
 
 export function asLedgerError(error: unknown): unknown {
   if (error instanceof MayflyError) return error

@@ -5,7 +5,7 @@ import { keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
-import { partitionsOf, type Store } from './store.js'
+import { ofReachable, partitionsOf, type Store } from './store.js'
 
 const freezeScript = defineScript('freeze', 'freezes', ['id', 'kind', 'generation', 'json', 'shape', 'event', 'type'], { rest: 'fields' })
 
@@ -22,8 +22,11 @@ interface Write extends Held {
 }
 
 export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'> {
-  /** Brings all partitions to the union of what they hold, highest generation first; before any of them issues again. */
-  reconcile(): Promise<void>
+  /**
+   * Brings all partitions to the union of what they hold, highest generation first; before any of them issues again. Answers those that could
+   * not be reached, which have it before them.
+   */
+  reconcile(): Promise<number[]>
   stop(): void
 }
 
@@ -68,15 +71,17 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   const heldIn = async (partition: number): Promise<Map<string, Held>> => {
-    const fields = await store.ask((redis) => redis.hgetall(keys.freezes(partition)))
+    const fields = await store.ask(partition, (redis) => redis.hgetall(keys.freezes(partition)))
     return new Map(Object.entries(fields).flatMap(([name, text]) => (name.startsWith('#') ? [[name.slice(1), parse(name.slice(1), text)]] : [])))
   }
 
-  const union = async (): Promise<{ all: Map<string, Held>; each: Map<string, Held>[] }> => {
-    const each = await Promise.all(partitionsOf(store).map(heldIn))
+  /** Of the partitions that can be reached: each freeze is in all of them. */
+  const union = async (): Promise<{ all: Map<string, Held>; each: Map<number, Map<string, Held>>; unreachable: number[] }> => {
+    const { answers: each, unreachable } = await ofReachable(store, heldIn)
     const all = new Map<string, Held>()
-    for (const held of each) for (const [id, one] of held) if ((all.get(id)?.freeze.generation ?? -1) < one.freeze.generation) all.set(id, one)
-    return { all, each }
+    for (const held of each.values())
+      for (const [id, one] of held) if ((all.get(id)?.freeze.generation ?? -1) < one.freeze.generation) all.set(id, one)
+    return { all, each, unreachable }
   }
 
   return {
@@ -102,12 +107,15 @@ export function freezeCalls(store: Store): FreezeCalls {
     freezes: async () => [...(await union()).all.values()].filter(({ frozen }) => frozen).map(({ freeze }) => freeze),
 
     reconcile: async () => {
-      const { all, each } = await union()
-      const missing = each.flatMap((held, partition) =>
+      const { all, each, unreachable } = await union()
+      const missing = [...each].flatMap(([partition, held]) =>
         [...all].flatMap(([id, one]) => ((held.get(id)?.freeze.generation ?? -1) < one.freeze.generation ? [{ ...one, partition }] : [])),
       )
-      await Promise.all(missing.map(write))
-      if (missing.length > 0) store.log('warn', 'freezes were missing in some partitions and hold there now', { written: missing.length })
+      const written = await Promise.allSettled(missing.map(write))
+      const failed = missing.flatMap(({ partition }, index) => (written[index]?.status === 'rejected' ? [partition] : []))
+      if (missing.length > failed.length)
+        store.log('warn', 'freezes were missing in some partitions and hold there now', { written: missing.length - failed.length })
+      return [...new Set([...unreachable, ...failed])]
     },
 
     stop: () => clearTimeout(timer),

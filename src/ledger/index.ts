@@ -1,17 +1,22 @@
+import type { Redis } from 'ioredis'
 import { LRUCache } from 'lru-cache'
+import { MayflyError } from '../errors.js'
 import type { Task } from '../types.js'
+import type { RedisAddress } from './address.js'
 import { agentCalls } from './agents.js'
 import { approvalCalls } from './approvals.js'
 import { callCalls } from './calls.js'
-import { asLedgerError, connect, type Log, messageOf, type RedisAddress } from './connection.js'
+import { asLedgerError, type Log } from './connection.js'
 import { type FreezeCalls, freezeCalls } from './freezes.js'
+import { createGate } from './gate.js'
 import { DUE_CHANNEL, hashed, keys, partitionFor } from './keys.js'
 import { leaseCalls } from './leases.js'
 import type { Ledger } from './ledger.js'
 import { listingCalls } from './listings.js'
 import { checkMeta, type MetaOptions, writeMeta } from './meta.js'
+import { connectNodes } from './nodes.js'
 import { eventCalls } from './outbox.js'
-import { type Durability, preflight } from './preflight.js'
+import { check, type Durability } from './preflight.js'
 import { registerCalls } from './register.js'
 import { revocationCalls } from './revocations.js'
 import { riskCalls } from './risk.js'
@@ -21,7 +26,8 @@ import { Clock, createAsk, type Store, type StoreOptions } from './store.js'
 import { sweepCalls } from './sweep.js'
 import { taskCalls } from './tasks.js'
 
-export type { Log, RedisAddress } from './connection.js'
+export type { RedisAddress } from './address.js'
+export type { Log } from './connection.js'
 export { type Problem, preflight } from './preflight.js'
 
 export interface LedgerOptions extends MetaOptions, StoreOptions {
@@ -38,8 +44,6 @@ const consumeScript = defineScript('consume', 'seen', ['ttl_ms'])
 
 /** Facts of a task that no decision compares may be this old. */
 const TASK_CACHE_TTL_MS = 60_000
-/** A ledger that came back and cannot be used is looked at again this much later. */
-const CONNECT_AGAIN_MS = 1_000
 const NO_LOG: Log = () => {}
 
 /**
@@ -48,72 +52,66 @@ const NO_LOG: Log = () => {}
  */
 export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   const log = options.log ?? NO_LOG
-  const redis = await connect(options.redis, log)
-  const subscriber = await connect(options.redis, log, { commandTimeout: undefined }).catch((error: unknown) => {
-    redis.disconnect()
-    throw error
-  })
-  try {
-    await (options.createMeta ? writeMeta(redis, options) : checkMeta(redis, options))
-    for (const { problem, mend } of await preflight(redis, options)) log('warn', `${problem}: ${mend}`, {})
-    await Promise.all(allScripts().map(({ source }) => redis.script('LOAD', source)))
-  } catch (error) {
-    redis.disconnect()
-    subscriber.disconnect()
+  const nodes = await connectNodes(options.redis, options.partitions, log)
+  const stop = async (error: unknown): Promise<never> => {
+    await nodes.disconnect()
     throw asLedgerError(error)
   }
+  const teach = () => Promise.all(nodes.all().map(({ redis }) => teachScripts(redis, nodes.isCluster)))
+  try {
+    for (const { name, redis } of nodes.all()) await refuseReplica(redis, name)
+    await (options.createMeta ? writeMeta(nodes.meta().redis, options) : checkMeta(nodes.meta().redis, options))
+    for (const { problem, mend } of (await check(nodes, options)).problems) log('warn', `${problem}: ${mend}`, {})
+    await teach()
+  } catch (error) {
+    return await stop(error)
+  }
 
-  /** Set while freezes are brought together; issuing waits for it. */
-  let gate: Promise<void> | undefined
-  let again: NodeJS.Timeout | undefined
+  const listeners = new Set<() => void>()
+  const hint = () => {
+    for (const listener of listeners) listener()
+  }
+  const gate = createGate({
+    open: async () => {
+      // A Redis that came back without its data is no ledger: it has forgotten live credentials, and freezes.
+      await checkMeta(nodes.meta().redis, options).catch((error: unknown) => {
+        // Of a Cluster, the others go on without the server that holds it, which is looked at when it is back.
+        if (!nodes.isCluster || error instanceof MayflyError || asLedgerError(error) === error) throw error
+      })
+      return await settle()
+    },
+    opened: hint,
+    again: nodes.again,
+    log,
+  })
   const store: Store = {
-    redis,
+    nodes,
     options,
     log,
     tasks: new LRUCache<string, Task>({ max: options.taskCacheSize, ttl: TASK_CACHE_TTL_MS, ttlResolution: TASK_CACHE_TTL_MS / 100 }),
     outboxLimit: Math.max(1, Math.floor(options.outboxLimit / options.partitions)),
     clock: new Clock(),
-    readyToIssue: () => gate,
-    ...createAsk(redis),
+    readyToIssue: gate.wait,
+    ...createAsk(nodes, gate.wait),
   }
   const freezes = freezeCalls(store)
   const events = eventCalls(store)
-  const listeners = new Set<() => void>()
-  const hint = () => {
-    for (const listener of listeners) listener()
-  }
 
   const settle = async () => {
     await syncClock(store)
-    await freezes.reconcile()
+    return await freezes.reconcile()
   }
-  await settle().catch((error: unknown) => {
-    redis.disconnect()
-    subscriber.disconnect()
-    throw asLedgerError(error)
-  })
-  redis.on('ready', () => {
-    clearTimeout(again)
+  try {
+    gate.began(await settle())
+    await nodes.subscribe(DUE_CHANNEL, hint)
+  } catch (error) {
+    return await stop(error)
+  }
+  nodes.onReturn(() => {
     store.tasks.clear()
-    // A Redis that came back without its data is no ledger: it has forgotten live credentials, and freezes.
-    const opening: Promise<void> = checkMeta(redis, options)
-      .then(settle)
-      .then(
-        () => {
-          if (gate === opening) gate = undefined
-          hint()
-        },
-        (error: unknown) => {
-          log('error', 'the ledger cannot be used as it came back; issuing waits for the next connection', { error: messageOf(error) })
-          again = setTimeout(() => redis.disconnect(true), CONNECT_AGAIN_MS).unref()
-          throw asLedgerError(error)
-        },
-      )
-    opening.catch(() => undefined)
-    gate = opening
+    if (nodes.isCluster) void teach().catch(() => undefined)
+    gate.close()
   })
-  subscriber.on('message', hint)
-  await subscriber.subscribe(DUE_CHANNEL)
 
   return {
     ...taskCalls(store),
@@ -134,33 +132,32 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     consume: async (hash, ttlMs) => {
       const name = hashed(hash)
       const key = keys.seen(partitionFor(name, options.partitions), name)
-      return (await store.ask((connection) => consumeScript.run(connection, key, { ttl_ms: Math.max(1, Math.ceil(ttlMs)) }))) === 1
+      return (await store.run(consumeScript, key, { ttl_ms: Math.max(1, Math.ceil(ttlMs)) })) === 1
     },
     now: () => store.clock.now(),
     onDue: (listener) => {
       listeners.add(listener)
     },
     disconnect: async () => {
-      clearTimeout(again)
+      gate.stop()
       freezes.stop()
       events.stop()
       listeners.clear()
-      subscriber.disconnect()
-      // What is in flight may still be answered; a Redis that is gone is no reason to wait.
-      await redis.quit().catch(() => redis.disconnect())
+      await nodes.disconnect()
     },
   }
 }
 
 /** `mayfly ledger init`: makes an empty Redis the ledger of this installation. Answers whether there was none before. */
 export async function initLedger(options: MetaOptions & { redis: RedisAddress; log?: Log }): Promise<boolean> {
-  const redis = await connect(options.redis, options.log ?? NO_LOG)
+  const nodes = await connectNodes(options.redis, options.partitions, options.log ?? NO_LOG)
   try {
-    return await writeMeta(redis, options)
+    for (const { name, redis } of nodes.all()) await refuseReplica(redis, name)
+    return await writeMeta(nodes.meta().redis, options)
   } catch (error) {
     throw asLedgerError(error)
   } finally {
-    redis.disconnect()
+    await nodes.disconnect()
   }
 }
 
@@ -170,6 +167,21 @@ function callsOf({ freeze, thaw, freezes }: FreezeCalls): Pick<Ledger, 'freeze' 
 
 async function syncClock(store: Store): Promise<void> {
   const sentAt = Date.now()
-  const [seconds, micros] = await store.ask((redis) => redis.time())
+  const [seconds, micros] = await Promise.any(store.nodes.all().map(({ redis }) => redis.time())).catch((error: unknown) => {
+    throw error instanceof AggregateError ? error.errors[0] : error
+  })
   store.clock.sync(Number(seconds) * 1000 + Math.floor(Number(micros) / 1000), sentAt)
+}
+
+/** Ahead of their use; a server that forgets them is taught again by whatever it is asked. */
+async function teachScripts(redis: Redis, inCluster: boolean): Promise<void> {
+  await Promise.all(allScripts().map((script) => redis.script('LOAD', (inCluster ? script.inCluster : script).source)))
+}
+
+/** It answers what it is asked, and takes nothing: a start would look as if all were well. */
+async function refuseReplica(redis: Redis, name: string): Promise<void> {
+  if (!/^role:slave/m.test(await redis.info('replication'))) return
+  throw new MayflyError('ledger_unavailable', `${name} is a replica, which takes no writes`, {
+    next: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel), which know it',
+  })
 }

@@ -86,7 +86,7 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
   const issue = async (script: typeof grantScript, lease: NewLease, event: Event): ReturnType<Ledger['grant']> => {
     const partition = partitionOfTask(store, lease.task)
     if (partition === undefined || partition !== partitionOfLease(store, lease.id)) return { ok: false, refused: 'not_found' }
-    await store.readyToIssue()
+    await store.readyToIssue(partition)
     const told = JSON.stringify(event)
     const places = lease.limits.perAgentLive > 0 ? agentKey(lease.agent.id, partitions) : ''
     const here = places.startsWith(keys.prefix(partition)) ? places : ''

@@ -26,6 +26,12 @@ export function partitionOf(id: string, kind: IdKind, partitions: number): numbe
   return partition < partitions ? partition : undefined
 }
 
+/** Of a key that `keys` made. */
+export function partitionOfKey(key: string): number {
+  return Number(key.slice(TAG_AT, TAG_AT + 2))
+}
+const TAG_AT = 'mf:{p'.length
+
 /** `<kind>_<pp><base32>` with 128 random bits. */
 export function newId(kind: IdKind, partition: number): string {
   return `${kind}_${TAGS[partition]}${base32(randomId())}`

@@ -61,9 +61,9 @@ export function leaseCalls(store: Store): LeaseCalls {
 
     renew: async (id, { ttlSeconds, facts, tokenIssuedAt, maxRenewals, humanProof, approval }, event) => {
       const partition = partitionOfLease(store, id)
-      const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
+      const fields = partition === undefined ? {} : await store.ask(partition, (redis) => redis.hgetall(keys.lease(partition, id)))
       if (partition === undefined || fields.s === undefined) return { ok: false, refused: 'not_found' }
-      await store.readyToIssue()
+      await store.readyToIssue(partition)
       const known = leaseOf(id, fields)
       const reply = listOf(
         await store.run(renewScript, keys.lease(partition, id), {
@@ -136,7 +136,7 @@ export function leaseCalls(store: Store): LeaseCalls {
     lease: async (id) => {
       const partition = partitionOfLease(store, id)
       if (partition === undefined) return undefined
-      const fields = await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
+      const fields = await store.ask(partition, (redis) => redis.hgetall(keys.lease(partition, id)))
       return fields.s === undefined ? undefined : leaseOf(id, fields)
     },
 

@@ -14,7 +14,7 @@ const rolesScript = defineScript('roles', 'providers', ['cursor'])
 type Place = readonly [partition: number, index: string, scan: string, offset: number]
 
 export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'approvals' | 'providersInUse' | 'sealingKeysInUse' | 'rolesInUse'> {
-  const providersOf = async (partition: number) => (await store.ask((redis) => redis.smembers(keys.providers(partition)))).sort()
+  const providersOf = async (partition: number) => (await store.ask(partition, (redis) => redis.smembers(keys.providers(partition)))).sort()
 
   return {
     leases: async (filter, page) => {
@@ -51,7 +51,7 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'a
     },
 
     sealingKeysInUse: async () => {
-      const ids = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.hkeys(keys.sealed(partition)))))
+      const ids = await Promise.all(partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.hkeys(keys.sealed(partition)))))
       return [...new Set(ids.flat())].sort()
     },
 

@@ -3,7 +3,7 @@ import { keys, partitionFor } from './keys.js'
 import type { Ledger, OutboxEntry } from './ledger.js'
 import { listOf, numberOf } from './reply.js'
 import { defineScript } from './script.js'
-import { partitionOfLease, partitionOfTask, partitionsOf, type Store } from './store.js'
+import { ofReachable, partitionOfLease, partitionOfTask, partitionsOf, type Store } from './store.js'
 
 const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
 const holdScript = defineScript('hold-outbox', 'audit', ['reader', 'ttl_ms'])
@@ -22,10 +22,11 @@ export function eventCalls(store: Store): EventCalls {
   const waiting = new Map<string, { event: Event; more: number; timer: NodeJS.Timeout }>()
 
   const appendRefused = async (event: Event, times: number): Promise<void> => {
-    const key = keys.refused(partitionFor(event.id, store.options.partitions))
+    const partition = partitionFor(event.id, store.options.partitions)
+    const key = keys.refused(partition)
     const told = times > 1 ? { ...event, detail: { ...event.detail, times } } : event
     await store
-      .ask((redis) => redis.xadd(key, 'MAXLEN', '~', MOST_REFUSED, '*', 'type', event.type, 'event', JSON.stringify(told)))
+      .ask(partition, (redis) => redis.xadd(key, 'MAXLEN', '~', MOST_REFUSED, '*', 'type', event.type, 'event', JSON.stringify(told)))
       .catch(() => undefined)
   }
 
@@ -55,13 +56,11 @@ export function eventCalls(store: Store): EventCalls {
 
     outbox: {
       hold: async (reader, ttlMs) => {
-        const held = await Promise.all(
-          partitionsOf(store).map((partition) => store.run(holdScript, keys.audit(partition), { reader, ttl_ms: ttlMs })),
-        )
-        return held.flatMap((answer, partition) => (numberOf(answer) === 1 ? [partition] : []))
+        const { answers } = await ofReachable(store, (partition) => store.run(holdScript, keys.audit(partition), { reader, ttl_ms: ttlMs }))
+        return [...answers].flatMap(([partition, answer]) => (numberOf(answer) === 1 ? [partition] : []))
       },
       read: async (partition, count) => {
-        const entries = await store.ask((redis) => redis.xrange(keys.events(partition), '-', '+', 'COUNT', count))
+        const entries = await store.ask(partition, (redis) => redis.xrange(keys.events(partition), '-', '+', 'COUNT', count))
         return entries.map((entry) => entryOf(partition, entry))
       },
       confirm: async (partition, reader, streamId) => {
@@ -70,7 +69,7 @@ export function eventCalls(store: Store): EventCalls {
         return numberOf(await store.run(confirmScript, keys.audit(partition), args)) === 1
       },
       length: async () => {
-        const lengths = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.xlen(keys.events(partition)))))
+        const lengths = await Promise.all(partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.xlen(keys.events(partition)))))
         return lengths.reduce((total, length) => total + length, 0)
       },
     },

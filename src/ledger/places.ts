@@ -1,4 +1,4 @@
-import { hashed, keys, partitionFor } from './keys.js'
+import { hashed, keys, partitionFor, partitionOfKey } from './keys.js'
 import type { NewLease } from './ledger.js'
 import { numberOf } from './reply.js'
 import { defineScript } from './script.js'
@@ -25,8 +25,9 @@ export function agentKey(agent: string, partitions: number): string {
 
 /** Gives an agent's place back. Best effort: a place that stays is free again when its lease would have been over. */
 export function leaveAgent(store: Store, agent: string, lease: string): void {
+  const key = agentKey(agent, store.options.partitions)
   store
-    .ask((redis) => redis.zrem(agentKey(agent, store.options.partitions), lease))
+    .ask(partitionOfKey(key), (redis) => redis.zrem(key, lease))
     .catch(() => store.log('warn', "an agent's place was not given back; it heals at the lease's latest end", { lease }))
 }
 

@@ -1,4 +1,6 @@
 import type { Redis } from 'ioredis'
+import { messageOf } from './connection.js'
+import type { Node, Nodes } from './nodes.js'
 
 export interface Problem {
   readonly problem: string
@@ -10,6 +12,55 @@ export type Durability = 'strict' | 'everysec'
 const LEAST_VERSION = [7, 0]
 /** A lease's fields are shorter than this, and its hash takes half the memory. */
 const LISTPACK_VALUE = 1024
+
+/** Two servers of a Cluster may tell the time this much apart: deadlines are each partition's own server's. */
+const MOST_SKEW_MS = 500
+
+export interface Checked {
+  /** Of the oldest server. */
+  readonly redisVersion?: string
+  /** What an acknowledged write survives on the weakest. */
+  readonly held?: Durability | 'none'
+  readonly problems: Problem[]
+}
+
+/** Every server that holds a partition. One that does not answer is a problem among the others', unless there is no other. */
+export async function check(nodes: Nodes, options: { durability: Durability }): Promise<Checked> {
+  const all = nodes.all()
+  const results = await Promise.allSettled(all.map((node) => checkOne(node, options)))
+  const found = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  const failure = results.find((result) => result.status === 'rejected')
+  if (found.length === 0 && failure) throw failure.reason
+  const named = (index: number, problem: string) => (all.length > 1 ? `${all[index]?.name}: ${problem}` : problem)
+  const problems = results.flatMap((result, index) =>
+    result.status === 'fulfilled'
+      ? result.value.problems.map(({ problem, mend }) => ({ problem: named(index, problem), mend }))
+      : [{ problem: named(index, messageOf(result.reason)), mend: 'until it answers, or another has its partitions, nothing is issued in them' }],
+  )
+  const clocks = found.map(({ ahead }) => ahead)
+  const skew = Math.max(...clocks) - Math.min(...clocks)
+  if (skew > MOST_SKEW_MS) problems.push({ problem: `the clocks of the servers are ${Math.round(skew)} ms apart`, mend: 'run NTP on each of them' })
+  const held = found.map((one) => one.held)
+  const weakest = held.includes(undefined) ? undefined : WEAKEST_FIRST.find((one) => held.includes(one))
+  return { redisVersion: found.map((one) => one.version).sort(byVersion)[0], held: weakest, problems }
+}
+const WEAKEST_FIRST = ['none', 'everysec', 'strict'] as const
+
+async function checkOne({ redis }: Node, options: { durability: Durability }) {
+  const sentAt = Date.now()
+  const [[seconds, micros], version, held, problems] = await Promise.all([
+    redis.time(),
+    versionOf(redis),
+    durabilityOf(redis),
+    preflight(redis, options),
+  ])
+  const server = Number(seconds) * 1000 + Number(micros) / 1000
+  return { ahead: server - (sentAt + Date.now()) / 2, version, held, problems }
+}
+
+function byVersion(a: string, b: string): number {
+  return a.localeCompare(b, 'en', { numeric: true })
+}
 
 /** What this Redis is not that a ledger needs. Where it hides its configuration (managed services do), that is said instead. */
 export async function preflight(redis: Redis, options: { durability: Durability }): Promise<Problem[]> {
@@ -42,12 +93,18 @@ export async function preflight(redis: Redis, options: { durability: Durability 
     (value) => Number(value) >= LISTPACK_VALUE,
     `set hash-max-listpack-value ${LISTPACK_VALUE}: a lease takes twice the memory without it`,
   )
-  if (/^connected_slaves:[1-9]/m.test(await redis.info('replication')))
+  const replication = await redis.info('replication')
+  if (/^role:slave/m.test(replication))
+    problems.push({
+      problem: 'it is a replica, which takes no writes',
+      mend: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel)',
+    })
+  if (/^connected_slaves:[1-9]/m.test(replication))
     expect('min-replicas-to-write', (value) => Number(value) > 0, 'set min-replicas-to-write 1: a failover loses what no replica has')
   return problems
 }
 
-export async function versionOf(redis: Redis): Promise<string> {
+async function versionOf(redis: Redis): Promise<string> {
   const info = await redis.info('server')
   // Valkey says 7.2.4 as its Redis version and its own beside it.
   return /^redis_version:(\S+)/m.exec(info)?.[1] ?? 'unknown'
@@ -64,7 +121,7 @@ async function configOf(redis: Redis): Promise<Map<string, string> | undefined> 
 }
 
 /** What an acknowledged write survives here. */
-export async function durabilityOf(redis: Redis): Promise<'strict' | 'everysec' | 'none' | undefined> {
+async function durabilityOf(redis: Redis): Promise<Durability | 'none' | undefined> {
   const config = await configOf(redis)
   if (!config) return undefined
   if (config.get('appendonly') !== 'yes') return 'none'

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Lock, Register, RegisterEntry } from '../types.js'
 import { messageOf } from './connection.js'
-import { hashed, keys, partitionFor } from './keys.js'
+import { hashed, keys, partitionFor, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { type Answer, createTurns, type Question, type ReadList, readList } from './register-reader.js'
 import { listOf, numberOf, textOf } from './reply.js'
@@ -64,7 +64,7 @@ function registerAt(store: Store, key: string, read: (list: string) => Promise<R
       const { version, entries } = await read(list)
       return { version, entries }
     },
-    lists: () => store.ask((redis) => redis.smembers(`${key}:lists`)),
+    lists: () => store.ask(partitionOfKey(key), (redis) => redis.smembers(`${key}:lists`)),
     lock: async (list, ms) => {
       const sentAt = performance.now()
       const token = numberOf(await store.run(lockScript, key, { list, ms: Math.floor(ms) }))

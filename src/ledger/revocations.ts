@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import pLimit from 'p-limit'
 import { type Claim, type EmergencyRevocation, namesTasksAlone, type Selector, type Verify } from '../types.js'
-import { keys, newId, partitionOf } from './keys.js'
+import { keys, newId, partitionOf, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
@@ -39,13 +39,15 @@ export function revocationCalls(store: Store): RevocationCalls {
   const homeOf = async (id: string): Promise<Home | undefined> => {
     const partition = partitionOf(id, 'revocation', store.options.partitions)
     if (partition === undefined) return undefined
-    const fields = await store.ask((redis) => redis.hgetall(keys.revocation(partition, id)))
+    const fields = await store.ask(partition, (redis) => redis.hgetall(keys.revocation(partition, id)))
     return fields.selector === undefined ? undefined : { partition, fields, selector: JSON.parse(fields.selector) as Selector }
   }
 
   const sumsOf = async (id: string, home: Home): Promise<Sums> => {
     if (home.fields.sums !== undefined) return JSON.parse(home.fields.sums) as Sums
-    const each = await Promise.all(partitionsOf(store).map((partition) => store.ask((redis) => redis.hgetall(keys.progress(partition, id)))))
+    const each = await Promise.all(
+      partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.hgetall(keys.progress(partition, id)))),
+    )
     const sum = (name: string) => each.reduce((total, progress) => total + Number(progress[name] ?? 0), 0)
     const sums = (of = '') => {
       const [matched, revoked, expired, failed] = ['matched', 'revoked', 'expired', 'failed'].map((name) => sum(`${name}${of}`))
@@ -64,7 +66,7 @@ export function revocationCalls(store: Store): RevocationCalls {
     const event = JSON.stringify({ ...JSON.parse(internalEvent('revocation.finished')), detail: { revocation: id, matched, revoked, expired } })
     // Before it counts as finished: nobody comes back to it afterwards, and what never expires would stay for ever.
     const kept = partitionsOf(store).flatMap((partition) => [keys.progress(partition, id), keys.rows(partition, id), keys.outcomes(partition, id)])
-    await Promise.all(kept.map((key) => store.ask((redis) => redis.expire(key, REPORT_SECONDS))))
+    await Promise.all(kept.map((key) => store.ask(partitionOfKey(key), (redis) => redis.expire(key, REPORT_SECONDS))))
     await store.run(finishScript, keys.revocation(home.partition, id), { id, sums: JSON.stringify(sums), event, retention: REPORT_SECONDS })
   }
 
@@ -166,7 +168,7 @@ export function revocationCalls(store: Store): RevocationCalls {
 
     openRevocations: async () => {
       const open = await Promise.all(
-        partitionsOf(store).map((partition) => store.ask((redis) => redis.zrange(keys.revocations(partition), '0', '-1'))),
+        partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.zrange(keys.revocations(partition), '0', '-1'))),
       )
       return open.flat()
     },

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { type AgentRisk, type Lease, RISK_SIGNALS, type RiskFloor, type RiskSignal } from '../types.js'
 import { gather, type Row } from './gather.js'
-import { hashed, keys, partitionFor } from './keys.js'
+import { hashed, keys, partitionFor, partitionOfKey } from './keys.js'
 import type { CountedAct, Ledger, RiskRules } from './ledger.js'
 import { agentKey } from './places.js'
 import { flag, leaseOf } from './records.js'
@@ -75,7 +75,8 @@ export function riskCalls(store: Store): RiskCalls {
     },
 
     leasesOfAgent: async (agent) => {
-      const ids = await store.ask((redis) => redis.zrangebyscore(agentKey(agent, partitions), store.clock.now(), '+inf'))
+      const key = agentKey(agent, partitions)
+      const ids = await store.ask(partitionOfKey(key), (redis) => redis.zrangebyscore(key, store.clock.now(), '+inf'))
       const found = await Promise.all(ids.map((id) => liveLease(store, id)))
       return found.filter((lease) => lease !== undefined)
     },
@@ -131,7 +132,7 @@ async function count(store: Store, partition: number, rules: RiskRules, rows: re
 
 async function liveLease(store: Store, id: string): Promise<Lease | undefined> {
   const partition = partitionOfLease(store, id)
-  const fields = partition === undefined ? {} : await store.ask((redis) => redis.hgetall(keys.lease(partition, id)))
+  const fields = partition === undefined ? {} : await store.ask(partition, (redis) => redis.hgetall(keys.lease(partition, id)))
   return fields.s === 'p' || fields.s === 'a' ? leaseOf(id, fields) : undefined
 }
 

@@ -19,19 +19,39 @@ import { messageOf } from './connection.js'
  * index `rest` on. `include` takes in files of `lua/lib`, each once. A call whose names differ from the header's fails when its
  * module is loaded, never at runtime.
  */
-export interface Script<Arg extends string> {
+export interface Script<Arg extends string> extends Text {
   readonly name: string
+  /** The same for a Cluster, where a slot may be on its way to another server. */
+  readonly inCluster: Text
+  /** It is refused with a full memory, and waits for freezes to be brought together: what neither reads alone nor narrows. */
+  readonly widens: boolean
+  /** Answer of the script as Redis sends it. */
+  run(
+    redis: Redis,
+    key: string,
+    args: Readonly<Record<Arg, string | number>>,
+    rest?: readonly (string | number)[],
+    inCluster?: boolean,
+  ): Promise<unknown>
+}
+export interface Text {
   readonly source: string
   readonly sha: string
-  /** Answer of the script as Redis sends it. */
-  run(redis: Redis, key: string, args: Readonly<Record<Arg, string | number>>, rest?: readonly (string | number)[]): Promise<unknown>
 }
+
+/**
+ * A slot that is on its way is in two halves, and a script declares one key of all that it looks at: what it does not find would count as
+ * absent, freezes too. A key that never exists is refused by Redis as long as its slot is on its way, on whichever side.
+ */
+const WHOLE = `if KEYS[1]:sub(1, 5) == 'mf:{p' and type(redis.pcall('EXISTS', KEYS[1]:sub(1, 9) .. 'no', KEYS[1]:sub(1, 9) .. 'none')) == 'table' then
+  return redis.error_reply('TRYAGAIN the slot of this partition is on its way to another server')
+end`
 
 const FOLDER = new URL('./lua/', import.meta.url)
 const loaded = new Map<string, Script<never>>()
 
 /** Every script that some module defined, to be loaded ahead of use. */
-export function allScripts(): readonly Pick<Script<never>, 'source'>[] {
+export function allScripts(): readonly Pick<Script<never>, 'source' | 'inCluster'>[] {
   return [...loaded.values()]
 }
 
@@ -53,13 +73,15 @@ export function defineScript<const Arg extends string>(
   expectSame(name, 'rest', options.rest ? [options.rest] : [], header.rest)
   for (const told of ['answer', 'event'] as const) if (!header[told]) throw new Error(`ledger script ${name}: its header has no "${told}:" line`)
 
-  const source = [shebang, prologue(header), ...includes(header.include, folder, new Set()), body].join('\n')
-  const sha = createHash('sha1').update(source).digest('hex')
+  const parts = [prologue(header), ...includes(header.include, folder, new Set()), body]
+  const text = textOf([shebang, ...parts])
+  const inCluster = textOf([shebang, WHOLE, ...parts])
   const script: Script<Arg> = {
     name,
-    source,
-    sha,
-    run: async (redis, keyName, values, rest) => {
+    ...text,
+    inCluster,
+    widens: !shebang.includes('flags='),
+    run: async (redis, keyName, values, rest, isCluster = false) => {
       const argv: (string | number)[] = []
       for (const arg of args) {
         const value = values[arg]
@@ -67,6 +89,7 @@ export function defineScript<const Arg extends string>(
         argv.push(value)
       }
       if (rest) argv.push(...rest)
+      const { sha, source } = isCluster ? inCluster : text
       try {
         return await redis.evalsha(sha, 1, keyName, ...argv)
       } catch (error) {
@@ -78,6 +101,11 @@ export function defineScript<const Arg extends string>(
   }
   loaded.set(name, script)
   return script
+}
+
+function textOf(parts: readonly string[]): Text {
+  const source = parts.join('\n')
+  return { source, sha: createHash('sha1').update(source).digest('hex') }
 }
 
 interface Header {

@@ -1,9 +1,9 @@
 import { keys } from './keys.js'
 import type { Ledger, LedgerStatus } from './ledger.js'
-import { type Durability, durabilityOf, preflight, versionOf } from './preflight.js'
+import { check, type Durability } from './preflight.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
-import { partitionsOf, type Store } from './store.js'
+import { ofReachable, type Store } from './store.js'
 
 const summaryScript = defineScript('summary', 'providers', ['grace_ms'])
 
@@ -14,14 +14,14 @@ export function statusCalls(store: Store, durability: Durability): Pick<Ledger, 
   return {
     status: async () => {
       try {
-        const [summaries, redisVersion, held, problems] = await Promise.all([
-          Promise.all(partitionsOf(store).map((partition) => store.run(summaryScript, keys.providers(partition), { grace_ms: LATE_AFTER_MS }))),
-          store.ask(versionOf),
-          store.ask(durabilityOf),
-          store.ask((redis) => preflight(redis, { durability })),
+        const [{ answers, unreachable }, checked] = await Promise.all([
+          ofReachable(store, (partition) => store.run(summaryScript, keys.providers(partition), { grace_ms: LATE_AFTER_MS })),
+          check(store.nodes, { durability }),
         ])
-        const texts = problems.map(({ problem, mend }) => `${problem}: ${mend}`)
-        return { reachable: true, redisVersion, durability: held, problems: texts, ...sum(summaries.map(listOf), store.clock.now()) }
+        const texts = checked.problems.map(({ problem, mend }) => `${problem}: ${mend}`)
+        if (unreachable.length > 0) texts.unshift(`partitions cannot be reached: ${unreachable.join(', ')}`)
+        const { redisVersion, held } = checked
+        return { reachable: true, redisVersion, durability: held, problems: texts, ...sum([...answers.values()].map(listOf), store.clock.now()) }
       } catch (error) {
         const problem = error instanceof Error ? error.message : 'unknown'
         return { reachable: false, outboxLength: 0, live: 0, stuck: [], problems: [problem] }

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { LRUCache } from 'lru-cache'
 import type { Event, EventType, Task } from '../types.js'
-import { asLedgerError, type Log } from './connection.js'
-import { partitionOf } from './keys.js'
+import { asLedgerError, type Log, messageOf } from './connection.js'
+import { partitionOf, partitionOfKey } from './keys.js'
+import type { Nodes } from './nodes.js'
 import type { Script } from './script.js'
 
 export interface StoreOptions {
@@ -16,7 +17,7 @@ export interface StoreOptions {
 
 /** What every part of the ledger works with: the connection, the clock, the limits, the tasks read recently. */
 export interface Store {
-  readonly redis: Redis
+  readonly nodes: Nodes
   readonly options: StoreOptions
   readonly log: Log
   readonly tasks: LRUCache<string, Task>
@@ -29,10 +30,10 @@ export interface Store {
     args: Readonly<Record<Arg, string | number>>,
     rest?: readonly (string | number)[],
   ): Promise<unknown>
-  /** Any other command, with the same errors. */
-  ask<T>(command: (redis: Redis) => Promise<T>): Promise<T>
-  /** Until it resolves, nothing may be issued: freezes are being brought together after a reconnect. */
-  readyToIssue(): Promise<void> | undefined
+  /** Any other command on keys of one partition, with the same errors. */
+  ask<T>(partition: number, command: (redis: Redis) => Promise<T>): Promise<T>
+  /** Until it resolves, nothing may be issued in this partition: freezes are being brought together after a reconnect. */
+  readyToIssue(partition: number): Promise<void> | undefined
   readonly clock: Clock
 }
 
@@ -66,7 +67,37 @@ export function internalEvent(type: EventType): string {
   return JSON.stringify({ id: randomUUID(), type } satisfies Event)
 }
 
-export function createAsk(redis: Redis): Pick<Store, 'run' | 'ask'> {
+/**
+ * What can be said of those partitions that can be reached, by partition. Throws the first failure where none can: with one Redis it is
+ * all or none.
+ */
+export async function ofReachable<T>(
+  store: Pick<Store, 'options'>,
+  ask: (partition: number) => Promise<T>,
+): Promise<{ answers: Map<number, T>; unreachable: number[] }> {
+  const answers = new Map<number, T>()
+  const unreachable: number[] = []
+  let failure: unknown
+  const settled = await Promise.allSettled(partitionsOf(store).map(ask))
+  for (const [partition, one] of settled.entries()) {
+    if (one.status === 'fulfilled') answers.set(partition, one.value)
+    else {
+      unreachable.push(partition)
+      failure ??= one.reason
+    }
+  }
+  if (answers.size === 0) throw failure
+  return { answers, unreachable }
+}
+
+type Asking = Pick<Store, 'run' | 'ask'>
+
+/** `readyToIssue`: in a Cluster, a script that is sent to where its partition has moved waits for it, if it widens anything. */
+export function createAsk(nodes: Nodes, readyToIssue: Store['readyToIssue'] = () => undefined): Asking {
+  return nodes.isCluster ? askCluster(nodes, readyToIssue) : askOne(nodes.meta().redis)
+}
+
+function askOne(redis: Redis): Asking {
   const together = createTogether(redis)
   const ask = async <T>(command: (redis: Redis) => Promise<T>): Promise<T> => {
     together()
@@ -76,7 +107,45 @@ export function createAsk(redis: Redis): Pick<Store, 'run' | 'ask'> {
       throw asLedgerError(error)
     }
   }
-  return { ask, run: (script, key, args, rest) => ask((connection) => script.run(connection, key, args, rest)) }
+  return {
+    ask: (_partition, command) => ask(command),
+    run: (script, key, args, rest) => ask((connection) => script.run(connection, key, args, rest)),
+  }
+}
+
+function askCluster(nodes: Nodes, readyToIssue: Store['readyToIssue']): Asking {
+  const together = new WeakMap<Redis, () => void>()
+  const once = <T>(partition: number, command: (redis: Redis) => Promise<T>): Promise<T> => {
+    const { redis } = nodes.of(partition)
+    const cork = together.get(redis) ?? createTogether(redis)
+    together.set(redis, cork)
+    cork()
+    return command(redis)
+  }
+  const failed = (error: unknown): unknown => {
+    const told = asLedgerError(error)
+    if (told !== error) nodes.doubt()
+    return told
+  }
+  const ask = async <T>(partition: number, command: (redis: Redis) => Promise<T>, widens: boolean): Promise<T> => {
+    try {
+      return await once(partition, command)
+    } catch (error) {
+      if (!messageOf(error).startsWith('MOVED ')) throw failed(error)
+    }
+    // It was not done: whoever held the partition said so.
+    await nodes.look()
+    if (widens) await readyToIssue(partition)
+    try {
+      return await once(partition, command)
+    } catch (error) {
+      throw failed(error)
+    }
+  }
+  return {
+    ask: (partition, command) => ask(partition, command, false),
+    run: (script, key, args, rest) => ask(partitionOfKey(key), (redis) => script.run(redis, key, args, rest, true), script.widens),
+  }
 }
 
 /**

@@ -5,7 +5,7 @@ import { leaveAgent } from './places.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
-import { internalEvent, partitionsOf, type Store } from './store.js'
+import { internalEvent, ofReachable, type Store } from './store.js'
 
 const peekScript = defineScript('peek', 'providers', [])
 const sweepScript = defineScript('sweep', 'sweep', ['gap_ms'])
@@ -30,20 +30,18 @@ export function sweepCalls(store: Store): Pick<Ledger, 'claim'> {
 
   const round = async (capacity: ReadonlyMap<string, number>): Promise<Swept & { tasks: boolean }> => {
     const sentAt = Date.now()
-    const [outage, peeked] = await Promise.all([
-      store.run(sweepScript, keys.sweep(0), { gap_ms: OUTAGE_GAP_MS }),
-      Promise.all(partitionsOf(store).map(async (partition) => ({ partition, due: await peek(store, partition) }))),
-    ])
+    const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachable(store, (partition) => peek(store, partition))])
+    const peeked = [...answers].flatMap(([partition, due]) => {
+      const outage = outages(partition)
+      return outage ? [{ partition, due, outage }] : []
+    })
     const server = peeked.at(-1)?.due.now
     if (server !== undefined) store.clock.sync(server, sentAt)
-    const [outageFrom, outageTo] = listOf(outage).map(numberOf)
 
     // Another partition begins each time, so that none is always last.
-    turn = (turn + 1) % peeked.length
+    turn = (turn + 1) % Math.max(1, peeked.length)
     const shares = share([...peeked.slice(turn), ...peeked.slice(0, turn)], capacity)
     const args = {
-      outage_from: outageFrom ?? 0,
-      outage_to: outageTo ?? 0,
       most_tasks: MOST_TASKS,
       most_checks: MOST_CHECKS,
       budget: CLOSE_BUDGET,
@@ -52,15 +50,15 @@ export function sweepCalls(store: Store): Pick<Ledger, 'claim'> {
       retention: store.options.settledRetentionSeconds,
     }
     const replies = await Promise.allSettled(
-      shares.map(({ partition, rooms }) =>
-        store.run(claimScript, keys.providers(partition), { ...args, event: internalEvent('lease.closing') }, rooms),
+      shares.map(({ partition, outage, rooms }) =>
+        store.run(claimScript, keys.providers(partition), { ...args, ...outage, event: internalEvent('lease.closing') }, rooms),
       ),
     )
-    const answers = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
+    const taken = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
     const failed = replies.find((reply) => reply.status === 'rejected')
     // What was claimed must reach its caller, even where another partition failed.
-    if (failed && answers.length === 0) throw failed.reason
-    return { ...swept(store, answers), tasks: peeked.some(({ due }) => due.tasks > 0) }
+    if (failed && taken.length === 0) throw failed.reason
+    return { ...swept(store, taken), tasks: peeked.some(({ due }) => due.tasks > 0) }
   }
 
   return {
@@ -81,6 +79,25 @@ export function sweepCalls(store: Store): Pick<Ledger, 'claim'> {
       }
     },
   }
+}
+
+interface Outage {
+  readonly outage_from: number
+  readonly outage_to: number
+}
+
+/** One Redis is away as a whole, and the first partition tells for all; of a Cluster each partition for itself. */
+async function outagesOf(store: Store): Promise<(partition: number) => Outage | undefined> {
+  const look = async (partition: number): Promise<Outage> => {
+    const [from, to] = listOf(await store.run(sweepScript, keys.sweep(partition), { gap_ms: OUTAGE_GAP_MS })).map(numberOf)
+    return { outage_from: from ?? 0, outage_to: to ?? 0 }
+  }
+  if (!store.nodes.isCluster) {
+    const one = await look(0)
+    return () => one
+  }
+  const { answers } = await ofReachable(store, look)
+  return (partition) => answers.get(partition)
 }
 
 function swept(store: Store, answers: unknown[][]): Swept {
@@ -123,17 +140,17 @@ async function peek(store: Store, partition: number): Promise<Due> {
  * so does one that is not configured.
  */
 function share(
-  peeked: readonly { partition: number; due: Due }[],
+  peeked: readonly { partition: number; due: Due; outage: Outage }[],
   capacity: ReadonlyMap<string, number>,
-): { partition: number; rooms: (string | number)[] }[] {
+): { partition: number; outage: Outage; rooms: (string | number)[] }[] {
   const left = new Map(capacity)
-  return peeked.flatMap(({ partition, due }) => {
+  return peeked.flatMap(({ partition, due, outage }) => {
     const rooms = due.leases.flatMap(({ provider, due: count }) => {
       const room = left.get(provider) ?? 0
       const mine = Math.max(0, Math.min(room, count))
       left.set(provider, room - mine)
       return [provider, mine]
     })
-    return rooms.length > 0 || due.tasks > 0 || due.settled > 0 ? [{ partition, rooms }] : []
+    return rooms.length > 0 || due.tasks > 0 || due.settled > 0 ? [{ partition, outage, rooms }] : []
   })
 }

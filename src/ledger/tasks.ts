@@ -102,7 +102,7 @@ export function taskCalls(
       const partition = partitionOfTask(store, task.id)
       if (partition === undefined) throw new RangeError(`"${task.id}" is no id of a task`)
       if (task.parent !== undefined && partitionOfTask(store, task.parent) !== partition) return { ok: false, refused: 'parent_ended' }
-      await store.readyToIssue()
+      await store.readyToIssue(partition)
       const reply = listOf(
         await store.run(
           openTask,

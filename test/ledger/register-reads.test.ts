@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import fc from 'fast-check'
+import { oneNode } from '../../src/ledger/nodes.js'
 import { askList } from '../../src/ledger/register.js'
 import { PAGE, type ReadList, readList } from '../../src/ledger/register-reader.js'
 import { createAsk } from '../../src/ledger/store.js'
@@ -187,7 +188,7 @@ describe('a list that comes back as it was before', () => {
           const ask: Parameters<typeof readList>[0] = async (question) => {
             const next = left.shift()
             if (next !== undefined) await doing(next)
-            return askList(createAsk(client), key, LIST, question)
+            return askList(createAsk(oneNode(client)), key, LIST, question)
           }
           known = await readList(ask, known, 2)
           const read = known
@@ -204,7 +205,8 @@ describe('a list that comes back as it was before', () => {
     await addAll(one, ['any'])
     const { client } = fixture.redis
     const list = await keyOfList()
-    const ask: Parameters<typeof readList>[0] = (question) => askList(createAsk(client), list.slice(0, list.lastIndexOf(':')), LIST, question)
+    const ask: Parameters<typeof readList>[0] = (question) =>
+      askList(createAsk(oneNode(client)), list.slice(0, list.lastIndexOf(':')), LIST, question)
     const known = await readList(ask, undefined, 2)
     await addAll(one, numbered(7))
     let calls = 0

@@ -1,0 +1,91 @@
+import type { Redis, RedisOptions } from 'ioredis'
+import type { RedisAddress } from './address.js'
+import { connectCluster } from './cluster.js'
+import { connect, type Log, type OneAddress, open } from './connection.js'
+
+/** One Redis server that holds partitions, with the connection that everything but subscribing and waiting goes through. */
+export interface Node {
+  /** For people. */
+  readonly name: string
+  readonly redis: Redis
+  /** One more connection to it, which connects by itself. */
+  another(overrides?: RedisOptions): Redis
+}
+
+/** The servers that the ledger is on: one, or those of a Cluster. */
+export interface Nodes {
+  /** Of several servers, each with slots that may move. */
+  readonly isCluster: boolean
+  /** Who holds a partition, by the last that is known. */
+  of(partition: number): Node
+  /** Who holds `mf:meta`. */
+  meta(): Node
+  /** Everybody who holds a partition, each once. */
+  all(): readonly Node[]
+  /** Looks for who holds what: after an answer that it is elsewhere. Does not throw. */
+  look(): Promise<void>
+  /** Has a look soon: after no answer, or one that it cannot be done now. */
+  doubt(): void
+  /** Connects anew, where what was found cannot be used. */
+  again(): void
+  /** Called, before anything is sent to it, when a server came back or a partition has another. */
+  onReturn(listener: () => void): void
+  subscribe(channel: string, listener: () => void): Promise<void>
+  disconnect(): Promise<void>
+}
+
+/** Connected to everything, or an error that says what is wrong. */
+export async function connectNodes(address: RedisAddress, partitions: number, log: Log): Promise<Nodes> {
+  return 'cluster' in address ? connectCluster(address.cluster, partitions, log) : connectOne(address, log)
+}
+
+async function connectOne(address: OneAddress, log: Log): Promise<Nodes> {
+  const redis = await connect(address, log)
+  const nodes = oneNode(redis, nameOf(address), (overrides) => open(address, log, overrides))
+  /** State: the subscription, on a connection of its own. */
+  let subscriber: Redis | undefined
+  return {
+    ...nodes,
+    subscribe: async (channel, listener) => {
+      subscriber = await connect(address, log, { commandTimeout: undefined })
+      subscriber.on('message', listener)
+      await subscriber.subscribe(channel)
+    },
+    disconnect: async () => {
+      subscriber?.disconnect()
+      await leave(redis)
+    },
+  }
+}
+
+/** A connection that there is already. */
+export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] = (overrides) => redis.duplicate(overrides)): Nodes {
+  const node: Node = { name, redis, another }
+  const only = [node]
+  return {
+    isCluster: false,
+    of: () => node,
+    meta: () => node,
+    all: () => only,
+    look: async () => undefined,
+    doubt: () => undefined,
+    again: () => redis.disconnect(true),
+    onReturn: (listener) => {
+      redis.on('ready', listener)
+    },
+    subscribe: async () => undefined,
+    disconnect: () => leave(redis),
+  }
+}
+
+/** What is in flight may still be answered; a Redis that is gone is no reason to wait. */
+export async function leave(redis: Redis): Promise<void> {
+  await redis.quit().catch(() => redis.disconnect())
+}
+
+function nameOf(address: OneAddress): string {
+  if ('socketPath' in address) return address.socketPath
+  if ('sentinel' in address) return `the primary "${address.sentinel.name}"`
+  if ('server' in address) return `${address.server.host}:${address.server.port}`
+  return URL.canParse(address.url) ? new URL(address.url).host || new URL(address.url).pathname : 'Redis'
+}
