@@ -1,7 +1,14 @@
-/** `npm run bench -- <issue|decide|scale|revoke|bulkhead> [--json] [--quick]`. Each prints what it measured; ratios are against a baseline of the same run. */
+/** `npm run bench -- <issue|decide|scale|revoke|bulkhead|overload> [--json] [--quick]`. Each prints what it measured; ratios are against a baseline of the same run. */
 import { parseArgs } from 'node:util'
 
-const BENCHES = { issue: './issue.js', decide: './decide.js', scale: './scale.js', revoke: './revoke.js', bulkhead: './bulkhead.js' } as const
+const BENCHES = {
+  issue: './issue.js',
+  decide: './decide.js',
+  scale: './scale.js',
+  revoke: './revoke.js',
+  bulkhead: './bulkhead.js',
+  overload: './overload.js',
+} as const
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'boolean' }, quick: { type: 'boolean' } } })
 const chosen = positionals[0] ?? 'issue'

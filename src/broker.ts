@@ -10,9 +10,11 @@ import { event } from './event.js'
 import { type Furnished, furnish, missingKeys, refuseUnsafe, retire } from './furnish.js'
 import { createHistory } from './history.js'
 import type { House } from './house.js'
+import { admitting } from './http/admission.js'
 import { createApp } from './http/app.js'
 import { type Listening, listen } from './http/listen.js'
 import type { Surface } from './http/route.js'
+import { routesOn } from './http/routes/index.js'
 import type { Identity } from './identity/identity.js'
 import { idsOf } from './identity/index.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
@@ -154,20 +156,23 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       })
       drills = startDrills(house)
       const app = (surface: Surface | 'all', trustProxy: readonly string[]) =>
-        createApp({
-          house,
-          identity,
-          signer: () => current.signer,
-          agents: () => (current.config.identity.agents ?? []).map((rule) => ({ ...rule, makes: (id) => idsOf(rule).test(id) })),
-          simulate,
-          history,
-          log,
-          surface,
-          trustProxy,
-          requestsPerSecond: config.limits.requestsPerSecond,
-          isDraining: () => draining,
-          isReady: () => !draining,
-        })
+        admitting(
+          createApp({
+            house,
+            identity,
+            signer: () => current.signer,
+            agents: () => (current.config.identity.agents ?? []).map((rule) => ({ ...rule, makes: (id) => idsOf(rule).test(id) })),
+            simulate,
+            history,
+            log,
+            surface,
+            trustProxy,
+            requestsPerSecond: config.limits.requestsPerSecond,
+            isDraining: () => draining,
+            isReady: () => !draining,
+          }),
+          { routes: routesOn(surface), metrics, log },
+        )
       const { listeners } = config
       const open = async (name: 'public' | 'operator' | 'metrics', surface: Surface | 'all', listener: Listener) => {
         const { host, port } = listener.address

@@ -245,7 +245,7 @@ export const ERRORS = {
   overloaded: {
     status: 503,
     title: 'Overloaded',
-    means: 'More requests wait for an upstream than can be served in time.',
+    means: 'More requests wait, for an upstream or for the broker itself, than can be served in time. Nothing was issued.',
     next: 'Try again after `Retry-After` seconds.',
   },
   draining: {

@@ -44,6 +44,8 @@ export function createMetrics() {
     ]),
     drills: counter('mayfly_drills_total', 'Drills, by outcome.', ['provider', 'outcome']),
     drillSucceeded: gauge('mayfly_drill_last_success_timestamp_seconds', 'When a drill last saw a credential die.', ['provider']),
+    shed: counter('mayfly_requests_shed_total', 'Requests refused before anything was done for them, because too many came.', ['share']),
+    waited: histogram('mayfly_request_wait_seconds', 'How long requests waited for their turn, of those that had to.', ['share']),
     httpSeconds: histogram('mayfly_http_request_duration_seconds', 'HTTP requests.', ['route', 'method', 'status']),
     stuckLeases: gauge('mayfly_leases_stuck', 'Unsettled leases past their time.', ['provider']),
     stuckSeconds: gauge('mayfly_lease_stuck_seconds', 'By how much the oldest such lease is late.', ['provider']),

@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { ERRORS } from '../errors.js'
+import { close, cutUnread, track } from './connections.js'
 import { asking, type ClientCertificates, rememberPeers } from './peer.js'
 
 export interface ListenOptions {
@@ -17,6 +18,8 @@ export interface ListenOptions {
   /** How long an idle connection is kept, ms. */
   readonly keepAliveMs?: number
   readonly maxConnections?: number
+  /** How long an answer may wait for its reader, ms. */
+  readonly unreadMs?: number
 }
 export interface Listening {
   readonly url: string
@@ -33,12 +36,15 @@ const REQUEST_TIMEOUT_MS = 30_000
 /** Longer than the idle timeout of common load balancers (60 s), so that it is they who close first and no request meets a closed door. */
 const KEEP_ALIVE_MS = 65_000
 const MAX_CONNECTIONS = 10_000
+/** No answer is so large that an honest reader takes longer. */
+const UNREAD_MS = 60_000
+/** Connections that wait to be accepted; the system has a limit of its own (`somaxconn`). Beyond it callers are not refused but kept waiting, by whole seconds. */
+const BACKLOG = 4_096
 /** Tokens are 8 kB at most. */
 const MAX_HEADER_BYTES = 16 * 1024
 const MAX_HEADERS = 100
-/** How often slow requests, and in a drain idle connections, are looked for. */
+/** How often slow requests and slow readers are looked for. */
 const SLOW_CHECK_MS = 2_000
-const IDLE_CHECK_MS = 50
 
 export async function listen(app: RequestListener, options: ListenOptions): Promise<Listening> {
   const limits = {
@@ -57,9 +63,11 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
   server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS
   server.on('clientError', answerUnreadable)
   const connections = track(server, tls ? 'secureConnection' : 'connection')
+  const unreadMs = options.unreadMs ?? UNREAD_MS
+  const unread = setInterval(cutUnread, Math.min(SLOW_CHECK_MS, unreadMs), connections, unreadMs).unref()
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen({ host, port }, () => {
+    server.listen({ host, port, backlog: BACKLOG }, () => {
       server.off('error', reject)
       resolve()
     })
@@ -75,7 +83,7 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
     useAuthorities: (authorities) => {
       if (secure?.clientCertificates) use({ ...secure, clientCertificates: { ...secure.clientCertificates, authorities } })
     },
-    close: (graceMs) => close(server, connections, graceMs),
+    close: (graceMs) => close(server, connections, graceMs).finally(() => clearInterval(unread)),
   }
 }
 
@@ -109,40 +117,4 @@ function end(socket: Socket, status: string, body = ''): void {
 function urlOf(server: Server, host: string, isTls: boolean): string {
   const { port } = server.address() as AddressInfo
   return `${isTls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
-interface Connections {
-  readonly all: ReadonlySet<Socket>
-  /** Those that have asked nothing yet: Node counts them as busy, and a load balancer keeps some in store. */
-  readonly silent: ReadonlySet<Socket>
-}
-
-function track(server: Server, opened: 'connection' | 'secureConnection'): Connections {
-  const all = new Set<Socket>()
-  const silent = new Set<Socket>()
-  const hold = (held: Set<Socket>) => (socket: Socket) => {
-    held.add(socket)
-    socket.once('close', () => held.delete(socket))
-  }
-  server.on('connection', hold(all))
-  server.on(opened, hold(silent))
-  server.on('request', ({ socket }) => silent.delete(socket))
-  return { all, silent }
-}
-
-async function close(server: Server, { all, silent }: Connections, graceMs: number): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  const letIdleGo = () => {
-    server.closeIdleConnections()
-    for (const socket of silent) socket.destroy()
-  }
-  letIdleGo()
-  // A connection that becomes idle while the server closes would otherwise stay for its keep-alive time.
-  const idle = setInterval(letIdleGo, IDLE_CHECK_MS)
-  const late = setTimeout(() => {
-    for (const socket of all) socket.destroy()
-  }, graceMs)
-  await closed
-  clearInterval(idle)
-  clearTimeout(late)
 }

@@ -85,7 +85,7 @@ const Queries = z.object({ properties: z.record(z.string(), z.unknown()), requir
 
 /** Every code that a route may refuse with. */
 export function codesOf(route: Route): ReadonlySet<ErrorCode> {
-  const codes = new Set<ErrorCode>(['malformed', 'request_invalid', ...route.codes, 'internal'])
+  const codes = new Set<ErrorCode>(['malformed', 'request_invalid', ...route.codes, 'overloaded', 'internal'])
   if (route.who) for (const code of OF_EVERY_CALL) codes.add(code)
   if (route.who && route.who.length < ANYONE.length) codes.add('denied')
   if (route.body) for (const code of OF_EVERY_BODY) codes.add(code)

@@ -79,6 +79,44 @@ describe('a listener', () => {
     first.destroy()
   })
 
+  it('makes room for a caller where others hold connections and ask nothing', async () => {
+    const { url } = await start(ECHO, { maxConnections: 20 })
+    const port = Number(new URL(url).port)
+    const silent = await Promise.all(
+      Array.from({ length: 18 }, async (_, n) => {
+        const socket = connect(port, '127.0.0.1').on('error', () => undefined)
+        await new Promise((resolve) => socket.once('connect', resolve))
+        // Slow headers are no request yet.
+        if (n % 2 === 0) socket.write('GET / HTTP/1.1\r\nHost: x\r\nX-Slow:')
+        return socket
+      }),
+    )
+    for (let n = 0; n < 10; n++) {
+      const kept = connect(port, '127.0.0.1')
+      kept.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+      await new Promise((resolve) => kept.once('data', resolve))
+      silent.push(kept)
+    }
+    expect(silent.filter(({ destroyed }) => destroyed).length).toBeGreaterThanOrEqual(8)
+    for (const socket of silent) socket.destroy()
+  })
+
+  it('does not keep an answer for a reader that does not read', async () => {
+    const closed = new Promise((resolve) => {
+      void start(
+        (_request, response) => {
+          response.once('close', resolve)
+          response.end(Buffer.alloc(32 * 1024 * 1024))
+        },
+        { unreadMs: 100 },
+      ).then(({ url }) => {
+        const socket = connect(Number(new URL(url).port), '127.0.0.1').pause()
+        socket.on('error', () => undefined).write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+      })
+    })
+    await closed
+  })
+
   it('speaks TLS from 1.2 on', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'mayfly-tls-'))
     const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
