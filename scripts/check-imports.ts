@@ -49,6 +49,10 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'review',
         'canary',
         'drill',
+        'reconcile',
+        'reconcile-timer',
+        'compare',
+        'take-back',
       ],
       ...[
         'house',

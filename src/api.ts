@@ -80,7 +80,9 @@ export const LeaseState = z.enum(['pending', 'active', 'closing', 'revoked', 'ex
 export const Lease = z
   .object({
     id: leaseId,
-    task: taskId,
+    task: z
+      .union([taskId, z.literal('')])
+      .describe('empty, as agent and role are, where nobody knows any more: it was found upstream (cause `orphan`)'),
     agent: z.string(),
     role: z.string(),
     provider: z.string(),
@@ -678,6 +680,52 @@ export const DrillsAnswer = z
     ),
   })
   .meta({ id: 'DrillsAnswer' })
+export const ReconciliationRequest = z
+  .strictObject({
+    providers: z.array(word).min(1).max(100).optional().describe('absent: all'),
+    revoke: z.boolean().default(false).describe('take the orphans back; otherwise they are only told of'),
+    wait: z
+      .boolean()
+      .default(true)
+      .describe(
+        'look once more, some seconds later, where only that tells an orphan from what is on its way; otherwise the next reconciliation does',
+      ),
+    deadline: z.int().min(1).max(600).default(120).describe('seconds; what is not done by then is left for the next one'),
+  })
+  .meta({ id: 'ReconciliationRequest' })
+export const ReconciliationAnswer = z
+  .object({
+    started_at: time,
+    finished_at: time,
+    providers: z.array(
+      z.object({
+        provider: z.string(),
+        outcome: z
+          .enum(['done', 'partial', 'failed', 'not-listable'])
+          .describe('`partial`: the time was over. `failed`: it could not be listed to the end. `not-listable`: nobody can say what of it is there'),
+        listed: z.int().describe('what this installation made, as far as its names tell, and is there'),
+        known: z.int().describe('of it, what the ledger tells of'),
+        seen: z.array(z.string()).describe('nothing tells of them; whether they are orphans, a look will tell that comes some seconds later'),
+        orphans: z.array(
+          z.object({
+            lease: z.string(),
+            expires_at: time.optional(),
+            outcome: z
+              .enum(['found', 'closing', 'revoked'])
+              .describe('`found`: nothing was done about it. `closing`: it is taken back, however often that has to be tried'),
+          }),
+        ),
+        orphans_total: z.int(),
+        held: z.boolean().optional().describe('there were more than may be revoked without an operator'),
+        missing: z.array(z.string()).optional().describe('active leases whose credential is not there any more; they stay as they are'),
+        missing_total: z.int().optional().describe('absent: it was not listed to the end'),
+        foreign: z.array(z.string()).describe('named as this installation names things, after no lease of its own'),
+        usable_until: time.optional().describe('of what cannot be listed: until when anything may work that it has issued by now'),
+        error: z.string().optional(),
+      }),
+    ),
+  })
+  .meta({ id: 'ReconciliationAnswer', description: 'At most 1,000 of each list are named.' })
 export const SimulateRequest = z
   .strictObject({
     policies: z
@@ -883,6 +931,8 @@ export type ReachThenAnswer = z.output<typeof ReachThenAnswer>
 export type Grant = z.output<typeof Grant>
 export type DrillRequest = z.input<typeof DrillRequest>
 export type DrillsAnswer = z.output<typeof DrillsAnswer>
+export type ReconciliationRequest = z.input<typeof ReconciliationRequest>
+export type ReconciliationAnswer = z.output<typeof ReconciliationAnswer>
 export type SimulateRequest = z.input<typeof SimulateRequest>
 export type SimulationAnswer = z.output<typeof SimulationAnswer>
 export type ReadyAnswer = z.output<typeof ReadyAnswer>

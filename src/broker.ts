@@ -20,6 +20,7 @@ import { idsOf } from './identity/index.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
 import { openLedger, type RedisAddress } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
+import { type ReconcileTimer, startReconciling } from './reconcile-timer.js'
 import { reviewAll } from './review.js'
 import { createSimulations } from './simulations.js'
 import { type Sweeper, startSweeper } from './sweeper.js'
@@ -85,6 +86,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   let sweeper: Sweeper | undefined
   let audit: Audit | undefined
   let drills: DrillTimer | undefined
+  let reconciling: ReconcileTimer | undefined
   const listening = new Map<'public' | 'operator' | 'metrics', Listening>()
 
   let reviewing = new AbortController()
@@ -155,6 +157,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
         },
       })
       drills = startDrills(house)
+      reconciling = startReconciling(house)
       const app = (surface: Surface | 'all', trustProxy: readonly string[]) =>
         admitting(
           createApp({
@@ -212,6 +215,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       draining = true
       await Promise.all([...listening.values()].map((one) => one.close(DRAIN_MS)))
       await drills?.stop()
+      await reconciling?.stop()
       await sweeper?.stop()
       await background.drain(DRAIN_MS)
       stopping.abort()

@@ -300,6 +300,14 @@ export const ConfigFile = z.strictObject({
       }),
     )
     .default([]),
+  reconcile: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      every: milliseconds.refine((ms) => ms >= 60_000, 'must be at least 1m').default(900_000),
+      revoke: z.boolean().default(true),
+      most: z.int().min(1).max(100_000).default(100),
+    })
+    .prefault({}),
   audit: z.strictObject({
     outbox_limit: z.int().min(1_000).default(1_000_000),
     sinks: z.record(name, z.strictObject({ type: z.literal('jsonl'), path: word })),

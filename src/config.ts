@@ -8,7 +8,7 @@ import { PolicyPart, policyOf, type Vocabulary, vocabularyOf } from './config-po
 import { createReferences, type References } from './config-references.js'
 import { ConfigFile, type EnvelopeFile, type ToolEntryFile } from './config-schema.js'
 import { type ApprovalsConfig, approvalsOf, type ClassifierConfig, classifierOf } from './config-services.js'
-import type { Limits } from './house.js'
+import type { Limits, Reconciling } from './house.js'
 import type { IdentityOptions, Match } from './identity/options.js'
 import type { RiskRules } from './ledger/ledger.js'
 import type { EngineOptions } from './policy/opa/options.js'
@@ -46,6 +46,7 @@ export interface Config {
     readonly environment: string
     readonly everyMs: number
   }[]
+  readonly reconciling: Reconciling
   readonly sinks: readonly { readonly name: string; readonly path: string }[]
   readonly logLevel: ConfigFile['log']['level']
   /** Every file that was read: what to watch. */
@@ -197,6 +198,7 @@ async function assemble(file: ConfigFile, path: string, refs: References, proble
     approvals: approvalsOf(file, problems),
     risk: riskOf(file),
     drills: drillsOf(file, problems),
+    reconciling: reconcilingOf(file),
     sinks: Object.entries(file.audit.sinks).map(([name, sink]) => ({ name, path: at(sink.path) })),
     logLevel: file.log.level,
     files: [path, ...refs.files],
@@ -318,6 +320,10 @@ function drillsOf({ drills, roles, agents, vocabulary }: ConfigFile, problems: s
     if (!vocabulary.environments.includes(environment)) problems.push(`${at}.environment: "${environment}" is not in vocabulary.environments`)
     return { role, agent, intent, environment, everyMs }
   })
+}
+
+function reconcilingOf({ reconcile: { enabled, every, revoke, most } }: ConfigFile): Config['reconciling'] {
+  return { everyMs: enabled ? every : 0, revoke, most }
 }
 
 function envelopeOf(envelope: EnvelopeFile): EnvelopeEntry[] {

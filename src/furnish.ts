@@ -69,6 +69,7 @@ export async function furnish(
     classifier: classifierOf(config, shared),
     limits: config.limits,
     drills: drillsOf(config, roster),
+    reconciling: config.reconciling,
     approvals: { ...config.approvals, notify: (what, approval) => webhooks.send(approvalNotice(what, approval)) },
   }
   return { config, house, identity, signer, sealer, webhooks }

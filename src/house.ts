@@ -32,6 +32,7 @@ export interface House {
   readonly approvals: Approvals
   /** Credentials that are minted now and then to see how soon they die. */
   readonly drills: readonly Drill[]
+  readonly reconciling: Reconciling
   readonly risk: Risks
   readonly metrics: Metrics
   readonly log: Log
@@ -42,6 +43,15 @@ export interface House {
 export interface Classifying extends Classifier {
   /** Whether this one's own word classifies, where it names an intent of the catalogue. */
   trusts(orchestrator: Pick<Orchestrator, 'id'>): boolean
+}
+
+/** What exists upstream is held against the ledger now and then. */
+export interface Reconciling {
+  /** 0: only when an operator asks. */
+  readonly everyMs: number
+  readonly revoke: boolean
+  /** Orphans of one provider that are revoked without an operator. */
+  readonly most: number
 }
 
 export interface Limits {

@@ -46,6 +46,15 @@ export function createMetrics() {
     drillSucceeded: gauge('mayfly_drill_last_success_timestamp_seconds', 'When a drill last saw a credential die.', ['provider']),
     shed: counter('mayfly_requests_shed_total', 'Requests refused before anything was done for them, because too many came.', ['share']),
     waited: histogram('mayfly_request_wait_seconds', 'How long requests waited for their turn, of those that had to.', ['share']),
+    orphans: counter('mayfly_orphans_total', 'Credentials found upstream that the ledger knew nothing of, by what became of them.', [
+      'provider',
+      'outcome',
+    ]),
+    orphansNow: gauge('mayfly_orphans', 'Of them, those left by the last reconciliation.', ['provider']),
+    missing: gauge('mayfly_leases_missing', 'Active leases whose credential the last reconciliation did not find upstream.', ['provider']),
+    reconciledAt: gauge('mayfly_reconciled_timestamp_seconds', 'When what exists upstream was last held against the ledger to the end.', [
+      'provider',
+    ]),
     httpSeconds: histogram('mayfly_http_request_duration_seconds', 'HTTP requests.', ['route', 'method', 'status']),
     stuckLeases: gauge('mayfly_leases_stuck', 'Unsettled leases past their time.', ['provider']),
     stuckSeconds: gauge('mayfly_lease_stuck_seconds', 'By how much the oldest such lease is late.', ['provider']),

@@ -42,7 +42,8 @@ export function drive(house: House, claim: Claim, nothingMade = false): Promise<
  */
 export async function revoke(house: House, { lease, attempt, until }: Claim, nothingMade = false): Promise<LeaseState> {
   const settle = async (outcome: SettleOutcome, type: EventType): Promise<LeaseState> => {
-    const about = { task: lease.task, lease: lease.id, role: lease.role, provider: lease.provider, cause: lease.cause }
+    // Of what was found upstream nobody may know more than the provider.
+    const about = { task: lease.task || undefined, lease: lease.id, role: lease.role || undefined, provider: lease.provider, cause: lease.cause }
     const { state } = await house.ledger.settle({ lease: lease.id, attempt }, outcome, event(type, undefined, undefined, about))
     if (state === 'revoked') countRevoked(house, lease)
     return state
@@ -92,6 +93,7 @@ async function verified(
 
 function countRevoked(house: House, lease: Lease): void {
   house.metrics.revoked.inc({ provider: lease.provider, outcome: 'revoked', cause: lease.cause ?? 'expired' })
+  if (lease.cause === 'orphan') house.metrics.orphans.inc({ provider: lease.provider, outcome: 'revoked' })
   if (lease.closedAt === undefined) return
   house.metrics.timeToDead.observe({ provider: lease.provider }, (house.ledger.now() - lease.closedAt) / 1000)
 }

@@ -241,6 +241,8 @@ export type Cause =
   | 'caller_gone'
   | 'frozen'
   | 'emergency'
+  /** It was found upstream, and no record of it. */
+  | 'orphan'
 
 /** What a provider needs to take a credential back. Plain JSON; holds no secret unless the provider says `sensitiveHandle`. */
 export type Handle = Readonly<Record<string, unknown>>
@@ -574,6 +576,9 @@ export type EventType =
   | 'tool.called'
   | 'tool.denied'
   | 'drill.finished'
+  | 'orphan.found'
+  | 'orphan.revoked'
+  | 'reconciliation.finished'
 
 /**
  * Lists of what was withdrawn, kept in the ledger on its clock. A list is named by the provider (an AWS role, "certificates"); what is

@@ -26,13 +26,15 @@ export interface Upstream {
   readonly timeoutMs: number
   mint(request: MintRequest<unknown>): Promise<Minted>
   /** The handle as the ledger keeps it: a sensitive one encrypted, and with which key. */
-  keep(lease: Pick<Lease, 'id' | 'handle'>, minted: Minted): Promise<{ readonly handle: Handle; readonly sealedBy?: string }>
+  keep(lease: Pick<Lease, 'id' | 'handle'>, minted?: Minted): Promise<{ readonly handle: Handle; readonly sealedBy?: string }>
   renew(lease: Lease, expiresAt: number): Promise<void>
   /**
    * Waits for a free place; `stillMine` is asked once it has one, and a claim that was lost meanwhile is not carried out. `unknown`: only the
    * mint knew the handle, and it was lost with its answer; nothing can be done before the upstream's own expiry.
    */
   revoke(lease: Lease, stillMine: () => boolean): Promise<'revoked' | 'absent' | 'lost' | 'unknown'>
+  /** What this instance made and is there still, each step bounded by the provider's timeout; absent where it cannot be listed. @throws ProviderError */
+  readonly list?: () => AsyncGenerator<Listed, void>
   /** Whether the upstream still accepts it; undefined where it cannot be asked. @throws ProviderError */
   verify(lease: Lease): Promise<'dead' | 'alive' | undefined>
   /** The same in one of the places for revokes; `lost` as with these. @throws ProviderError */
@@ -47,6 +49,8 @@ export interface Upstream {
   state(): 'closed' | 'open' | 'half-open'
   close(): Promise<void>
 }
+
+export type Listed = NonNullable<ReturnType<NonNullable<Provider['list']>>> extends AsyncIterable<infer One> ? One : never
 
 export interface UpstreamOptions {
   readonly name: string
@@ -103,7 +107,7 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
     timeoutMs,
     mint,
     async keep(lease, minted) {
-      const handle = minted.handle ?? lease.handle
+      const handle = minted?.handle ?? lease.handle
       if (!provider.sensitiveHandle || isUnknown(provider, handle)) return { handle }
       return sealerOf(sealer).seal(lease.id, handle)
     },
@@ -127,6 +131,7 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
       }),
     verify,
     confirm: async (lease, stillMine) => (provider.verify ? revokes.execute(() => (stillMine() ? verify(lease) : 'lost')) : undefined),
+    list: provider.list && (() => listed(provider, timeoutMs)),
     orGiveBack: ({ handle }, written) =>
       written.catch(async (error: unknown) => {
         if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs)).catch(() => undefined)
@@ -136,6 +141,30 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
     state: () => (breaker.state === CircuitState.Closed ? 'closed' : breaker.state === CircuitState.HalfOpen ? 'half-open' : 'open'),
     close: () => provider.close(),
   }
+}
+
+async function* listed(provider: Provider, timeoutMs: number): AsyncGenerator<Listed, void> {
+  const steps = provider.list?.()[Symbol.asyncIterator]()
+  if (!steps) return
+  let waiting = false
+  try {
+    for (;;) {
+      waiting = true
+      const { done, value } = await withDeadline(timeoutMs, () => steps.next()).catch((error: unknown) => Promise.reject(asProviderError(error)))
+      waiting = false
+      if (done) return
+      yield value
+    }
+  } finally {
+    // Of one that hangs nobody waits for the end.
+    if (!waiting) await steps.return?.()
+  }
+}
+
+/** What an upstream answers may be anything, and no reader of it throws more than that. */
+function asProviderError(error: unknown): ProviderError {
+  if (error instanceof ProviderError) return error
+  return new ProviderError('broken', 'what the upstream answered cannot be read', { cause: error })
 }
 
 /** Causes by which a lease ends with its task: nothing is ever issued for that task again. */

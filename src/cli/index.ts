@@ -6,6 +6,7 @@ import { freeze } from './freeze.js'
 import { get } from './get.js'
 import { leases } from './leases.js'
 import { login } from './login.js'
+import { reconcile } from './reconcile.js'
 import { revoke } from './revoke.js'
 import type { Shell } from './shell.js'
 import { task } from './task.js'
@@ -15,7 +16,9 @@ import { whoami } from './whoami.js'
 
 /** Every command that speaks to a broker. A new one is added here, with its row in docs/cli.md. */
 export function clientCommands(shell: Shell): Command[] {
-  return [get, task, tool, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, whoami, login].map((command) => command(shell))
+  return [get, task, tool, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, reconcile, whoami, login].map((command) =>
+    command(shell),
+  )
 }
 
 export { report } from './report.js'

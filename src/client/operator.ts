@@ -23,6 +23,8 @@ import type {
   OffboardingAnswer,
   ReachAnswer,
   ReachThenAnswer,
+  ReconciliationAnswer,
+  ReconciliationRequest,
   RevocationAnswer,
   SimulateRequest,
   SimulationAnswer,
@@ -34,6 +36,8 @@ import type { CallOptions, Transport } from './transport.js'
 
 /** A report of very many leases takes its time. */
 const REPORT_SECONDS = 600
+/** Where none is given. */
+const RECONCILE_SECONDS = 120
 
 /** Which leases or requests a freeze or an emergency covers. */
 export type Selector = EmergencyRequest['selector']
@@ -64,6 +68,8 @@ export interface OperatorCalls {
   simulate(ask: SimulateRequest, options?: CallOptions): Promise<SimulationAnswer>
   /** Mints credentials to see how soon they die; takes as long as that. */
   drill(ask?: DrillRequest, options?: CallOptions): Promise<DrillsAnswer['drills']>
+  /** Holds what exists upstream against the ledger; takes as long as that, `deadline` at most. */
+  reconcile(ask?: ReconciliationRequest, options?: CallOptions): Promise<ReconciliationAnswer>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
   thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
@@ -98,6 +104,10 @@ export function operator(send: Transport): OperatorCalls {
     offboarding: (id, options) => get(`v1/agents/${encodeURIComponent(id)}/offboard`, {}, options),
     simulate: (ask, options) => post('v1/policy/simulate', ask, options),
     drill: async (ask = {}, options) => (await post<DrillsAnswer>('v1/drills', ask, options)).drills,
+    reconcile: (ask = {}, options) => {
+      const waitSeconds = ask.deadline ?? RECONCILE_SECONDS
+      return send({ method: 'POST', path: 'v1/reconciliations', body: ask, waitSeconds, repeatable: false, ...options })
+    },
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
     thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,

@@ -15,6 +15,7 @@ import type { Ledger } from './ledger.js'
 import { listingCalls } from './listings.js'
 import { checkMeta, type MetaOptions, writeMeta } from './meta.js'
 import { connectNodes } from './nodes.js'
+import { orphanCalls } from './orphans.js'
 import { eventCalls } from './outbox.js'
 import { check, type Durability } from './preflight.js'
 import { registerCalls } from './register.js'
@@ -124,6 +125,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...listingCalls(store),
     ...agentCalls(store),
     ...riskCalls(store),
+    ...orphanCalls(store),
     ...statusCalls(store, options.durability),
     ...registerCalls(store),
     record: events.record,

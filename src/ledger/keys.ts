@@ -79,6 +79,7 @@ export const keys = {
   rows: (partition: number, id: string) => `${keys.prefix(partition)}rows:${id}`,
   outcomes: (partition: number, id: string) => `${keys.prefix(partition)}outcomes:${id}`,
   revocations: (partition: number) => `${keys.prefix(partition)}revocations`,
+  sighted: (partition: number) => `${keys.prefix(partition)}sighted`,
   seen: (partition: number, hash: string) => `${keys.prefix(partition)}seen:${hash}`,
   agentTasks: (partition: number, hash: string) => `${keys.prefix(partition)}agent:${hash}:tasks`,
   register: (partition: number, hash: string) => `${keys.prefix(partition)}register:${hash}`,

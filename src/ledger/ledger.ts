@@ -179,6 +179,22 @@ export interface Ledger {
   /** Revocations not yet finished, for the sweeper to go on with. */
   openRevocations(): Promise<string[]>
 
+  // --- reconciliation
+  /** What is known of each of these leases. Names from upstream are anybody's: of one that cannot be a lease of this ledger nothing is answered. Changes nothing. */
+  lookUp(leases: readonly string[]): Promise<Map<string, Whereabouts>>
+  /**
+   * Of leases that a provider listed and `lookUp` knew nothing of that lives: whether each is an orphan by now. `listedFrom`: when the listing
+   * began, by this ledger's clock; `apartMs`: what must lie between that and the time since when nothing lives of it here.
+   */
+  sight(provider: string, leases: readonly string[], when: { listedFrom: number; apartMs: number }, event: Event): Promise<Map<string, Sight>>
+  /**
+   * Writes an orphan as `closing`, claimed for the caller unless it is `left` for whoever sweeps. `adopted` is false where an unsettled record is
+   * there already, or can never be.
+   */
+  adopt(orphan: NewOrphan, event: Event, options?: { left?: boolean }): Promise<{ adopted: boolean; claim?: Claim }>
+  /** Leases of a provider that are active now and whose mint had come to its end before `mintedBefore`, page by page. */
+  activesOf(provider: string, mintedBefore: number): AsyncIterable<readonly string[]>
+
   // --- events
   /** Appends an event without a change of state. Refuses when the outbox is full. */
   record(event: Event): Promise<Result<object, 'outbox_full'>>
@@ -230,6 +246,16 @@ export interface Ledger {
   /** Called when some broker published that work is due now. */
   onDue(listener: () => void): void
   disconnect(): Promise<void>
+}
+
+export type Whereabouts = 'unknown' | 'settled' | 'live' | 'closing'
+/** `known`: there is no more to it. `seen`: an orphan if it is there later still. `found`: an orphan, and told just now. `orphan`: one that was told before. */
+export type Sight = 'known' | 'seen' | 'found' | 'orphan'
+/** What exists upstream, as its provider lists it; the handle as the ledger is to keep it. */
+export interface NewOrphan extends Pick<Lease, 'provider' | 'handle' | 'revocation' | 'residualSeconds'> {
+  readonly lease: string
+  readonly sealedBy?: string
+  readonly expiresAt?: number
 }
 
 /** What a renewal may be refused for, in place or by a successor: counted out, or asked for with an old token. */

@@ -61,7 +61,8 @@ export function listingCalls(store: Store): Pick<Ledger, 'leases' | 'tasks' | 'a
         for (let cursor = ''; cursor !== 'done'; ) {
           const [next, ...names] = listOf(await store.run(rolesScript, keys.providers(partition), { cursor }))
           cursor = textOf(next)
-          for (const name of names) roles.add(textOf(name))
+          // What was found upstream may be of a role that nobody knows.
+          for (const name of names.map(textOf)) if (name !== '') roles.add(name)
         }
       }
       await Promise.all(partitionsOf(store).map(walkRoles))

@@ -17,7 +17,7 @@ export type PolicyRequest =
   | { readonly action: 'approve'; readonly principal: Principal; readonly approval: PolicyApproval }
   | { readonly action: OperatorAction; readonly principal: Principal; readonly resource: { readonly type: OperatorResource; readonly id: string } }
 
-export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard' | 'drill'
+export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard' | 'drill' | 'reconcile'
 export type OperatorResource = 'Broker' | 'Agent' | 'Task' | 'Role' | 'Provider' | 'Issuer' | 'Human' | 'Orchestrator'
 export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classified' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'> & {
   /** Who opened the root of its tree, where that is another task. */

@@ -246,6 +246,7 @@ const CASES = {
   'list finds exactly what this instance made': {
     due: (can) => can.list !== undefined,
     async run({ harness, opened, later }) {
+      // Its names begin as this one's do.
       const other = await open(harness, { instance: 'contract-2' })
       later(() => other.provider.close())
       const mine = await Promise.all([1, 2, 3].map(() => opened.mint()))
@@ -253,7 +254,13 @@ const CASES = {
       const found = await listed(opened.provider)
       for (const { handle, request } of mine) expect(found).toContainEqual(expect.objectContaining({ lease: request.lease.id, handle }))
       expect(found.map(({ lease }) => lease)).not.toContain(theirs.request.lease.id)
-      for (const { handle } of found) await opened.provider.revoke(handle, TIMEOUT_MS)
+      // What was lost is known by its listing alone: that is enough to take it back.
+      for (const { handle } of found) expect(await opened.provider.revoke(handle, TIMEOUT_MS)).toBe('revoked')
+      await harness.afterResidual?.()
+      for (const { credential, handle } of mine) {
+        expect(await harness.works(credential)).toBe(false)
+        await expectNothingOf(harness, handle)
+      }
       expect(await listed(opened.provider)).toEqual([])
       expect(await harness.works(theirs.credential)).toBe(true)
       await other.provider.revoke(theirs.handle, TIMEOUT_MS)

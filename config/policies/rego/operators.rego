@@ -3,7 +3,7 @@
 package mayfly
 
 permit contains {"id": "oncall-stops-and-looks"} if {
-	input.action in {"inspect", "freeze", "thaw", "emergencyRevoke", "offboard"}
+	input.action in {"inspect", "freeze", "thaw", "emergencyRevoke", "offboard", "reconcile"}
 	in_group("sre-oncall")
 }
 

@@ -11,6 +11,7 @@ import { introspectRoutes } from './introspect.js'
 import { leaseRoutes } from './leases.js'
 import { operationRoutes } from './operations.js'
 import { policyRoutes } from './policy.js'
+import { reconciliationRoutes } from './reconciliations.js'
 import { taskRoutes } from './tasks.js'
 import { toolCallRoutes } from './tool-calls.js'
 import { wellKnownRoutes } from './well-known.js'
@@ -31,6 +32,7 @@ export const ROUTES: readonly Route[] = [
   ...agentRoutes,
   ...policyRoutes,
   ...drillRoutes,
+  ...reconciliationRoutes,
   ...documentRoutes,
   ...wellKnownRoutes,
   ...operationRoutes,

@@ -8,7 +8,8 @@
 -- include: match lineage
 local counts = {}
 local function count(agent, which)
-  if not agent or (only ~= '' and agent ~= only) then return end
+  -- Nobody knows whose it was that was found upstream.
+  if not agent or agent == '' or (only ~= '' and agent ~= only) then return end
   counts[agent] = counts[agent] or { 0, 0, 0 }
   counts[agent][which] = counts[agent][which] + 1
 end

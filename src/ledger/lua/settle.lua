@@ -5,7 +5,8 @@
 -- key: lease
 -- args: lease attempt:number result verified error random:number base_ms:number most_ms:number skew:number retention:number event
 -- answer: state letter, due or 0, agent when it is settled now | false when there is no record
--- event: lease.revoked; lease.stuck, or lease.alive where the upstream still takes it, at attempts that are powers of two
+-- event: lease.revoked, of what was found upstream orphan.revoked; lease.stuck, or lease.alive where the upstream still takes it, at attempts that
+--   are powers of two
 -- include: over settle
 local record = read(KEYS[1])
 if not record then return false end
@@ -24,7 +25,7 @@ end
 if conclusive then
   if verified ~= '' then write(KEYS[1], record, 'vd', verified) end
   settle_lease(lease, record, 'r')
-  tell('lease.revoked', event, 'cause', record.ca)
+  tell(record.ca == 'orphan' and 'orphan.revoked' or 'lease.revoked', event, 'cause', record.ca)
   return { 'r', 0, record.a }
 end
 

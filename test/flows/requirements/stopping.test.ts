@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import type { Answer } from '../../support/broker.js'
 import { closedPort } from '../../support/faulty-upstream.js'
 import { startOidc, type TestOidc } from '../../support/oidc.js'
+import { agedSights, plantLogin, someLease } from '../../support/orphans.js'
 import { watchCommands } from '../../support/redis.js'
 import { waitFor } from '../../support/wait.js'
 import { query, type Scene, startScene } from './support.js'
@@ -182,6 +183,32 @@ describe('requirement 30: no fallback to standing access, no cached credentials'
     expect((await scene.call('GET', `/v1/tasks/${task}`, await scene.token('flows'))).body.task.obtained).toEqual(['read:internal'])
     const { body } = await scene.call('GET', `/v1/leases?task=${task}&state=active`, oncall)
     expect(body.leases).toEqual([])
+  })
+})
+
+describe('requirement 34: shadow integrations, inherited secrets', () => {
+  const reconcile = async (more: object = {}) => {
+    const { status, body } = await scene.call('POST', '/v1/reconciliations', oncall, { providers: ['warehouse'], wait: false, ...more })
+    expect(status).toBe(200)
+    return body.providers[0]
+  }
+
+  it('a planted credential is reported and revoked; what tasks hold, and what others made, stays', async () => {
+    const held = await scene.issued(await openTask(), 'warehouse-read')
+    const planted = someLease()
+    const login = await plantLogin(scene.postgres, planted)
+    const theirs = await plantLogin(scene.postgres, someLease(), 'test-eu')
+    expect(await reconcile({ revoke: true })).toMatchObject({ listed: 2, known: 1, seen: [`lease_${planted}`], orphans: [] })
+    await agedSights(scene.redis)
+    expect(await reconcile()).toMatchObject({ known: 1, orphans: [{ lease: `lease_${planted}`, outcome: 'found' }] })
+    expect(await scene.logins()).toContain(login)
+    expect(await reconcile({ revoke: true })).toMatchObject({ orphans: [{ lease: `lease_${planted}`, outcome: 'revoked' }] })
+    expect(await scene.logins()).not.toContain(login)
+    expect(await scene.logins()).toContain(theirs)
+    expect(await query(held.credential.url, 'select 1 as one')).toEqual([{ one: 1 }])
+    for (const type of ['orphan.found', 'orphan.revoked'])
+      expect(await scene.told((event) => event.type === type && event.lease === `lease_${planted}`)).toMatchObject([{ provider: 'warehouse' }])
+    await scene.postgres.query(`drop role "${theirs}"`)
   })
 })
 
