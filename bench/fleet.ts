@@ -35,6 +35,8 @@ export interface FleetOptions {
   readonly redisUpstreams?: Readonly<Record<string, string>>
 }
 
+/** To look closer: `BENCH_NODE_FLAGS='--cpu-prof --cpu-prof-dir=profiles'`. */
+const FLAGS = process.env.BENCH_NODE_FLAGS?.split(' ') ?? []
 const ROOT = resolve(import.meta.dirname, '..')
 const ISSUER = 'https://issuer.bench'
 
@@ -62,7 +64,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     NODE_ENV: 'production',
   }
   const startBroker = () =>
-    startPinned(MEASURED, [process.execPath, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
+    startPinned(MEASURED, [process.execPath, ...FLAGS, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
       env,
       ready: (line) => {
         const [port, metricsPort] = ['public', 'metrics'].map((name) => new RegExp(`"${name}":"http://[^"]*:(\\d+)"`).exec(line)?.[1])

@@ -1,12 +1,8 @@
-import { connect, type Socket } from 'node:net'
+import { openConnection, type Request } from './connection.js'
 import { percentile, round } from './support.js'
 
-export interface Request {
-  readonly token: string
-  readonly body: string
-  /** Where it goes, if not where the others do. */
-  readonly path?: string
-}
+export type { Request } from './connection.js'
+
 export interface Load {
   readonly rps: number
   readonly p50_ms: number
@@ -15,10 +11,7 @@ export interface Load {
   readonly seconds: number
 }
 
-/**
- * A closed loop of `concurrency` keep-alive connections, one request in flight on each, over all of `requests` once. Written on raw sockets
- * because the generator shares its core with Redis: a general client would take more CPU than what is measured. Answers need a content-length.
- */
+/** A closed loop of `concurrency` connections, one request in flight on each, over all of `requests` once. */
 export async function load(port: number, path: string, requests: readonly Request[], concurrency: number): Promise<Load> {
   const latencies: number[] = []
   const statuses: Record<string, number> = {}
@@ -36,36 +29,22 @@ export async function load(port: number, path: string, requests: readonly Reques
 
   function connection(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const socket: Socket = connect(port, '127.0.0.1')
-      socket.setNoDelay(true)
-      let sentAt = 0
-      let received = ''
       const send = () => {
         const request = requests[next++]
-        if (!request) {
-          socket.end()
-          return resolve()
-        }
-        sentAt = performance.now()
-        socket.write(
-          `POST ${request.path ?? path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${request.token}\r\nContent-Type: application/json\r\nContent-Length: ${request.body.length}\r\n\r\n${request.body}`,
-        )
+        if (request) return open.send(path, request)
+        open.end()
+        resolve()
       }
-      socket.on('connect', send)
-      socket.on('error', reject)
-      socket.on('data', (chunk) => {
-        received += chunk.toString('latin1')
-        const end = received.indexOf('\r\n\r\n')
-        if (end < 0) return
-        const length = /content-length: (\d+)/i.exec(received.slice(0, end))
-        if (!length) return reject(new Error(`an answer without content-length: ${received.slice(0, 200)}`))
-        if (received.length < end + 4 + Number(length[1])) return
-        const status = received.slice(9, 12)
-        statuses[status] = (statuses[status] ?? 0) + 1
-        latencies.push(performance.now() - sentAt)
-        received = ''
-        send()
-      })
+      const open = openConnection(
+        port,
+        ({ status, ms }) => {
+          statuses[status] = (statuses[status] ?? 0) + 1
+          latencies.push(ms)
+          send()
+        },
+        reject,
+      )
+      send()
     })
   }
 }

@@ -1,131 +1,72 @@
-import { randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import pg from 'pg'
-import { scramVerifier } from '../src/providers/postgres/scram.js'
-import { begin, createLogin, disableLogin, dropLogin } from '../src/providers/postgres/statements.js'
+import { startRedisUpstream } from '../test/providers/redis-upstream.js'
 import { startPostgres, type TestPostgres } from '../test/support/postgres.js'
-import { waitFor } from '../test/support/wait.js'
 import { type Fleet, startFleet } from './fleet.js'
-import { load } from './load.js'
-import { MEASURING, median, percentile, pinSelf, round } from './support.js'
+import { bareLoop, CONCURRENCY } from './revoke/bare-loop.js'
+import { capacity, issue, neighbours, stopUnderLoad } from './revoke/emergency.js'
+import { allRevoked, stop } from './revoke/stop.js'
+import { measureTaskEnds } from './revoke/task-ends.js'
+import { MEASURING, pinSelf, round } from './support.js'
 
-const LEASES_PER_TASK = 10
-const CONCURRENCY = 8
-const STATEMENT_MS = 10_000
+type Say = (line: string) => void
 
-interface Round {
-  readonly seconds: number
-  readonly p50_ms: number
-  readonly p99_ms: number
-}
-
-/**
- * Leases of PostgreSQL over many tasks, all of which end at once: from the task's end to the confirmed revoke, on the ledger's clock, beside a
- * bare loop of the same statements over as many roles, at the same concurrency on the same server.
- */
-export async function run({ quick, say }: { quick: boolean; say: (line: string) => void }): Promise<object> {
-  const tasks = quick ? 20 : 100
-  const pairs = quick ? 1 : 3
+/** Taking back: what ends with its task, and the stop of a whole provider, in PostgreSQL and in a cheap upstream, with and without other work. */
+export async function run({ quick, say }: { quick: boolean; say: Say }): Promise<object> {
   pinSelf(MEASURING)
-  const postgres = await startPostgres()
-  const postgresUrl = await postgres.createBroker(['reporting_ro'])
-  const fleet = await startFleet({ roles: ['warehouse-read'], postgresUrl })
-  const full: Round[] = []
-  const bare: number[] = []
-  for (let pair = 1; pair <= pairs; pair++) {
-    full.push(await endAll(fleet, postgres, tasks))
-    bare.push(await bareLoop(postgresUrl, tasks * LEASES_PER_TASK))
-    say(`pair ${pair}: full ${full.at(-1)?.seconds} s, bare ${round(bare.at(-1) ?? 0)} s`)
-  }
-  const orphans = await count(postgres)
-  await fleet.stop()
+  const postgres = await startPostgres({ settings: ['log_statement=none', 'log_connections=off'] })
+  const task_ends = await measureTaskEnds({ quick, say, postgres })
+  const sql = await stopPostgres(quick ? 500 : 10_000, { quick, say, postgres })
   await postgres.stop()
-  const of = (field: keyof Round) => round(median(full.map((one) => one[field])))
-  return {
-    leases: tasks * LEASES_PER_TASK,
-    tasks,
-    task_end_to_revoked: { p50_ms: of('p50_ms'), p99_ms: of('p99_ms') },
-    full_seconds: of('seconds'),
-    bare_seconds: round(median(bare)),
-    ratio: round(median(full.map((one, n) => (bare[n] ?? 0) / one.seconds)), 3),
-    concurrency: CONCURRENCY,
-    orphans,
-    pairs,
+  const test_upstream = await stopUpstream(quick ? 5_000 : 100_000, { quick, say })
+  const most = (of: 'under_load' | 'while_closing') => Math.max(...[sql, test_upstream].map(({ freeze_ms }) => freeze_ms[of].most))
+  const freeze_ms = { under_load: most('under_load'), while_closing: most('while_closing') }
+  return { freeze_ms, ratio: sql.ratio, postgres: sql, test_upstream, task_ends }
+}
+
+/** Beside a bare loop of the same statements, once with nothing else to do, and once while others issue. */
+async function stopPostgres(leases: number, { quick, say, postgres }: { quick: boolean; say: Say; postgres: TestPostgres }) {
+  const url = await postgres.createBroker(['reporting_ro'], { name: 'mayfly_emergency' })
+  say(`PostgreSQL: a bare loop over ${leases} roles`)
+  const bare_seconds = await bareLoop(url, leases)
+  const left = async () => Number((await postgres.query("select count(*)::int as n from pg_roles where rolname like 'mf-bench-%'"))[0]?.n)
+  const fresh = () => startFleet({ roles: ['warehouse-read', 'role-0'], postgresUrl: url, ttlSeconds: 300 })
+
+  const quiet = await withFleet(await fresh(), async (fleet) => {
+    say(`issuing ${leases} leases`)
+    await issue(fleet, 'warehouse-read', leases)
+    return allRevoked(fleet, await stop(fleet, { provider: ['warehouse'] }), leases)
+  })
+  say(`bare ${round(bare_seconds)} s, stopped in ${quiet} s`)
+  const loaded = await withFleet(await fresh(), async (fleet) => {
+    const ask = await neighbours(fleet)
+    const most = await capacity(fleet, ask, quick ? 2_000 : 8_000)
+    await issue(fleet, 'warehouse-read', leases)
+    say(`once more, beside ${round(most * 0.7, 0)} requests a second`)
+    return stopUnderLoad(fleet, { provider: 'warehouse', leases, most, ask, others: quick ? 3 : 10, left })
+  })
+  return { ...loaded, quiet_seconds: quiet, bare_seconds: round(bare_seconds), ratio: round(bare_seconds / quiet, 3), concurrency: CONCURRENCY }
+}
+
+/** ACL users of a Redis server: each revoke is a real one, and cheap. */
+async function stopUpstream(leases: number, { quick, say }: { quick: boolean; say: Say }) {
+  const upstream = await startRedisUpstream()
+  const fleet = await startFleet({ roles: ['role-0'], ttlSeconds: 300, redisUpstreams: { works: upstream.url } })
+  const measured = await withFleet(fleet, async () => {
+    const ask = await neighbours(fleet)
+    const most = await capacity(fleet, ask, quick ? 2_000 : 8_000)
+    say(`test upstream: issuing ${leases} leases`)
+    await issue(fleet, 'works-read', leases)
+    say(`stopping them, beside ${round(most * 0.7, 0)} requests a second`)
+    const left = async () => (await upstream.users()).length
+    return stopUnderLoad(fleet, { provider: 'works', leases, most, ask, others: quick ? 3 : 10, left })
+  })
+  await upstream.redis.stop()
+  return { upstream: 'redis acl users', ...measured, concurrency: CONCURRENCY }
+}
+
+async function withFleet<T>(fleet: Fleet, work: (fleet: Fleet) => Promise<T>): Promise<T> {
+  try {
+    return await work(fleet)
+  } finally {
+    await fleet.stop()
   }
-}
-
-async function endAll(fleet: Fleet, postgres: TestPostgres, count_: number): Promise<Round> {
-  const ids = await fleet.openTasks(count_, (n) => ({ agents: [`agent-${n}`], roles: ['warehouse-read'] }))
-  const requests = await Promise.all(
-    ids.flatMap((task, n) => {
-      const token = fleet.token(`agent-${n}`)
-      return Array.from({ length: LEASES_PER_TASK }, async () => ({ token: await token, body: JSON.stringify({ task, role: 'warehouse-read' }) }))
-    }),
-  )
-  const { statuses } = await load(fleet.port, '/v1/leases', requests, CONCURRENCY)
-  if (statuses['201'] !== requests.length) throw new Error(`not every lease was issued: ${JSON.stringify(statuses)}`)
-
-  const flows = await fleet.token('flows')
-  const started = performance.now()
-  await Promise.all(
-    ids.map(async (task) => {
-      const headers = { authorization: `Bearer ${flows}`, 'content-type': 'application/json' }
-      const answer = await fetch(`http://127.0.0.1:${fleet.port}/v1/tasks/${task}/complete`, { method: 'POST', headers, body: '{}' })
-      if (answer.status !== 200) throw new Error(`a task did not end: ${answer.status}`)
-      await answer.arrayBuffer()
-    }),
-  )
-  await waitFor('every role to be dropped', async () => (await count(postgres)) === 0, 120_000)
-  const seconds = round((performance.now() - started) / 1000)
-  const late = await latencies(fleet, new Set(ids), requests.length)
-  return { seconds, p50_ms: percentile(late, 50), p99_ms: percentile(late, 99) }
-}
-
-/** From the events: `task.ended` to each `lease.revoked`, on the ledger's clock. */
-async function latencies(fleet: Fleet, tasks: ReadonlySet<string>, expected: number): Promise<number[]> {
-  return waitFor('the events to be written', async () => {
-    const ended = new Map<string, number>()
-    const revoked: { task: string; at: number }[] = []
-    for (const line of (await readFile(join(fleet.folder, 'audit/events.jsonl'), 'utf8')).split('\n')) {
-      if (!line.includes('"task.ended"') && !line.includes('"lease.revoked"')) continue
-      const event = JSON.parse(line) as { type: string; task: string; at: string }
-      if (!tasks.has(event.task)) continue
-      if (event.type === 'task.ended') ended.set(event.task, Date.parse(event.at))
-      else revoked.push({ task: event.task, at: Date.parse(event.at) })
-    }
-    if (revoked.length < expected || ended.size < tasks.size) return undefined
-    return revoked.map(({ task, at }) => at - (ended.get(task) ?? at))
-  })
-}
-
-async function bareLoop(url: string, roles: number): Promise<number> {
-  const pool = new pg.Pool({ connectionString: url, max: CONCURRENCY })
-  const verifier = await scramVerifier(randomBytes(16).toString('hex'))
-  const names = Array.from({ length: roles }, (_, n) => `bare-${randomBytes(8).toString('hex')}-${n}`)
-  const inParallel = async (work: (name: string) => Promise<unknown>) => {
-    let next = 0
-    const worker = async () => {
-      for (let name = names[next++]; name !== undefined; name = names[next++]) await work(name)
-    }
-    await Promise.all(Array.from({ length: CONCURRENCY }, worker))
-  }
-  const times = { until: Date.now() + 600_000, expiresAt: Date.now() + 900_000 }
-  await inParallel((role) => {
-    const login = { role, verifier, groups: ['reporting_ro'], connectionLimit: 5, allowed: [], comment: '{}', ...times }
-    return pool.query(begin(STATEMENT_MS) + createLogin(login))
-  })
-  const started = performance.now()
-  await inParallel(async (role) => {
-    await pool.query(begin(STATEMENT_MS) + disableLogin(role))
-    await pool.query(begin(STATEMENT_MS) + dropLogin(role))
-  })
-  const seconds = (performance.now() - started) / 1000
-  await pool.end()
-  return seconds
-}
-
-async function count(postgres: TestPostgres): Promise<number> {
-  const rows = await postgres.query("select count(*)::int as n from pg_roles where rolname like 'mf-bench-%'")
-  return Number(rows[0]?.n)
 }

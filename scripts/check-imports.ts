@@ -59,6 +59,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'event',
         'envelope',
         'upstream',
+        'revoke-places',
         'background',
         'step-up',
         'approvals',

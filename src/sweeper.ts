@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { carryOn } from './emergency.js'
 import type { House } from './house.js'
 import { drive } from './revoke.js'
@@ -9,6 +10,8 @@ export interface Sweeper {
 }
 
 const TICK_MS = 1_000
+/** Between two sweeps: each looks into all partitions, however much there is to do. */
+const LEAST_MS = 20
 
 /** Claims what is due, once a second and whenever it is told that something is, and hands it to revoke; nothing else. */
 export function startSweeper(house: () => House, options: { tickMs?: number } = {}): Sweeper {
@@ -16,20 +19,21 @@ export function startSweeper(house: () => House, options: { tickMs?: number } = 
   let stopped = false
   let wake: () => void = () => {}
   let hinted = false
-  const resuming = new Set<string>()
+  const resume = createResume(tickMs)
 
   const loop = async (): Promise<void> => {
     while (!stopped) {
       hinted = false
-      const left = await sweep(house(), resuming).catch((error: unknown) => {
+      const next = performance.now() + LEAST_MS
+      const room = await sweep(house(), resume).catch((error: unknown) => {
         house().metrics.sweeps.inc({ outcome: 'failed' })
         house().log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'a sweep failed; the next one follows')
         return undefined
       })
-      if (hinted || stopped || left?.length === 0) continue
-      // One place that comes free is enough to look again, and so is a hint or the next tick: no upstream sets the pace of the others.
-      await Promise.race([pause(tickMs, (resolve) => (wake = resolve)), ...(left ?? [])])
+      // Room at one upstream is enough to look again, and so is a hint or the next tick: no upstream sets the pace of the others.
+      if (!hinted && !stopped && room?.length !== 0) await Promise.race([tick(tickMs, (resolve) => (wake = resolve)), ...(room ?? [])])
       wake()
+      await pause(Math.max(0, next - performance.now()))
     }
   }
   const running = loop()
@@ -46,29 +50,39 @@ export function startSweeper(house: () => House, options: { tickMs?: number } = 
   }
 }
 
-/** @returns when there is more to claim and a place for it: what is under way, of which each end frees a place */
-async function sweep(house: House, resuming: Set<string>): Promise<readonly Promise<unknown>[] | undefined> {
+/** @returns when there may be room for more of what is due, of each upstream that has none now; nothing to wait for: at once */
+async function sweep(house: House, resume: (house: House) => Promise<void>): Promise<readonly Promise<void>[] | undefined> {
   const capacity = new Map([...house.upstreams].map(([name, upstream]) => [name, upstream.freeRevokes()]))
   const { claims, expired, lagMs, more } = await house.ledger.claim(capacity)
-  const driven = claims.map((claim) => drive(house, claim))
+  for (const claim of claims) void drive(house, claim)
   for (const { provider } of expired) house.metrics.revoked.inc({ provider, outcome: 'expired', cause: 'expired' })
   house.metrics.sweeperLag.set(lagMs / 1000)
   house.metrics.sweeps.inc({ outcome: 'ok' })
-  for (const id of await house.ledger.openRevocations()) resume(house, id, resuming)
-  return more && (driven.length > 0 || expired.length > 0) ? driven.map((outcome) => outcome.catch(() => undefined)) : undefined
+  await resume(house)
+  if (!more) return undefined
+  const room = [...house.upstreams.values()].flatMap((upstream) => upstream.revokeRoom() ?? [])
+  return room.length > 0 || claims.length + expired.length > 0 ? room : undefined
 }
 
-/** Any replica goes on with a revocation whose broker may be gone; here, one at a time each. */
-function resume(house: House, id: string, resuming: Set<string>): void {
-  if (resuming.has(id)) return
-  resuming.add(id)
-  house.background.run(
-    'emergency',
-    carryOn(house, id).finally(() => resuming.delete(id)),
-  )
+/** Any replica goes on with a revocation whose broker may be gone; here, one at a time each, and not at each of many sweeps. */
+function createResume(everyMs: number): (house: House) => Promise<void> {
+  const resuming = new Set<string>()
+  let next = Number.NEGATIVE_INFINITY
+  return async (house) => {
+    if (performance.now() < next) return
+    next = performance.now() + everyMs / 2
+    for (const id of await house.ledger.openRevocations()) {
+      if (resuming.has(id)) continue
+      resuming.add(id)
+      house.background.run(
+        'emergency',
+        carryOn(house, id).finally(() => resuming.delete(id)),
+      )
+    }
+  }
 }
 
-function pause(ms: number, onWake: (resolve: () => void) => void): Promise<void> {
+function tick(ms: number, onWake: (resolve: () => void) => void): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms)
     onWake(() => {

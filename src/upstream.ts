@@ -12,6 +12,7 @@ import {
 } from 'cockatiel'
 import { MayflyError } from './errors.js'
 import { type Minted, type MintRequest, type Provider, ProviderError } from './providers/provider.js'
+import { createRevokePlaces } from './revoke-places.js'
 import type { Sealer } from './sealing.js'
 import type { Cause, Handle, Lease } from './types.js'
 
@@ -44,8 +45,10 @@ export interface Upstream {
    * back, once; what fails even so ends with the provider's blind window.
    */
   orGiveBack<T>(minted: Minted, written: Promise<T>): Promise<T>
-  /** Revokes that could start now. */
+  /** Revokes that are worth claiming now. */
   freeRevokes(): number
+  /** When one of those under way has ended and there is room again; undefined while none is. */
+  revokeRoom(): Promise<void> | undefined
   state(): 'closed' | 'open' | 'half-open'
   close(): Promise<void>
 }
@@ -80,7 +83,7 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
   )
   const mints: IPolicy = wrap(bulkhead(concurrency, concurrency * MINT_QUEUE_PER_PLACE), breaker)
   // Revokes have no breaker: each is retried for ever with backoff by the ledger, and no revoke may fail because others did.
-  const revokes = bulkhead(provider.revokesAtOnce ?? concurrency, Number.POSITIVE_INFINITY)
+  const revokes = createRevokePlaces(provider.revokesAtOnce ?? concurrency)
   const needsNoCall = provider.inProcess || provider.revocation === 'at-expiry'
 
   /** Through the bulkhead and the circuit, with trouble in the caller's words. */
@@ -118,7 +121,7 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
         await withDeadline(timeoutMs, () => provider.renew?.(handle, expiresAt, timeoutMs) ?? Promise.resolve())
       }),
     revoke: (lease, stillMine) =>
-      revokes.execute(async () => {
+      revokes.run(async () => {
         if (!stillMine()) return 'lost'
         if (isUnknown(provider, lease.handle)) return 'unknown'
         const handle = await opened(lease)
@@ -130,14 +133,15 @@ export function createUpstream(provider: Provider, options: UpstreamOptions): Up
         return withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs, about))
       }),
     verify,
-    confirm: async (lease, stillMine) => (provider.verify ? revokes.execute(() => (stillMine() ? verify(lease) : 'lost')) : undefined),
+    confirm: async (lease, stillMine) => (provider.verify ? revokes.run(() => (stillMine() ? verify(lease) : 'lost')) : undefined),
     list: provider.list && (() => listed(provider, timeoutMs)),
     orGiveBack: ({ handle }, written) =>
       written.catch(async (error: unknown) => {
         if (provider.handle === 'returned' && handle) await withDeadline(timeoutMs, () => provider.revoke(handle, timeoutMs)).catch(() => undefined)
         throw error
       }),
-    freeRevokes: () => (needsNoCall ? IN_PROCESS_REVOKES : revokes.executionSlots),
+    freeRevokes: () => (needsNoCall ? IN_PROCESS_REVOKES : revokes.free()),
+    revokeRoom: () => revokes.room(),
     state: () => (breaker.state === CircuitState.Closed ? 'closed' : breaker.state === CircuitState.HalfOpen ? 'half-open' : 'open'),
     close: () => provider.close(),
   }

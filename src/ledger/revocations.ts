@@ -15,9 +15,9 @@ const closeMatching = defineScript('close-matching', 'progress', ['id', 'selecto
 const countMatching = defineScript('count-matching', 'providers', ['selector', 'size', 'cursor'])
 const finishScript = defineScript('finish-revocation', 'revocation', ['id', 'sums', 'event', 'retention'])
 
-/** Leases that one step looks at in one partition, and partitions at once: what else goes on waits for no more than these. */
-const PAGE = 200
-const PAGES_AT_ONCE = 4
+/** Leases that one step looks at in one partition, and partitions at once: what else goes on, the next freeze too, waits for no more than these. */
+const PAGE = 50
+const PAGES_AT_ONCE = 2
 /** Of all partitions, to be driven by whoever took the step; the rest is due at once. */
 const MOST_CLAIMS = 256
 /** Leases of one provider in one partition whose deaths are verified. The provider's whole sample is so many times the partitions at most. */

@@ -22,6 +22,8 @@ const OUTAGE_GAP_MS = 10_000
 const MOST_TASKS = 20
 const MOST_CHECKS = 50
 const CLOSE_BUDGET = 200
+/** Of one provider; more only where there is room for more in every partition. */
+const MOST_CLAIMS = 50
 
 type Swept = Awaited<ReturnType<Ledger['claim']>>
 
@@ -147,7 +149,7 @@ function share(
   return peeked.flatMap(({ partition, due, outage }) => {
     const rooms = due.leases.flatMap(({ provider, due: count }) => {
       const room = left.get(provider) ?? 0
-      const mine = Math.max(0, Math.min(room, count))
+      const mine = Math.max(0, Math.min(room, count, Math.max(MOST_CLAIMS, Math.ceil((capacity.get(provider) ?? 0) / peeked.length))))
       left.set(provider, room - mine)
       return [provider, mine]
     })

@@ -57,6 +57,11 @@ if redis.call('ZCOUNT', base .. 'tasks:due', '-inf', now) > 0 then more = 1 end
 -- Answers true when the lease was claimed, nil when it needed no claim, false when it needs one and there is no room.
 local function sweep_lease(id, room)
   local key = base .. 'lease:' .. id
+  if room <= 0 then
+    -- Closing already, and never over by itself: most of a long line, and nothing to read of it before there is room.
+    local got = redis.call('HMGET', key, 's', 'xe')
+    if got[1] == 'c' and not got[2] then return false end
+  end
   local record = read(key)
   if not record or settled(record) then return nil, true end
   if record.s ~= 'p' and is_over(record) then

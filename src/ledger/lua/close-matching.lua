@@ -11,12 +11,12 @@ local progress = read(KEYS[1]) or {}
 if progress.cursor == 'done' then return { 1, {} } end
 local wanted = cjson.decode(selector)
 local claims, rows, matched, over = {}, {}, 0, tonumber(progress.over or 0)
-local ids, cursor = page_of(progress.cursor or '', size)
+local fields = fields_for(wanted)
+local ids, cursor = page_of(progress.cursor or '', size, wanted)
 for _, lease in ipairs(ids) do
   local key = base .. 'lease:' .. lease
-  local record = read(key)
-  local known = record and string.find(' ' .. (record.em or '') .. ' ', ' ' .. id .. ' ', 1, true)
-  if record and not known and (is_live(record) or record.s == 'c') and matches(record, wanted) then
+  local record = read_matching(key, wanted, fields, id)
+  if record and (is_live(record) or record.s == 'c') then
     matched = matched + 1
     over = math.max(over, usable_until(record))
     local nth = redis.call('HINCRBY', KEYS[1], 'matched:' .. record.pr, 1)

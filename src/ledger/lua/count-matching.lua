@@ -7,10 +7,11 @@
 -- include: match over
 local wanted = cjson.decode(selector)
 local counts = {}
-local ids, next_cursor = page_of(cursor, size)
+local fields = fields_for(wanted)
+local ids, next_cursor = page_of(cursor, size, wanted)
 for _, lease in ipairs(ids) do
-  local record = read(base .. 'lease:' .. lease)
-  if record and record.s ~= 'r' and record.s ~= 'e' and matches(record, wanted) then
+  local record = read_matching(base .. 'lease:' .. lease, wanted, fields, 'none')
+  if record and record.s ~= 'r' and record.s ~= 'e' then
     local count = counts[record.pr] or { 0, 0 }
     counts[record.pr] = { count[1] + 1, math.max(count[2], usable_until(record)) }
   end

@@ -30,11 +30,36 @@ local function matches(record, selector)
   return true
 end
 
--- The next page of unsettled leases from `cursor`: `<queue> <provider> <scan cursor>`, empty to begin with; 'done' at the end.
+-- What `matches` reads of a lease for this selector, besides its state and the emergencies that have it (`em`).
+local function fields_for(selector)
+  local fields = { 's', 'em', 't' }
+  for dimension in pairs(selector.dims or {}) do
+    fields[#fields + 1] = FIELDS[dimension]
+    if dimension == 'human' then fields[#fields + 1] = 'hk' end
+    if dimension == 'issuer' then fields[#fields + 1] = 'hp' end
+  end
+  return fields
+end
+
+-- The record at `key` where the selector covers it and emergency `but` has it not yet, or nil. Of all the others, which may be most, no more
+-- is read than what tells them apart.
+local function read_matching(key, selector, fields, but)
+  local got = redis.call('HMGET', key, unpack(fields))
+  if not got[1] or string.find(' ' .. (got[2] or '') .. ' ', ' ' .. but .. ' ', 1, true) then return nil end
+  local seen = {}
+  for i, field in ipairs(fields) do seen[field] = got[i] or nil end
+  return matches(seen, selector) and read(key) or nil
+end
+
+-- The next page of unsettled leases, of those that `selector` may cover where there is one, from `cursor`: `<queue> <provider> <scan cursor>`, empty to begin with; 'done' at the end.
 -- Queue `due` is walked before `urgent`, since leases only move from the first to the second.
 -- SCAN guarantees what was there all the time is seen, even while scores change.
-local function page_of(cursor, size)
-  local providers = redis.call('SMEMBERS', base .. 'providers')
+local function page_of(cursor, size, selector)
+  local only = selector and selector.dims and selector.dims.provider
+  local providers = {}
+  for _, provider in ipairs(redis.call('SMEMBERS', base .. 'providers')) do
+    if not only or only.raw[provider] then providers[#providers + 1] = provider end
+  end
   table.sort(providers)
   local queue, at, scan = string.match(cursor, '^(%S+) (%S+) (%S+)$')
   if not queue then queue, at, scan = 'due', '', '0' end

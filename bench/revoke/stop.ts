@@ -1,0 +1,54 @@
+import type { Fleet } from '../fleet.js'
+import { median, round } from '../support.js'
+
+export interface Stopped {
+  readonly id: string
+  /** From the request to its answer: until then the freeze holds. */
+  readonly freeze_ms: number
+  /** `performance.now()` when it was asked for. */
+  readonly askedAt: number
+}
+export interface FreezeTimes {
+  readonly median: number
+  readonly most: number
+  readonly stops: number
+}
+
+/** `POST /v1/emergency/revoke`, as an operator sends it. */
+export async function stop(fleet: Fleet, selector: object): Promise<Stopped> {
+  const headers = { authorization: `Bearer ${await fleet.token('oncall')}`, 'content-type': 'application/json' }
+  const askedAt = performance.now()
+  const body = JSON.stringify({ selector, reason: 'bench' })
+  const answer = await fetch(`http://127.0.0.1:${fleet.port}/v1/emergency/revoke`, { method: 'POST', headers, body })
+  const freeze_ms = performance.now() - askedAt
+  if (answer.status !== 202) throw new Error(`no stop: ${answer.status} ${await answer.text()}`)
+  const { revocation } = (await answer.json()) as { revocation: { id: string } }
+  return { id: revocation.id, freeze_ms, askedAt }
+}
+
+/** Stops of agents that hold nothing, one after the other: what an operator waits for while other things go on. */
+export async function stopOthers(fleet: Fleet, count: number, everyMs: number): Promise<number[]> {
+  const times: number[] = []
+  for (let n = 0; n < count; n++) {
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
+    times.push((await stop(fleet, { agent: [`nobody-${crypto.randomUUID()}`] })).freeze_ms)
+  }
+  return times
+}
+
+export function timesOf(freezes: readonly number[]): FreezeTimes {
+  return { median: round(median(freezes)), most: round(Math.max(...freezes)), stops: freezes.length }
+}
+
+/** Waits until so many are confirmed revoked. @returns seconds since the stop was asked for */
+export async function allRevoked(fleet: Fleet, { id, askedAt }: Stopped, expected: number): Promise<number> {
+  const headers = { authorization: `Bearer ${await fleet.token('oncall')}` }
+  for (;;) {
+    const answer = await fetch(`http://127.0.0.1:${fleet.port}/v1/emergency/revocations/${id}`, { headers })
+    const seconds = (performance.now() - askedAt) / 1000
+    const { revocation } = (await answer.json()) as { revocation: { matched: number; revoked: number; state: string } }
+    if (revocation.revoked >= expected) return round(seconds)
+    if (revocation.state === 'finished' || seconds > 600) throw new Error(`not all was revoked: ${JSON.stringify(revocation)}`)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}
