@@ -1,9 +1,12 @@
 import type { ConfigFile, IssuerFile } from './config-schema.js'
-import type { BundleOptions, IssuerOptions } from './identity/options.js'
+import type { BundleOptions, IssuerChecks, IssuerOptions } from './identity/options.js'
 
+/** Of a token that opens everything; and what it is where nothing is said, seconds. */
+const MOST_BREAK_GLASS = 900
+const USUAL_BREAK_GLASS = 600
 const OF_SPIFFE = ['trust_domain', 'bundle', 'bundle_endpoint'] as const
 const NEEDED = ['trust_domain', 'bundle'] as const
-const NOT_OF_SPIFFE = ['url', 'jwks_uri', 'jwks', 'issuer', 'typ'] as const
+const NOT_OF_SPIFFE = ['url', 'jwks_uri', 'jwks', 'issuer', 'typ', 'break_glass'] as const
 
 /** One issuer of the file: by discovery, with a key set, or a SPIFFE trust domain. None where a field that its kind needs is missing. */
 export function issuerOf(name: string, issuer: IssuerFile, problems: string[]): [string, IssuerOptions][] {
@@ -14,7 +17,8 @@ export function issuerOf(name: string, issuer: IssuerFile, problems: string[]): 
     problems.push(`issuers.${name}.audience: missing: what its tokens carry as "aud" for this broker`)
     return []
   }
-  const checks = { ...lifeOf(issuer), audience, algorithms, typ, preset, only }
+  const glass = breakGlassOf(name, issuer, problems)
+  const checks = { ...lifeOf(issuer), audience, algorithms, typ, preset, only, ...glass }
   if (issuer.jwks) {
     const text = issuer.issuer ?? issuer.url
     if (!text) problems.push(`issuers.${name}.issuer: say which "iss" the tokens of this key set carry`)
@@ -69,6 +73,20 @@ function bundleOf(path: string, text: string, problems: string[]): BundleOptions
     problems.push(`${path}: is neither a URL, nor a SPIFFE bundle (JSON), nor certificates (PEM)`)
     return undefined
   }
+}
+
+/** Keys that work with every identity provider down: they are here, their tokens serve one request, soon, and none but operators. */
+function breakGlassOf(name: string, issuer: IssuerFile, problems: string[]): Partial<IssuerChecks> {
+  if (issuer.break_glass !== true) return {}
+  const life = issuer.max_lifetime ?? USUAL_BREAK_GLASS
+  const wrong = {
+    jwks: issuer.jwks === undefined && 'missing: its keys must be known with everything else down',
+    single_use: issuer.single_use === false && 'a token that breaks the glass serves one request',
+    max_lifetime: life > MOST_BREAK_GLASS && `is at most ${MOST_BREAK_GLASS} s`,
+    only: issuer.only !== undefined && issuer.only.join() !== 'operator' && 'is [operator], or left out',
+  }
+  for (const [field, why] of Object.entries(wrong)) if (why) problems.push(`issuers.${name}.${field}: ${why} ("break_glass")`)
+  return { maxLifetimeSeconds: life, singleUse: true, only: ['operator'], breakGlass: true }
 }
 
 function lifeOf(issuer: IssuerFile) {

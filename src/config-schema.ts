@@ -72,6 +72,7 @@ const issuer = z.strictObject({
   skew: seconds.optional(),
   single_use: z.boolean().optional(),
   only: z.array(kind).min(1).optional(),
+  break_glass: z.boolean().optional(),
   ca: pem.optional(),
   allow_http_loopback: z.boolean().optional(),
   allow_private_addresses: z.boolean().optional(),

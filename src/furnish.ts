@@ -63,6 +63,7 @@ export async function furnish(
     roles: new Map(config.roles.map((role) => [role.name, role])),
     tools: new Map(config.tools.map((tool) => [tool.name, tool])),
     roster,
+    breakGlass: new Set(Object.entries(config.identity.issuers).flatMap(([name, { breakGlass }]) => (breakGlass ? [name] : []))),
     humans: { verify: identity.verifyHuman, standing: createStanding(config.identity.humans) },
     upstreams,
     vocabulary: { intents: new Set(config.vocabulary.intents), environments: new Set(config.vocabulary.environments) },

@@ -22,6 +22,8 @@ export interface House {
   readonly tools: ReadonlyMap<string, Tool>
   /** Agents as they are configured now, for decisions about what they hold. */
   readonly roster: Roster
+  /** Issuers whose keys are for the day on which no other works. */
+  readonly breakGlass: ReadonlySet<string>
   /** On whose behalf agents act: who shows it, and what the configuration makes of what was shown before. */
   readonly humans: { readonly verify: Identity['verifyHuman']; readonly standing: Standing }
   readonly upstreams: ReadonlyMap<string, Upstream>

@@ -78,6 +78,7 @@ export function createMetrics() {
     classified: counter('mayfly_classifications_total', 'Tasks put to the classifier, by outcome.', ['outcome']),
     classifySeconds: histogram('mayfly_classify_duration_seconds', 'What a task waits for the classifier.', []),
     emergency: counter('mayfly_emergency_revocations_total', 'Emergency revocations started.', []),
+    breakGlass: counter('mayfly_break_glass_uses_total', 'Requests with a token of a break-glass issuer.', ['issuer']),
     frozen: gauge('mayfly_freezes', 'Freezes in force.', []),
   }
 }

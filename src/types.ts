@@ -560,6 +560,7 @@ export type EventType =
   | 'lease.alive'
   | 'request.refused'
   | 'operator.refused'
+  | 'break_glass.used'
   | 'freeze.set'
   | 'freeze.thawed'
   | 'revocation.started'

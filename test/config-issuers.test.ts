@@ -11,6 +11,8 @@ function read(issuer: object) {
   return { options: entry?.[1], problems }
 }
 
+const GLASS = { jwks: '{"keys":[{"kty":"EC"}]}', issuer: 'https://glass.example', audience: 'm', break_glass: true }
+
 describe('an issuer of the file', () => {
   const mesh = { preset: 'spiffe', trust_domain: 'prod.example', bundle: 'https://spire.example/bundle', audience: 'mayfly' }
   it('is a trust domain with the bundle at a URL, or as it stands in a file', async () => {
@@ -39,6 +41,11 @@ describe('an issuer of the file', () => {
     })
     expect(read({ ...mesh, audience: undefined })).toMatchObject({ problems: [], options: { kind: 'spiffe', audience: undefined } })
   })
+  it('of broken glass is for one request of an operator, soon', () => {
+    const options = { kind: 'jwks', breakGlass: true, singleUse: true, only: ['operator'], maxLifetimeSeconds: 600 }
+    expect(read(GLASS)).toMatchObject({ problems: [], options })
+    expect(read({ ...GLASS, max_lifetime: '15m' }).options).toMatchObject({ maxLifetimeSeconds: 900 })
+  })
   it.each<[string, object, string]>([
     ['a trust domain without its bundle', { ...mesh, bundle: undefined }, 'issuers.it.bundle: missing'],
     ['a bundle without its trust domain', { ...mesh, trust_domain: undefined }, 'issuers.it.trust_domain: missing'],
@@ -52,6 +59,11 @@ describe('an issuer of the file', () => {
     ['an endpoint of an OIDC issuer', { url: 'https://x.example', audience: 'm', bundle_endpoint: ENDPOINT }, 'issuers.it.bundle_endpoint: is for'],
     ['an OIDC issuer without audience', { url: 'https://x.example' }, 'issuers.it.audience: missing'],
     ['a key set without its issuer', { jwks: '{"keys":[{"kty":"EC"}]}', audience: 'm' }, 'issuers.it.issuer: say which'],
+    ['broken glass that has to be fetched', { ...GLASS, jwks: undefined, url: 'https://x.example' }, 'issuers.it.jwks: missing'],
+    ['broken glass for everybody', { ...GLASS, only: ['operator', 'agent'] }, 'issuers.it.only: is [operator]'],
+    ['broken glass that stays open', { ...GLASS, max_lifetime: '1h' }, 'issuers.it.max_lifetime: is at most'],
+    ['broken glass for many requests', { ...GLASS, single_use: false }, 'issuers.it.single_use:'],
+    ['a trust domain of broken glass', { ...mesh, break_glass: true }, 'issuers.it.break_glass: is not for a trust domain'],
     ['neither URL nor key set', { audience: 'm' }, "issuers.it.url: name the issuer's URL"],
   ])('is refused: %s', (_what, issuer, problem) => {
     expect(read(issuer).problems).toEqual([expect.stringContaining(problem)])

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { agents } from './agents.js'
 import { approvals, approve, deny } from './approvals.js'
+import { breakGlass } from './break-glass.js'
 import { drill } from './drill.js'
 import { freeze } from './freeze.js'
 import { get } from './get.js'
@@ -14,10 +15,10 @@ import { thaw } from './thaw.js'
 import { tool } from './tool.js'
 import { whoami } from './whoami.js'
 
-/** Every command that speaks to a broker. A new one is added here, with its row in docs/cli.md. */
+/** Every command that speaks to a broker, or makes what one is spoken to with. A new one is added here, with its row in docs/cli.md. */
 export function clientCommands(shell: Shell): Command[] {
-  return [get, task, tool, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, reconcile, whoami, login].map((command) =>
-    command(shell),
+  return [get, task, tool, leases, agents, approvals, approve, deny, freeze, thaw, revoke, drill, reconcile, breakGlass, whoami, login].map(
+    (command) => command(shell),
   )
 }
 

@@ -5,6 +5,7 @@ import { createAccessLog } from './access-log.js'
 import { sendAnswer } from './answer.js'
 import { authenticate, refuseAmbiguous } from './authenticate.js'
 import { readBody } from './body.js'
+import { tellBreakGlass } from './break-glass.js'
 import { type Description, describe } from './openapi.js'
 import { createErrorHandler } from './problem.js'
 import { createRateLimit } from './rate-limit.js'
@@ -50,6 +51,7 @@ export function createApp(options: AppOptions): express.Express {
       if (options.isDraining()) response.setHeader('connection', 'close')
       if (route.who) {
         exchange.principal = await authenticate(request, response, options.identity())
+        if (house.breakGlass.has(exchange.principal.issuer)) tellBreakGlass(house, exchange.principal, context, route, request.headers.authorization)
         await limit(exchange.principal, route)
         await refuseOtherKinds(exchange, route)
       }

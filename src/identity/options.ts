@@ -94,6 +94,8 @@ export interface IssuerChecks {
   readonly preset?: Exclude<Preset, 'spiffe'>
   /** Whom this issuer may speak for; all when absent. */
   readonly only?: readonly (Principal['kind'] | 'human')[]
+  /** For the day on which nobody else can say who an operator is: each use is told. */
+  readonly breakGlass?: boolean
 }
 
 export type Preset = 'kubernetes' | 'github-actions' | 'spiffe'
