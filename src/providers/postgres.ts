@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { Handle, Scope } from '../types.js'
 import { type Deadline, deadline } from './deadline.js'
 import { leaseOfName, namePrefix, upstreamName } from './name.js'
-import { run } from './postgres/connection.js'
+import { run, surviveBreaks } from './postgres/connection.js'
 import { openEnding } from './postgres/ending.js'
 import { scramVerifier } from './postgres/scram.js'
 import type * as statements from './postgres/statements.js'
@@ -74,10 +74,7 @@ export const postgres: ProviderModule<Options, Params> = {
     const pool = () => {
       const { concurrency: max, timeoutMs: connectionTimeoutMillis, instance } = context
       const shared = { connectionString: options.url, application_name: `mayfly/${instance}`, keepAlive: true, idleTimeoutMillis: IDLE_MS }
-      const opened = new pg.Pool({ ...shared, max, connectionTimeoutMillis })
-      // An idle connection that breaks is replaced by the next use; without a listener it would end the process.
-      opened.on('error', () => undefined)
-      return opened
+      return surviveBreaks(new pg.Pool({ ...shared, max, connectionTimeoutMillis }))
     }
     // Apart, so that revoking never waits for minting.
     return provider(sql, options, context, pool(), pool())

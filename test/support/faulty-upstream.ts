@@ -20,6 +20,22 @@ export async function startStallingServer(answer?: string | Buffer, speaksFirst 
   return { port: await portOf(server), connections: () => taken, close: () => closed(server, sockets) }
 }
 
+/** The messages of PostgreSQL by which it takes any login, and says that it is ready. */
+const WELCOME = Buffer.from('520000000800000000' + '5a0000000549', 'hex')
+
+/** A PostgreSQL that takes every login, and resets the connection at the first statement. */
+export async function startResettingDatabase(): Promise<StallingServer> {
+  let taken = 0
+  const { server, sockets } = listening((caller) => {
+    taken++
+    caller.once('data', () => {
+      caller.write(WELCOME)
+      caller.once('data', () => caller.resetAndDestroy())
+    })
+  })
+  return { port: await portOf(server), connections: () => taken, close: () => closed(server, sockets) }
+}
+
 /** A port on which nobody listens. */
 export async function closedPort(): Promise<number> {
   const { server, sockets } = listening(() => undefined)

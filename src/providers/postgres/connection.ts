@@ -3,6 +3,16 @@ import { type Deadline, within } from '../deadline.js'
 import { ProviderError } from '../provider.js'
 
 /**
+ * A connection that breaks is replaced by the next use, and whoever waits on it is told by the answer to its statement. The driver emits the same as an
+ * event besides, of the pool's while it is idle and of the connection's own while it is in use: without a listener that would end the process.
+ */
+export function surviveBreaks<P extends Pool>(pool: P): P {
+  pool.on('error', () => undefined)
+  pool.on('connect', (client) => client.on('error', () => undefined))
+  return pool
+}
+
+/**
  * Runs statements on one of the pool's connections inside the deadline; `statements` gets the milliseconds left once there is a connection.
  * Several statements in one text are one transaction.
  */

@@ -2,7 +2,7 @@ import type { PoolConfig } from 'pg'
 import { z } from 'zod'
 import type { Deadline } from '../deadline.js'
 import { ProviderError } from '../provider.js'
-import { DEPENDENT_OBJECTS, PREPARED, run, SLIPPED_IN, stateOf, TRIPPED } from './connection.js'
+import { DEPENDENT_OBJECTS, PREPARED, run, SLIPPED_IN, stateOf, surviveBreaks, TRIPPED } from './connection.js'
 import type * as statements from './statements.js'
 
 export interface Login {
@@ -91,8 +91,7 @@ export function openEnding(sql: typeof statements, server: Server) {
     const { default: pg } = await import('pg')
     const url = new URL(server.url)
     url.pathname = `/${encodeURIComponent(database)}`
-    const pool = new pg.Pool({ ...config, connectionString: url.href, max: 1, connectionTimeoutMillis: time.left() })
-    pool.on('error', () => undefined)
+    const pool = surviveBreaks(new pg.Pool({ ...config, connectionString: url.href, max: 1, connectionTimeoutMillis: time.left() }))
     try {
       await work((statements) => run(pool, time, statements))
     } finally {
