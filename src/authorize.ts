@@ -165,9 +165,9 @@ export async function refuse(
     chain,
     detail: words,
   })
-  await house.ledger.record(told)
+  const { ok } = await house.ledger.record(told)
   const next = decision && (await follow(house, ownCaller(agent), ask.task, decision, told, context))
-  return new MayflyError(error.code, error.message, { ...error.details, event: told.id, ...(next && { next }) })
+  return new MayflyError(error.code, error.message, { ...error.details, event: ok ? told.id : undefined, ...(next && { next }) })
 }
 
 /** What an event says of the lease that it is about. */

@@ -137,7 +137,8 @@ async function deny(
   const [recorded, followed] = await Promise.allSettled([house.ledger.record(told), following])
   for (const one of [followed, recorded]) if (one.status === 'rejected') throw one.reason
   const next = followed.status === 'fulfilled' ? followed.value : undefined
-  return new MayflyError(error.code, error.message, { ...error.details, event: told.id, ...(next && { next }) })
+  const ok = recorded.status === 'fulfilled' && recorded.value.ok
+  return new MayflyError(error.code, error.message, { ...error.details, event: ok ? told.id : undefined, ...(next && { next }) })
 }
 
 function toldOf(

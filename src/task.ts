@@ -215,8 +215,8 @@ async function takenByOthers(house: House, id: string, { claims, closing }: Ende
 export async function refuseOperation(house: House, principal: Principal, context: RequestContext, error: MayflyError): Promise<MayflyError> {
   const { policies, internal: because } = error.details
   const told = event('operator.refused', context, principal, { code: error.code, detail: { policies, because } })
-  await house.ledger.record(told)
-  return new MayflyError(error.code, error.message, { ...error.details, event: told.id })
+  const { ok } = await house.ledger.record(told)
+  return new MayflyError(error.code, error.message, { ...error.details, event: ok ? told.id : undefined })
 }
 
 /** An agent's copies are told apart here too: one may not end what another works on. */

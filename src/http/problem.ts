@@ -68,6 +68,7 @@ function traceable(thrown: unknown): object {
 /**
  * Each refusal is one event: of a known caller in the outbox, of an unknown one in the capped stream. A flood that the rate limit turned
  * away is counted, not told. What cannot be recorded is refused all the same.
+ * @returns the event's id, for the caller to name it by: none where there is no such event
  */
 async function tell(exchange: Exchange, error: MayflyError, request: Request): Promise<string | undefined> {
   const { context, house, principal, route } = exchange
@@ -75,8 +76,11 @@ async function tell(exchange: Exchange, error: MayflyError, request: Request): P
   if (!isRefusal || exchange.callerGone()) return undefined
   const about = { reason: error.details.internal, route: route?.path, method: request.method, peer: request.ip }
   const told = event('request.refused', context, principal, { code: error.code, detail: about })
-  if (!principal) await house.ledger.refuse(told)
-  else await house.ledger.record(told).catch(() => undefined)
+  if (principal) {
+    const recorded = await house.ledger.record(told).catch(() => undefined)
+    return recorded?.ok ? told.id : undefined
+  }
+  await house.ledger.refuse(told)
   return told.id
 }
 

@@ -52,6 +52,9 @@ describe('Redis at its maxmemory', () => {
 
     expect(await ask(tasks[0])).toMatchObject({ status: 503, body: { code: 'ledger_unavailable' } })
     expect(await rolesUpstream()).toBe(2)
+    // A refusal that could not be recorded points at no event.
+    const refused = await test.call('GET', `/v1/leases/lease_00${'a'.repeat(26)}`, await test.token('triage'))
+    expect({ status: refused.status, instance: refused.body.instance }).toEqual({ status: 404, instance: undefined })
     await everythingEnds(tasks)
 
     await redis.client.config('SET', 'maxmemory', '0')
