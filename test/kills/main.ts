@@ -31,6 +31,11 @@ const world = await startWorld()
 const began = performance.now()
 const slots = [createSlot(world, 'slot-a'), createSlot(world, 'slot-b')] as const
 await Promise.all(slots.map((slot) => slot.start()))
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => {
+    for (const slot of slots) slot.broker()?.signal('SIGKILL')
+    void world.stop().finally(() => process.exit(1))
+  })
 const workload = startWorkload(world, slots, seeded(seed))
 const tally: Tally = { kills: 0, duringMint: 0, duringRevoke: 0, idle: 0, cut: 0, alone: 0 }
 const seconds = () => round((performance.now() - began) / 1000, 1)

@@ -18,9 +18,10 @@ export interface Workload {
   finish(): Promise<void>
 }
 
-const LIVES = 8
+const LIVES = 6
 const AGAIN_MS = 20
-/** A task outlives the whole run by far: only its end takes its credentials. */
+/** Between two lives, at most: what is measured is kills, not throughput, and brokers that start need the processor more. */
+const REST_MS = 200
 const WAIT_SECONDS = 5
 
 /** Lives of tasks, one after the other on each of several lines: opened, credentials obtained, some returned, ended. */
@@ -48,6 +49,7 @@ export function startWorkload(world: World, slots: readonly [Slot, ...Slot[]], r
       external_id: `life-${++seen.tasks}`,
       assignees: slots.map(({ agent }) => ({ agent })),
       envelope: [{ role: ROLE }],
+      // It outlives the whole run by far: only its end takes its credentials.
       deadline_at: new Date(Date.now() + 7_200_000).toISOString(),
     }
     const { body: answer } = await persist(async (slot) => slot.call({ kind: 'open', leases: [] }, 'POST', '/v1/tasks', await flows(), body))
@@ -61,7 +63,7 @@ export function startWorkload(world: World, slots: readonly [Slot, ...Slot[]], r
     const about: InFlight = { kind: 'mint', leases: [] }
     const ask = async (slot: Slot) => {
       const token = await world.prepared.token(slot.agent)
-      return slot.call(about, 'POST', '/v1/leases', token, { task, role: ROLE, ttl: 600 }, headers)
+      return slot.call(about, 'POST', '/v1/leases', token, { task, role: ROLE, ttl: 900 }, headers)
     }
     const answer = persistent ? await persist(ask) : await ask(oneOf(random, slots)).catch(() => undefined)
     if (answer?.status !== 201) return undefined
@@ -89,7 +91,10 @@ export function startWorkload(world: World, slots: readonly [Slot, ...Slot[]], r
 
   const lines = Promise.all(
     Array.from({ length: LIVES }, async () => {
-      while (!finishing) await life()
+      while (!finishing) {
+        await life()
+        await pause(random() * REST_MS)
+      }
     }),
   )
   return {
