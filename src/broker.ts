@@ -30,8 +30,11 @@ export interface Broker {
   start(): Promise<{ public: string; operator?: string; metrics?: string }>
   /** All or nothing: throws, and goes on as before, when the new configuration cannot be used as a whole. */
   reload(config: Config): Promise<void>
-  /** Stops accepting, ends what is in flight, leaves the rest to the ledger. */
-  stop(): Promise<void>
+  /**
+   * Stops accepting, ends what is in flight, leaves the rest to the ledger: within half a minute, whatever hangs. Connections that are idle
+   * are kept for `lingerMs`, so that requests on their way there are answered: come again elsewhere.
+   */
+  stop(lingerMs?: number): Promise<void>
   house(): House
   identity(): Identity
   readonly audit: () => Audit | undefined
@@ -40,13 +43,18 @@ export interface Overrides {
   readonly log?: pino.Logger
   /** Development: an empty ledger is a first start. */
   readonly initLedger?: boolean
+  /** How long a claim belongs to a broker, where a test cannot wait so long. Longer than any provider's timeout by some seconds. */
+  readonly visibilityMs?: number
 }
 
 /** How long a claim belongs to a broker: longer than any provider's timeout, with room for waiting its turn. */
 const VISIBILITY_MS = 30_000
 /** Clocks of upstreams may be off the ledger's by this much. */
 const SKEW_MARGIN_MS = 2_000
+/** For requests, and again for the revokes that are under way. */
 const DRAIN_MS = 10_000
+/** For events to reach the sinks, and again for connections to close. */
+const LAST_MS = 3_000
 /** No request takes longer. */
 const REVIEW_AGAIN_MS = 30_000
 
@@ -64,7 +72,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     redis: embedded ? { socketPath: embedded.socketPath } : redisOf(config),
     instance: config.instance,
     createMeta: overrides.initLedger ?? false,
-    visibilityMs: VISIBILITY_MS,
+    visibilityMs: overrides.visibilityMs ?? VISIBILITY_MS,
     skewMarginMs: SKEW_MARGIN_MS,
     taskCacheSize: TASK_CACHE,
     log: (level, message, fields) => log[level](fields, message),
@@ -211,21 +219,26 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       retiring.run('retire', retire(before, after, stopping.signal))
       review(after, REVIEW_AGAIN_MS)
     },
-    async stop() {
+    async stop(lingerMs = 0) {
       draining = true
-      await Promise.all([...listening.values()].map((one) => one.close(DRAIN_MS)))
-      await drills?.stop()
-      await reconciling?.stop()
-      await sweeper?.stop()
-      await background.drain(DRAIN_MS)
+      // What waits for an upstream must not keep the process: the ledger has it, for whoever sweeps next.
+      const most = async (ms: number, what: string, work: Promise<unknown>) => {
+        if (!(await within(ms, work))) log.warn({}, `${what} took too long and is left to the ledger`)
+      }
+      await Promise.all([...listening.values()].map((one) => one.close(DRAIN_MS, lingerMs)))
+      await most(
+        DRAIN_MS,
+        'what was under way',
+        Promise.all([drills?.stop(), reconciling?.stop(), sweeper?.stop().then(() => background.drain(DRAIN_MS))]),
+      )
       stopping.abort()
-      await retiring.drain(DRAIN_MS)
-      await audit?.flush().catch(() => log.warn({}, 'events are left in the outbox for the next broker'))
-      await audit?.stop()
-      await current.identity.close()
-      await current.webhooks.close()
+      await most(LAST_MS, 'a review', retiring.drain(LAST_MS))
+      const flushed = audit?.flush().catch(() => log.warn({}, 'events are left in the outbox for the next broker'))
+      await most(LAST_MS, 'handing events over', Promise.all([flushed, audit?.stop()]))
       current.house.policy.close()
-      await Promise.all([...current.house.upstreams.values()].map((upstream) => upstream.close()))
+      const { identity, webhooks, house } = current
+      const closed = [identity.close(), webhooks.close(), ...[...house.upstreams.values()].map((upstream) => upstream.close())]
+      await most(LAST_MS, 'closing connections', Promise.allSettled(closed))
       await ledger.disconnect()
       await embedded?.stop()
     },
@@ -235,6 +248,17 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 function redisOf({ ledger: { redis } }: Config): RedisAddress {
   if (!('embedded' in redis)) return redis
   throw new Error('an embedded ledger has no address')
+}
+
+/** Whether it was done in time. */
+async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const over = new AbortController()
+  const late = pause(ms, false, { signal: over.signal }).catch(() => false)
+  try {
+    return await Promise.race([work.then(() => true), late])
+  } finally {
+    over.abort()
+  }
 }
 
 async function afterwards(ms: number, over: AbortSignal, work: () => Promise<void>): Promise<void> {

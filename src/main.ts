@@ -18,6 +18,7 @@ const KEPT_FOLDER = '.mayfly'
 /** Of `provider test`: always the same, so that a service can be told before. */
 const KEYS_PORT = 8430
 const WAIT_SECONDS = 60
+const SAME_SIGNAL_MS = 1_000
 
 const { env } = process
 const stopping = new AbortController()
@@ -43,7 +44,14 @@ const shell: Shell = {
   },
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort())
+let asked = Number.POSITIVE_INFINITY
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => {
+    // One keystroke may come twice: npm hands on what the terminal has sent to everybody. Whoever asks again does not want to wait.
+    if (performance.now() - asked > SAME_SIGNAL_MS) process.exit(EXIT.failed)
+    asked = Math.min(asked, performance.now())
+    stopping.abort()
+  })
 // Whoever reads our output may stop reading (`mayfly leases | head`).
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed))
 
@@ -87,6 +95,8 @@ function serveCommand(): Command {
       const { serve } = await import('./serve.js')
       const onHangup = (listener: () => void) => process.on('SIGHUP', listener)
       await serve({ config, initLedger, env, stop: stopping.signal, onHangup })
+      // What still waits for an upstream keeps nobody.
+      process.exit()
     })
 }
 

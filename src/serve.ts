@@ -1,6 +1,6 @@
 import { watch } from 'chokidar'
 import { pino } from 'pino'
-import { createBroker } from './broker.js'
+import { createBroker, type Overrides } from './broker.js'
 import { loadConfig } from './config.js'
 import { containDrivers } from './contain.js'
 
@@ -13,16 +13,19 @@ export interface ServeOptions {
   readonly stop: AbortSignal
   /** SIGHUP: the configuration is to be read again. */
   onHangup(listener: () => void): void
+  readonly overrides?: Overrides
 }
 
 /** By looking at the files and not by notification: a mounted ConfigMap changes by a symbolic link above it, unnoticed by inotify. */
 const LOOK_EVERY_MS = 2_000
 
+/** Clients that use a connection again within this time are told that it is over, rather than finding it so. */
+const LINGER_MS = 1_000
 const LOG_BUFFER_BYTES = 15_000
 const LOG_FLUSH_MS = 250
 
 /** `mayfly serve`: the broker until it is told to stop. */
-export async function serve({ config: path, initLedger, env, stop, onHangup }: ServeOptions): Promise<void> {
+export async function serve({ config: path, initLedger, env, stop, onHangup, overrides }: ServeOptions): Promise<void> {
   // From the first moment on: a hangup that nobody listens to ends the process.
   let reload = () => {}
   onHangup(() => reload())
@@ -32,7 +35,7 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
   const output = pino.destination({ dest: 1, sync: false, minLength: LOG_BUFFER_BYTES, periodicFlush: LOG_FLUSH_MS })
   const log = pino({ level: config.logLevel, base: { instance: config.instance } }, output)
   const letGo = containDrivers(log)
-  const broker = await createBroker(config, { log, initLedger })
+  const broker = await createBroker(config, { log, initLedger, ...overrides })
   const watcher = watch([...config.files], { usePolling: true, interval: LOOK_EVERY_MS, ignoreInitial: true })
   try {
     const urls = await broker.start()
@@ -52,9 +55,10 @@ export async function serve({ config: path, initLedger, env, stop, onHangup }: S
     output.flush()
     await aborted(stop)
     log.info({}, 'stopping')
+    output.flush()
   } finally {
     await watcher.close()
-    await broker.stop()
+    await broker.stop(LINGER_MS)
     letGo()
     output.flushSync()
   }

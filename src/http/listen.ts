@@ -27,8 +27,11 @@ export interface Listening {
   useCertificate(tls: { readonly cert: string; readonly key: string }): void
   /** Of client certificates, PEM; for connections from now on, where the listener asks for some. */
   useAuthorities(authorities: readonly string[]): void
-  /** Stops accepting and lets what is in flight end, for at most so long; then cuts it. */
-  close(graceMs: number): Promise<void>
+  /**
+   * Stops accepting and lets what is in flight end, for at most so long; then cuts it. Each answer says that its connection is over. Idle
+   * connections are kept for `lingerMs`, so that a request that is on its way there is answered too.
+   */
+  close(graceMs: number, lingerMs?: number): Promise<void>
 }
 
 const HEADERS_TIMEOUT_MS = 10_000
@@ -83,7 +86,7 @@ export async function listen(app: RequestListener, options: ListenOptions): Prom
     useAuthorities: (authorities) => {
       if (secure?.clientCertificates) use({ ...secure, clientCertificates: { ...secure.clientCertificates, authorities } })
     },
-    close: (graceMs) => close(server, connections, graceMs).finally(() => clearInterval(unread)),
+    close: (graceMs, lingerMs = 0) => close(server, connections, graceMs, lingerMs).finally(() => clearInterval(unread)),
   }
 }
 
