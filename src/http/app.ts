@@ -48,6 +48,7 @@ export function createApp(options: AppOptions): express.Express {
       const exchange = begin(request, response, route)
       const { house, context, callerGone } = exchange
       refuseAmbiguous(request)
+      if (options.isDraining()) response.setHeader('connection', 'close')
       if (route.who) {
         exchange.principal = await authenticate(request, response, options.identity())
         if (house.breakGlass.has(exchange.principal.issuer)) tellBreakGlass(house, exchange.principal, context, route, request.headers.authorization)

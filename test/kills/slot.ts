@@ -1,4 +1,4 @@
-import { type Answer, type BrokerProcess, startBrokerProcess } from '../support/broker.js'
+import { type Answer, type BrokerProcess, SHORT_LIVED, startBrokerProcess } from '../support/broker.js'
 import type { World } from './world.js'
 
 /** What a request is about, as seen from outside: a kill during a `mint` or a `revoke` is what this is for. */
@@ -26,9 +26,6 @@ export interface Slot {
   readonly startMs: readonly number[]
 }
 
-/** Less is compiled than for a broker that stays: it lives a second. */
-const NODE_OPTIONS = ['--liftoff-only', '--no-opt']
-
 export function createSlot(world: World, name: string): Slot {
   let broker: BrokerProcess | undefined
   let answered = 0
@@ -42,7 +39,7 @@ export function createSlot(world: World, name: string): Slot {
     startMs,
     async start() {
       const began = performance.now()
-      const started = await startBrokerProcess(world.prepared, { node: NODE_OPTIONS })
+      const started = await startBrokerProcess(world.prepared, { node: SHORT_LIVED })
       startMs.push(performance.now() - began)
       answered = 0
       broker = started

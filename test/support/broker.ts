@@ -147,6 +147,9 @@ export interface ProcessOptions {
   readonly node?: readonly string[]
 }
 
+/** For `node`: less is compiled, so that a broker that lives some seconds only starts in half the time. */
+export const SHORT_LIVED = ['--liftoff-only', '--no-opt'] as const
+
 /** Starts the built executable, or an instrumented copy of it. */
 export async function startBrokerProcess(prepared: Prepared, options: ProcessOptions = {}): Promise<BrokerProcess> {
   const main = options.main ?? join(ROOT, 'dist/main.js')

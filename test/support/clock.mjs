@@ -1,0 +1,11 @@
+// Preloaded with `--import`: the wall clock of this process is off by MAYFLY_TEST_SKEW_MS. What counts time by itself (`performance`, timers) is not.
+const skew = Number(process.env.MAYFLY_TEST_SKEW_MS ?? 0)
+const RealDate = Date
+globalThis.Date = class Date extends RealDate {
+  constructor(...args) {
+    super(...(args.length === 0 ? [RealDate.now() + skew] : args))
+  }
+  static now() {
+    return RealDate.now() + skew
+  }
+}
