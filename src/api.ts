@@ -464,7 +464,7 @@ export const Freeze = z
 const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int() })
 export const FreezeAnswer = z.object({ freeze: Freeze, partitions: holding }).meta({ id: 'FreezeAnswer' })
 export const ThawAnswer = z.object({ freeze: Freeze }).meta({ id: 'ThawAnswer' })
-export const FreezesAnswer = z.object({ freezes: z.array(Freeze) }).meta({ id: 'FreezesAnswer' })
+export const FreezesAnswer = z.object({ freezes: z.array(Freeze.extend({ partitions: holding })) }).meta({ id: 'FreezesAnswer' })
 export const EmergencyRevocation = z
   .object({
     id: z.string(),

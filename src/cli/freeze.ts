@@ -33,6 +33,10 @@ async function list(options: FreezeOptions, shell: Shell): Promise<void> {
   const freezes = await connect(options, shell).operator.freezes({ signal: shell.signal })
   if (wantsJson(options, shell)) return json(shell.stdout, { freezes })
   if (freezes.length === 0) return line(shell.stdout, 'nothing is frozen')
-  const rows = freezes.map(({ id, selector, by, at, reason }) => [id, inWords(selector), by, at, reason])
-  table(shell.stdout, ['freeze', 'of', 'by', 'at', 'reason'], rows)
+  const rows = freezes.map(({ id, selector, by, at, reason, partitions }) => [id, inWords(selector), by, at, inPartitions(partitions), reason])
+  table(shell.stdout, ['freeze', 'of', 'by', 'at', 'holds in', 'reason'], rows)
+}
+
+function inPartitions({ holding, unreachable }: { holding: number; unreachable: number }): string {
+  return unreachable === 0 ? 'all partitions' : `${holding} of ${holding + unreachable} partitions`
 }

@@ -9,7 +9,15 @@ import { ofReachable, partitionsOf, type Store } from './store.js'
 
 const freezeScript = defineScript('freeze', 'freezes', ['id', 'kind', 'generation', 'json', 'shape', 'event', 'type'], { rest: 'fields' })
 
+/** What a stop is told by is not refused because the outbox is full. */
+const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
+
 const REPEAT_MS = 1_000
+/**
+ * A partition that one broker could not tell of a freeze may have been there all the time for the others, and that broker may be gone: each looks,
+ * this often.
+ */
+const LOOK_MS = 5_000
 
 /** A freeze in force, or the tombstone of one. */
 interface Held {
@@ -34,6 +42,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   /** State: what a partition that could not be reached has yet to be told. */
   let owed: Write[] = []
   let timer: NodeJS.Timeout | undefined
+  let looking: NodeJS.Timeout | undefined
+  let isOver = false
 
   const write = async ({ partition, frozen, freeze, event }: Write): Promise<void> => {
     const { fields, shape } = freezeFields(freeze.selector)
@@ -55,7 +65,7 @@ export function freezeCalls(store: Store): FreezeCalls {
     owed = []
     const results = await Promise.allSettled(due.map(write))
     owed.push(...due.filter((_, index) => results[index]?.status === 'rejected'))
-    timer = owed.length > 0 ? setTimeout(() => void repeat(), REPEAT_MS).unref() : undefined
+    timer = owed.length > 0 && !isOver ? setTimeout(() => void repeat(), REPEAT_MS).unref() : undefined
   }
 
   /** To every partition at once; the event to the freeze's own. Who cannot be reached now is told later. */
@@ -65,9 +75,22 @@ export function freezeCalls(store: Store): FreezeCalls {
     const results = await Promise.allSettled(writes.map(write))
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
-    owed.push(...writes.filter((_, index) => results[index]?.status === 'rejected'))
+    const missed = writes.filter((_, index) => results[index]?.status === 'rejected')
+    const told = missed.some(({ event: its }) => its) && (await tellElsewhere(writes, missed, event))
+    owed.push(...missed.map((one) => (told ? { ...one, event: undefined } : one)))
     if (failures.length > 0) timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
     return { holding: writes.length - failures.length, unreachable: failures.length }
+  }
+
+  /** Its own partition cannot be reached: that it was asked for must not be known to this process alone. */
+  const tellElsewhere = async (writes: readonly Write[], missed: readonly Write[], event: Event): Promise<boolean> => {
+    const reached = writes.find((one) => !missed.includes(one))
+    if (!reached) return false
+    const args = { type: event.type, event: JSON.stringify(event), outbox_limit: Number.MAX_SAFE_INTEGER }
+    return store.run(recordScript, keys.events(reached.partition), args).then(
+      () => true,
+      () => false,
+    )
   }
 
   const heldIn = async (partition: number): Promise<Map<string, Held>> => {
@@ -82,6 +105,24 @@ export function freezeCalls(store: Store): FreezeCalls {
     for (const held of each.values())
       for (const [id, one] of held) if ((all.get(id)?.freeze.generation ?? -1) < one.freeze.generation) all.set(id, one)
     return { all, each, unreachable }
+  }
+
+  const reconcile = async (): Promise<number[]> => {
+    const { all, each, unreachable } = await union()
+    const missing = [...each].flatMap(([partition, held]) =>
+      [...all].flatMap(([id, one]) => ((held.get(id)?.freeze.generation ?? -1) < one.freeze.generation ? [{ ...one, partition }] : [])),
+    )
+    const written = await Promise.allSettled(missing.map(write))
+    const failed = missing.flatMap(({ partition }, index) => (written[index]?.status === 'rejected' ? [partition] : []))
+    if (missing.length > failed.length)
+      store.log('warn', 'freezes were missing in some partitions and hold there now', { written: missing.length - failed.length })
+    return [...new Set([...unreachable, ...failed])]
+  }
+
+  const look = async (): Promise<void> => {
+    // What cannot be reached is told elsewhere, and looked at again.
+    await reconcile().catch(() => undefined)
+    if (!isOver) looking = setTimeout(() => void look(), LOOK_MS).unref()
   }
 
   return {
@@ -104,21 +145,25 @@ export function freezeCalls(store: Store): FreezeCalls {
       return { ok: true, freeze: thawed }
     },
 
-    freezes: async () => [...(await union()).all.values()].filter(({ frozen }) => frozen).map(({ freeze }) => freeze),
-
-    reconcile: async () => {
-      const { all, each, unreachable } = await union()
-      const missing = [...each].flatMap(([partition, held]) =>
-        [...all].flatMap(([id, one]) => ((held.get(id)?.freeze.generation ?? -1) < one.freeze.generation ? [{ ...one, partition }] : [])),
-      )
-      const written = await Promise.allSettled(missing.map(write))
-      const failed = missing.flatMap(({ partition }, index) => (written[index]?.status === 'rejected' ? [partition] : []))
-      if (missing.length > failed.length)
-        store.log('warn', 'freezes were missing in some partitions and hold there now', { written: missing.length - failed.length })
-      return [...new Set([...unreachable, ...failed])]
+    freezes: async () => {
+      const { all, each } = await union()
+      const whereOf = ({ id }: Freeze) => {
+        const holding = [...each.values()].filter((held) => held.get(id)?.frozen === true).length
+        return { holding, unreachable: store.options.partitions - holding }
+      }
+      return [...all.values()].flatMap(({ frozen, freeze }) => (frozen ? [{ ...freeze, partitions: whereOf(freeze) }] : []))
     },
 
-    stop: () => clearTimeout(timer),
+    reconcile: async () => {
+      looking ??= setTimeout(() => void look(), LOOK_MS).unref()
+      return reconcile()
+    },
+
+    stop: () => {
+      isOver = true
+      clearTimeout(timer)
+      clearTimeout(looking)
+    },
   }
 }
 

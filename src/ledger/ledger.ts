@@ -151,7 +151,8 @@ export interface Ledger {
     event: Event,
   ): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
   thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
-  freezes(): Promise<Freeze[]>
+  /** Those in force. `partitions`: where each holds, and of how many others that cannot be said, or not yet. */
+  freezes(): Promise<(Freeze & { readonly partitions: { readonly holding: number; readonly unreachable: number } })[]>
   /** Counts what a selector matches now, per provider, changing nothing. */
   match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
   openRevocation(

@@ -38,7 +38,8 @@ describe('an operator', () => {
     expect((await call('GET', `/v1/leases/${live}`, agent)).body.lease.state).toBe('active')
 
     const { id } = frozen.body.freeze
-    expect((await call('GET', '/v1/freezes', oncall)).body.freezes).toEqual([frozen.body.freeze])
+    const { partitions } = frozen.body
+    expect((await call('GET', '/v1/freezes', oncall)).body.freezes).toEqual([{ ...frozen.body.freeze, partitions }])
     expect((await call('POST', `/v1/freezes/freeze_00${'a'.repeat(26)}/thaw`, oncall, { reason: 'over' })).status).toBe(404)
     expect((await call('POST', `/v1/freezes/${id}/thaw`, oncall)).status).toBe(415)
     expect((await call('POST', `/v1/freezes/${id}/thaw`, oncall, { reason: 'over' })).body.freeze.id).toBe(id)

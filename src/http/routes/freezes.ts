@@ -15,7 +15,7 @@ const list = route({
 }).handle(async (call) => {
   await permit(call, 'inspect', BROKER)
   const freezes = await call.house.ledger.freezes()
-  return { status: 200, body: { freezes: freezes.map(freezeView) } }
+  return { status: 200, body: { freezes: freezes.map((one) => ({ ...freezeView(one), partitions: one.partitions })) } }
 })
 
 const freeze = route({
