@@ -3,6 +3,7 @@ import { emergencyRevoke } from './emergency.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
+import type { Frozen } from './ledger/ledger.js'
 import type { EmergencyRevocation, Freeze, Lease, Operator, RequestContext } from './types.js'
 
 /** Whether an agent may obtain anything now, by what stands in its way. */
@@ -13,7 +14,7 @@ const MOST_NAMED = 200
 
 export interface Stopped {
   readonly freeze: Freeze
-  readonly partitions: { readonly holding: number; readonly unreachable: number }
+  readonly frozen: Frozen
   readonly revocation: EmergencyRevocation
 }
 
@@ -30,8 +31,7 @@ export async function stopAgent(
   const { agent, reason, kind } = ask
   const { revocation, freeze: frozen } = await emergencyRevoke(house, operator, { selector: { agent: [agent] }, reason, kind, freeze: true }, context)
   if (!frozen) throw new MayflyError('internal', 'an agent was stopped without a freeze')
-  const { freeze, holding, unreachable } = frozen
-  return { freeze, partitions: { holding, unreachable }, revocation }
+  return { freeze: frozen.freeze, frozen, revocation }
 }
 
 /**

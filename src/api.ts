@@ -339,10 +339,15 @@ export const TaskDetailAnswer = z
   .meta({ id: 'TaskDetailAnswer' })
 export const HeartbeatAnswer = z.object({ state: TaskState, heartbeat_due_at: time.optional() }).meta({ id: 'HeartbeatAnswer' })
 export const EndRequest = z.strictObject({ reason: text(1024).optional() }).meta({ id: 'EndRequest' })
+const replicated = z
+  .boolean()
+  .optional()
+  .describe('with ledger.wait: whether it would survive the loss of the primary Redis by now; it holds either way, and is not taken back')
 export const EndAnswer = z
   .object({
     state: TaskState,
     closing: z.int().describe('live leases at the end; none can be issued any more'),
+    replicated,
     leases: z.array(Lease).optional().describe('with ?wait: the outcome of each lease that this broker closed'),
   })
   .meta({ id: 'EndAnswer' })
@@ -461,7 +466,7 @@ export const Freeze = z
     kind: z.enum(['suspension', 'offboarding']).optional().describe('set by suspending or offboarding an agent'),
   })
   .meta({ id: 'Freeze' })
-const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int() })
+const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int(), replicated })
 export const FreezeAnswer = z.object({ freeze: Freeze, partitions: holding }).meta({ id: 'FreezeAnswer' })
 export const ThawAnswer = z.object({ freeze: Freeze }).meta({ id: 'ThawAnswer' })
 export const FreezesAnswer = z.object({ freezes: z.array(Freeze.extend({ partitions: holding })) }).meta({ id: 'FreezesAnswer' })

@@ -76,6 +76,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     skewMarginMs: SKEW_MARGIN_MS,
     taskCacheSize: TASK_CACHE,
     log: (level, message, fields) => log[level](fields, message),
+    onWaited: (what, isReplicated, ms) => metrics.waits.observe({ what, outcome: isReplicated ? 'replicated' : 'late' }, ms / 1000),
   }).catch(async (error: unknown) => {
     await embedded?.stop()
     throw error

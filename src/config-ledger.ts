@@ -7,6 +7,7 @@ export interface LedgerConfig {
   readonly partitions: number
   readonly settledRetentionSeconds: number
   readonly outboxLimit: number
+  readonly wait?: { readonly replicas: number; readonly timeoutMs: number }
 }
 
 export function ledgerOf({ ledger, audit }: ConfigFile, problems: string[]): LedgerConfig {
@@ -16,6 +17,7 @@ export function ledgerOf({ ledger, audit }: ConfigFile, problems: string[]): Led
     partitions: ledger.partitions,
     settledRetentionSeconds: ledger.settled_retention,
     outboxLimit: audit.outbox_limit,
+    wait: ledger.wait && { replicas: ledger.wait.replicas, timeoutMs: ledger.wait.timeout },
   }
 }
 

@@ -215,6 +215,7 @@ const opa = z.strictObject({
   memo: z.int().min(0).default(0),
 })
 
+const LONGEST_WAIT_MS = 2_000
 const server = {
   nodes: z.array(address).min(1).max(32),
   username: word.optional(),
@@ -244,6 +245,12 @@ export const ConfigFile = z.strictObject({
     durability: z.enum(['strict', 'everysec']).default('strict'),
     partitions: z.int().min(1).max(99).default(64),
     settled_retention: seconds.default(3_600),
+    wait: z
+      .strictObject({
+        replicas: z.int().min(1).max(5).default(1),
+        timeout: milliseconds.refine((ms) => ms >= 10 && ms <= LONGEST_WAIT_MS, 'must be between 10ms and 2s').default(500),
+      })
+      .optional(),
   }),
   signing: z.strictObject({ issuer: z.url(), keys: keySet }).optional(),
   sealing: z.strictObject({ keys: json.pipe(sealingKeys) }).optional(),

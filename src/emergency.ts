@@ -1,6 +1,7 @@
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
+import type { Frozen } from './ledger/ledger.js'
 import { drive } from './revoke.js'
 import { type EmergencyRevocation, type Freeze, namesTasksAlone, type Principal, type RequestContext, type Selector, type Verify } from './types.js'
 
@@ -9,7 +10,7 @@ const MOST_UNDER_WAY = 256
 
 export interface Emergency {
   readonly revocation: EmergencyRevocation
-  readonly freeze?: { readonly freeze: Freeze; readonly holding: number; readonly unreachable: number }
+  readonly freeze?: Frozen
 }
 
 /**

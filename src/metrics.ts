@@ -63,6 +63,10 @@ export function createMetrics() {
     outboxLength: gauge('mayfly_outbox_entries', 'Events not yet confirmed by the audit sink.', []),
     auditWritten: counter('mayfly_audit_events_total', 'Events written by the audit sink.', ['sink', 'outcome']),
     ledgerUp: gauge('mayfly_ledger_reachable', '1 while the ledger answers.', []),
+    waits: histogram('mayfly_ledger_wait_seconds', 'How long replicas took to have what was written (ledger.wait), by whether they did.', [
+      'what',
+      'outcome',
+    ]),
     live: gauge('mayfly_leases_live', 'Unsettled leases.', []),
     observed: counter('mayfly_policy_observed_differences_total', 'Decisions that would be others if the observed policies were binding.', [
       'action',

@@ -192,7 +192,7 @@ export async function endTask(
   id: string,
   end: { state: TaskEnd; reason?: string },
   context: RequestContext,
-): Promise<{ state: TaskEnd; closing: number; outcomes: { lease: string; state: Promise<LeaseState> }[] }> {
+): Promise<{ state: TaskEnd; closing: number; replicated?: boolean; outcomes: { lease: string; state: Promise<LeaseState> }[] }> {
   const task = await taskOfCaller(house, principal, id, 'opener')
   const decision = await house.policy.decide({ action: 'endTask', principal, task })
   if (decision.outcome !== 'allow') throw await refuseOperation(house, principal, context, notAllowed(decision))
@@ -200,7 +200,8 @@ export async function endTask(
   const ended = await house.ledger.endTask(id, { ...end, cause: CAUSES[end.state] }, told)
   if (!ended.ok) throw refusal('not_found')
   const outcomes = ended.claims.map((claim) => ({ lease: claim.lease.id, state: drive(house, claim) }))
-  return { state: ended.state, closing: ended.closing, outcomes: [...outcomes, ...(await takenByOthers(house, id, ended))] }
+  const others = await takenByOthers(house, id, ended)
+  return { state: ended.state, closing: ended.closing, replicated: await ended.replicated, outcomes: [...outcomes, ...others] }
 }
 
 /** What this end leaves to the sweepers, or an earlier end closed: not driven here, and waited for all the same. */

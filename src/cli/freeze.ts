@@ -16,12 +16,12 @@ export function freeze(shell: Shell): Command {
       if (selector === undefined) return list(options, shell)
       if (options.reason === undefined) throw new UsageError('say why: --reason')
       const answer = await connect(options, shell).operator.freeze({ selector, reason: options.reason }, { signal: shell.signal })
-      const { holding, unreachable } = answer.partitions
+      const { holding, unreachable, replicated } = answer.partitions
       if (wantsJson(options, shell)) json(shell.stdout, answer)
       else
         line(
           shell.stdout,
-          `${answer.freeze.id} freezes ${inWords(answer.freeze.selector)}; holds in ${holding} of ${holding + unreachable} partitions`,
+          `${answer.freeze.id} freezes ${inWords(answer.freeze.selector)}; holds in ${holding} of ${holding + unreachable} partitions${replicated === false ? ', and not yet with the replicas' : ''}`,
         )
       // Half a freeze is not what was asked for.
       if (unreachable > 0) shell.exitWith(EXIT.failed)

@@ -13,7 +13,7 @@ export async function ledgerFindings({ ledger, instance, dataDir }: Config): Pro
   try {
     const nodes = await connectNodes(ledger.redis, partitions, () => {})
     try {
-      const { problems } = await check(nodes, { durability })
+      const { problems } = await check(nodes, ledger)
       const findings = problems.map(({ problem, mend }): Finding => ({ area: 'ledger', level: 'warn', what: problem, mend }))
       const ill = await checkMeta(nodes.meta().redis, { instance, partitions }).then(() => [], failures)
       if (ill.length + findings.length > 0) return [...ill, ...findings]

@@ -1,4 +1,5 @@
 import type * as api from '../api.js'
+import type { Frozen } from '../ledger/ledger.js'
 import type { Behalf } from '../on-behalf.js'
 import type { Credential } from '../providers/provider.js'
 import type {
@@ -177,6 +178,15 @@ export function approvalView(approval: Approval, forOperator: boolean): api.Appr
 
 export function freezeView({ id, selector, reason, by, at, generation, kind }: Freeze): api.Freeze {
   return { id, selector: selectorView(selector), reason, by, at: time(at), generation, kind }
+}
+
+/** Waits for the replicas, where that is configured. */
+export async function holdingView({
+  holding,
+  unreachable,
+  replicated,
+}: Frozen): Promise<{ holding: number; unreachable: number; replicated?: boolean }> {
+  return { holding, unreachable, replicated: await replicated }
 }
 
 export function revocationView(revocation: EmergencyRevocation): api.EmergencyRevocation {

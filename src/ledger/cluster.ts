@@ -163,6 +163,7 @@ export async function connectCluster(address: ClusterAddress, partitions: number
     isCluster: true,
     of: ownerAt,
     meta: () => ownerAt(partitions),
+    partitionOf: (node) => Math.max(0, owners.indexOf(node)),
     all: () => [...new Set(owners)],
     look,
     doubt: later,

@@ -130,7 +130,8 @@ export function freezeCalls(store: Store): FreezeCalls {
       freezeFields(selector)
       const at = store.clock.now()
       const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at, kind }
-      return { freeze, ...(await writeEverywhere({ frozen: true, freeze }, event)) }
+      const written = await writeEverywhere({ frozen: true, freeze }, event)
+      return { freeze, ...written, replicated: store.replication?.everywhere('frozen') }
     },
 
     thaw: async (id, { reason, by }, event) => {

@@ -19,6 +19,7 @@ import { orphanCalls } from './orphans.js'
 import { eventCalls } from './outbox.js'
 import { check, type Durability } from './preflight.js'
 import { registerCalls } from './register.js'
+import { createReplication, type OnWaited, type Replication, type WaitOptions } from './replication.js'
 import { revocationCalls } from './revocations.js'
 import { riskCalls } from './risk.js'
 import { allScripts, defineScript } from './script.js'
@@ -39,6 +40,9 @@ export interface LedgerOptions extends MetaOptions, StoreOptions {
   /** Tasks kept in memory. */
   readonly taskCacheSize: number
   readonly log?: Log
+  /** Absent: what issues and what stops is answered without any replica having it. */
+  readonly wait?: WaitOptions
+  readonly onWaited?: OnWaited
 }
 
 const consumeScript = defineScript('consume', 'seen', ['ttl_ms'])
@@ -54,7 +58,9 @@ const NO_LOG: Log = () => {}
 export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   const log = options.log ?? NO_LOG
   const nodes = await connectNodes(options.redis, options.partitions, log)
+  let replication: Replication | undefined
   const stop = async (error: unknown): Promise<never> => {
+    replication?.stop()
     await nodes.disconnect()
     throw asLedgerError(error)
   }
@@ -85,7 +91,9 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     again: nodes.again,
     log,
   })
+  if (options.wait) replication = createReplication(nodes, options.wait, log, options.onWaited)
   const store: Store = {
+    replication,
     nodes,
     options,
     log,
@@ -126,7 +134,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...agentCalls(store),
     ...riskCalls(store),
     ...orphanCalls(store),
-    ...statusCalls(store, options.durability),
+    ...statusCalls(store, options),
     ...registerCalls(store),
     record: events.record,
     refuse: events.refuse,
@@ -142,6 +150,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     },
     disconnect: async () => {
       gate.stop()
+      replication?.stop()
       freezes.stop()
       events.stop()
       listeners.clear()

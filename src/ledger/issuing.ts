@@ -3,6 +3,7 @@ import { keys } from './keys.js'
 import type { Ledger, NewLease, ReserveRefusal } from './ledger.js'
 import { agentKey, enterAgent, leaveAgent, overAt } from './places.js'
 import { claimOf, countsText, flag, obtainedText, proofText } from './records.js'
+import { notReplicated } from './replication.js'
 import { expected, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { folded, token } from './selectors.js'
@@ -82,6 +83,14 @@ export const TOKEN_SKEW_MS = 30_000
 export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | 'activate'> {
   const { partitions, settledRetentionSeconds } = store.options
 
+  const { replication } = store
+  /** What the loss of the primary could undo is not handed out. */
+  const kept = async (script: typeof grantScript, lease: NewLease, event: Event): ReturnType<Ledger['grant']> => {
+    const answer = await issue(script, lease, event)
+    if (answer.ok && !(await replication?.of(partitionOfTask(store, lease.task) ?? 0, 'issued'))) throw notReplicated()
+    return answer
+  }
+
   /** Reserve or grant, with the agent's place asked for at the same time where it has a limit over all partitions. */
   const issue = async (script: typeof grantScript, lease: NewLease, event: Event): ReturnType<Ledger['grant']> => {
     const partition = partitionOfTask(store, lease.task)
@@ -115,8 +124,8 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
   }
 
   return {
-    reserve: (lease, event) => issue(reserveScript, lease, event),
-    grant: (lease, event) => issue(grantScript, lease, event),
+    reserve: replication ? (lease, event) => kept(reserveScript, lease, event) : (lease, event) => issue(reserveScript, lease, event),
+    grant: replication ? (lease, event) => kept(grantScript, lease, event) : (lease, event) => issue(grantScript, lease, event),
 
     activate: async (lease, minted, event) => {
       const partition = partitionOfLease(store, lease.id)
@@ -130,7 +139,10 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
           usable: Math.ceil(minted.usableUntil ?? 0),
         }),
       )
-      if (reply[0] === 'active') return { state: 'active' }
+      if (reply[0] === 'active') {
+        if (replication && !(await replication.of(partition, 'issued'))) throw notReplicated()
+        return { state: 'active' }
+      }
       store.tasks.delete(lease.task)
       return { state: 'closing', cause: textOf(reply[1]) as Cause, claim: claimOf(reply[2]) }
     },

@@ -70,6 +70,7 @@ export const keys = {
   freezes: (partition: number) => `${keys.prefix(partition)}freezes`,
   events: (partition: number) => `${keys.prefix(partition)}events`,
   refused: (partition: number) => `${keys.prefix(partition)}refused`,
+  wait: (partition: number) => `${keys.prefix(partition)}wait`,
   audit: (partition: number) => `${keys.prefix(partition)}audit`,
   sweep: (partition: number) => `${keys.prefix(partition)}sweep`,
   providers: (partition: number) => `${keys.prefix(partition)}providers`,

@@ -3,6 +3,7 @@ import { keys, newId } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { leaveAgent } from './places.js'
 import { claimOf, countsText, leaseOf, leaseStateOf, obtainedText, proofText } from './records.js'
+import { notReplicated } from './replication.js'
 import { expected, fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { partitionOfLease, partitionOfTask, type Store } from './store.js'
@@ -88,7 +89,10 @@ export function leaseCalls(store: Store): LeaseCalls {
         }),
       )
       const word = textOf(reply[0])
-      if (word === 'ok') return { ok: true, lease: leaseOf(id, fieldsOf(reply[1])) }
+      if (word === 'ok') {
+        if (store.replication && !(await store.replication.of(partition, 'renewed'))) throw notReplicated()
+        return { ok: true, lease: leaseOf(id, fieldsOf(reply[1])) }
+      }
       store.tasks.delete(known.task)
       return { ok: false, refused: expected(word, RENEW_REFUSALS), detail: textOf(reply[1]) || undefined }
     },
@@ -107,6 +111,7 @@ export function leaseCalls(store: Store): LeaseCalls {
       const reply = partition === undefined ? undefined : await store.run(closeScript, keys.lease(partition, id), args)
       if (!reply) return { ok: false, refused: 'not_found' }
       const [record, claim] = listOf(reply)
+      if (partition !== undefined) void store.replication?.of(partition, 'closed')
       return { ok: true, lease: leaseOf(id, fieldsOf(record)), claim: claim ? claimOf(claim) : undefined }
     },
 

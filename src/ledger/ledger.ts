@@ -146,10 +146,7 @@ export interface Ledger {
   callTool(call: NewCall, event: Event): Promise<Result<object, CallRefusal>>
 
   // --- the stop
-  freeze(
-    freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] },
-    event: Event,
-  ): Promise<{ freeze: Freeze; holding: number; unreachable: number }>
+  freeze(freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] }, event: Event): Promise<Frozen>
   thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
   /** Those in force. `partitions`: where each holds, and of how many others that cannot be said, or not yet. */
   freezes(): Promise<(Freeze & { readonly partitions: { readonly holding: number; readonly unreachable: number } })[]>
@@ -315,7 +312,17 @@ export type TaskChange = Partial<
   Pick<NewTask, 'intent' | 'classified' | 'classifiedBy' | 'statedIntent' | 'confidence' | 'classification' | 'environment' | 'labels'>
 >
 
+/** In how many partitions it holds. `replicated`: as with an end. */
+export interface Frozen {
+  readonly freeze: Freeze
+  readonly holding: number
+  readonly unreachable: number
+  readonly replicated?: Promise<boolean>
+}
+
 export interface Ended {
+  /** Whether replicas have it too, where that is waited for; never rejects. Either way it holds as long as the primary is there, and nothing waits for this but the answer. */
+  readonly replicated?: Promise<boolean>
   readonly state: TaskEnd
   /** False: it had ended before, and this answer is the first end's. */
   readonly first: boolean

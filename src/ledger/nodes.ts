@@ -20,6 +20,8 @@ export interface Nodes {
   of(partition: number): Node
   /** Who holds `mf:meta`. */
   meta(): Node
+  /** One that this server holds, or whatever: `mf:meta` is anywhere. */
+  partitionOf(node: Node): number
   /** Everybody who holds a partition, each once. */
   all(): readonly Node[]
   /** Looks for who holds what: after an answer that it is elsewhere. Does not throw. */
@@ -66,6 +68,7 @@ export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] =
     isCluster: false,
     of: () => node,
     meta: () => node,
+    partitionOf: () => 0,
     all: () => only,
     look: async () => undefined,
     doubt: () => undefined,

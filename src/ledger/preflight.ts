@@ -1,11 +1,16 @@
 import type { Redis } from 'ioredis'
 import { messageOf } from './connection.js'
 import type { Node, Nodes } from './nodes.js'
+import type { WaitOptions } from './replication.js'
 
 export interface Problem {
   readonly problem: string
   /** How to mend it. */
   readonly mend: string
+}
+export interface Wanted {
+  readonly durability: Durability
+  readonly wait?: Pick<WaitOptions, 'replicas'>
 }
 export type Durability = 'strict' | 'everysec'
 
@@ -25,7 +30,7 @@ export interface Checked {
 }
 
 /** Every server that holds a partition. One that does not answer is a problem among the others', unless there is no other. */
-export async function check(nodes: Nodes, options: { durability: Durability }): Promise<Checked> {
+export async function check(nodes: Nodes, options: Wanted): Promise<Checked> {
   const all = nodes.all()
   const results = await Promise.allSettled(all.map((node) => checkOne(node, options)))
   const found = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
@@ -46,7 +51,7 @@ export async function check(nodes: Nodes, options: { durability: Durability }): 
 }
 const WEAKEST_FIRST = ['none', 'everysec', 'strict'] as const
 
-async function checkOne({ redis }: Node, options: { durability: Durability }) {
+async function checkOne({ redis }: Node, options: Wanted) {
   const sentAt = Date.now()
   const [[seconds, micros], version, held, problems] = await Promise.all([
     redis.time(),
@@ -63,7 +68,7 @@ function byVersion(a: string, b: string): number {
 }
 
 /** What this Redis is not that a ledger needs. Where it hides its configuration (managed services do), that is said instead. */
-export async function preflight(redis: Redis, options: { durability: Durability }): Promise<Problem[]> {
+export async function preflight(redis: Redis, { durability, wait }: Wanted): Promise<Problem[]> {
   const problems: Problem[] = []
   const version = await versionOf(redis)
   const [major = 0, minor = 0] = version.split('.').map(Number)
@@ -81,12 +86,12 @@ export async function preflight(redis: Redis, options: { durability: Durability 
   }
   expect('maxmemory-policy', (value) => value === 'noeviction', 'set maxmemory-policy noeviction: an evicted lease is a credential nobody revokes')
   expect('appendonly', (value) => value === 'yes', 'set appendonly yes: without it a restart forgets live credentials')
-  const fsync = options.durability === 'strict' ? ['always'] : ['always', 'everysec']
+  const fsync = durability === 'strict' ? ['always'] : ['always', 'everysec']
   if (config.get('appendonly') === 'yes')
     expect(
       'appendfsync',
       (value) => fsync.includes(value),
-      options.durability === 'strict' ? 'set appendfsync always, or `durability: everysec`' : 'set appendfsync everysec or always',
+      durability === 'strict' ? 'set appendfsync always, or `durability: everysec`' : 'set appendfsync everysec or always',
     )
   expect(
     'hash-max-listpack-value',
@@ -99,8 +104,15 @@ export async function preflight(redis: Redis, options: { durability: Durability 
       problem: 'it is a replica, which takes no writes',
       mend: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel)',
     })
-  if (/^connected_slaves:[1-9]/m.test(replication))
-    expect('min-replicas-to-write', (value) => Number(value) > 0, 'set min-replicas-to-write 1: a failover loses what no replica has')
+  const replicas = Number(/^connected_slaves:(\d+)/m.exec(replication)?.[1] ?? 0)
+  if (wait && replicas < wait.replicas)
+    problems.push({
+      problem: `${replicas} replicas are connected, ledger.wait wants ${wait.replicas}`,
+      mend: 'connect them: until then nothing is issued',
+    })
+  if (!wait && replicas > 0)
+    problems.push({ problem: 'nothing waits for the replicas', mend: 'set ledger.wait: a failover loses what no replica has' })
+  if (replicas > 0) expect('min-replicas-to-write', (value) => Number(value) > 0, 'set min-replicas-to-write 1: a failover loses what no replica has')
   return problems
 }
 

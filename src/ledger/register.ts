@@ -4,6 +4,7 @@ import { messageOf } from './connection.js'
 import { hashed, keys, partitionFor, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { type Answer, createTurns, type Question, type ReadList, readList } from './register-reader.js'
+import { notReplicated } from './replication.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import type { Store } from './store.js'
@@ -59,6 +60,8 @@ function registerAt(store: Store, key: string, read: (list: string) => Promise<R
   return {
     add: async (list, { id, until }) => {
       await store.run(addScript, key, { list, hash: hashed(list), id, valid_until: Math.ceil(until) })
+      // What counts as revoked by it is settled in another partition, whose server may keep what this one loses.
+      if (store.replication && !(await store.replication.of(partitionOfKey(key), 'withdrawn'))) throw notReplicated()
     },
     read: async (list) => {
       const { version, entries } = await read(list)

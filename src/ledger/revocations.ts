@@ -64,6 +64,8 @@ export function revocationCalls(store: Store): RevocationCalls {
     if (sums.revoked + sums.expired < sums.matched) return
     const { matched, revoked, expired } = sums
     const event = JSON.stringify({ ...JSON.parse(internalEvent('revocation.finished')), detail: { revocation: id, matched, revoked, expired } })
+    // Nobody comes back to what is finished: what was closed must be there to stay.
+    if (store.replication && !(await store.replication.everywhere('revocation'))) return
     // Before it counts as finished: nobody comes back to it afterwards, and what never expires would stay for ever.
     const kept = partitionsOf(store).flatMap((partition) => [keys.progress(partition, id), keys.rows(partition, id), keys.outcomes(partition, id)])
     await Promise.all(kept.map((key) => store.ask(partitionOfKey(key), (redis) => redis.expire(key, REPORT_SECONDS))))

@@ -1,6 +1,6 @@
 import { keys } from './keys.js'
 import type { Ledger, LedgerStatus } from './ledger.js'
-import { check, type Durability } from './preflight.js'
+import { check, type Wanted } from './preflight.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { ofReachable, type Store } from './store.js'
@@ -10,13 +10,13 @@ const summaryScript = defineScript('summary', 'providers', ['grace_ms'])
 /** A revoke is given this long before it is told of as late. */
 const LATE_AFTER_MS = 10_000
 
-export function statusCalls(store: Store, durability: Durability): Pick<Ledger, 'status'> {
+export function statusCalls(store: Store, wanted: Wanted): Pick<Ledger, 'status'> {
   return {
     status: async () => {
       try {
         const [{ answers, unreachable }, checked] = await Promise.all([
           ofReachable(store, (partition) => store.run(summaryScript, keys.providers(partition), { grace_ms: LATE_AFTER_MS })),
-          check(store.nodes, { durability }),
+          check(store.nodes, wanted),
         ])
         const texts = checked.problems.map(({ problem, mend }) => `${problem}: ${mend}`)
         if (unreachable.length > 0) texts.unshift(`partitions cannot be reached: ${unreachable.join(', ')}`)

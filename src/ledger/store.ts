@@ -5,6 +5,7 @@ import type { Event, EventType, Task } from '../types.js'
 import { asLedgerError, type Log, messageOf } from './connection.js'
 import { partitionOf, partitionOfKey } from './keys.js'
 import type { Nodes } from './nodes.js'
+import type { Replication } from './replication.js'
 import type { Script } from './script.js'
 
 export interface StoreOptions {
@@ -35,6 +36,8 @@ export interface Store {
   /** Until it resolves, nothing may be issued in this partition: freezes are being brought together after a reconnect. */
   readyToIssue(partition: number): Promise<void> | undefined
   readonly clock: Clock
+  /** Absent: nothing waits for replicas. */
+  readonly replication?: Replication
 }
 
 /** Redis's clock, seen from here. */

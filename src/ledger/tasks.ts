@@ -189,6 +189,7 @@ export function taskCalls(
       const [word, record, root, live] = listOf(await store.run(changeTask, keys.task(partition, id), args, changeFields(change)))
       store.tasks.delete(id)
       if (word !== 'ok') return { ok: false, refused: expected(textOf(word), CHANGE_REFUSALS) }
+      void store.replication?.of(partition, 'changed')
       const leases = listOf(live).map((one) => {
         const [lease, fields] = listOf(one)
         return leaseOf(textOf(lease), fieldsOf(fields))
@@ -220,6 +221,7 @@ export function taskCalls(
         first: numberOf(first) === 1,
         closing: numberOf(closing),
         claims: listOf(claims).map(claimOf),
+        replicated: store.replication?.of(partition, 'ended'),
       }
     },
   }

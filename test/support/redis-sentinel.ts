@@ -22,8 +22,8 @@ export async function startSentinel({ replicas = 1, config = [] as readonly stri
   for (const one of others) await waitFor('the replica to follow', async () => (await infoOf(one, 'replication', 'master_link_status')) === 'up')
   const watch = [
     `sentinel monitor ${NAME} 127.0.0.1 ${first.port} 2`,
-    `sentinel down-after-milliseconds ${NAME} 500`,
-    `sentinel failover-timeout ${NAME} 3000`,
+    `sentinel down-after-milliseconds ${NAME} 400`,
+    `sentinel failover-timeout ${NAME} 1000`,
   ]
   const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startServer(watch, { sentinel: true })))
   const known = async (sentinel: RedisServer) => {

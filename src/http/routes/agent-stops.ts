@@ -3,7 +3,7 @@ import { AGENT_ID, AgentResumeAnswer, AgentStopAnswer, AgentStopRequest, Offboar
 import type { Freeze } from '../../types.js'
 import { notFound, permit } from '../operator.js'
 import { type Route, route } from '../route.js'
-import { freezeView, leaseView, revocationView } from '../view.js'
+import { freezeView, holdingView, leaseView, revocationView } from '../view.js'
 import { ruleOf } from './agents.js'
 
 const STOPPING = ['denied', 'approval_required', 'ledger_unavailable'] as const
@@ -28,9 +28,10 @@ const stop = (verb: keyof typeof KINDS, summary: string) =>
     const { house, principal, id, body, context } = call
     const { kind, action, standing } = KINDS[verb]
     await permit(call, action, { type: 'Agent', id })
-    const { freeze, partitions, revocation } = await stopAgent(house, principal, { agent: id, reason: body.reason, kind }, context)
+    const { freeze, frozen, revocation } = await stopAgent(house, principal, { agent: id, reason: body.reason, kind }, context)
     const configured = ruleOf(call.around.agents(), id) !== undefined
-    const answer = { agent: id, configured, standing, freeze: { ...freezeView(freeze), partitions }, revocation: revocationView(revocation) }
+    const told = { ...freezeView(freeze), partitions: await holdingView(frozen) }
+    const answer = { agent: id, configured, standing, freeze: told, revocation: revocationView(revocation) }
     return { status: 202, body: answer }
   })
 

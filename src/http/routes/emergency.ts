@@ -3,7 +3,7 @@ import { emergencyRevoke } from '../../emergency.js'
 import { revocationReport } from '../../revocation-report.js'
 import { BROKER, notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route, TEXT_STREAM } from '../route.js'
-import { freezeView, revocationView, timeView } from '../view.js'
+import { freezeView, holdingView, revocationView, timeView } from '../view.js'
 
 const revoke = route({
   method: 'post',
@@ -29,8 +29,8 @@ const revoke = route({
     return { status: 200, body: { dry_run: true, matched: matched.reduce((sum, { live }) => sum + live, 0), providers } }
   }
   const { revocation, freeze: frozen } = await emergencyRevoke(house, principal, { selector, reason, freeze, verify }, context)
-  const partitions = frozen && { holding: frozen.holding, unreachable: frozen.unreachable }
-  const answer = { revocation: revocationView(revocation), freeze: frozen && partitions && { ...freezeView(frozen.freeze), partitions } }
+  const told = frozen && { ...freezeView(frozen.freeze), partitions: await holdingView(frozen) }
+  const answer = { revocation: revocationView(revocation), freeze: told }
   return { status: 202, body: answer }
 })
 

@@ -2,7 +2,7 @@ import { FREEZE_ID, FreezeAnswer, FreezeRequest, FreezesAnswer, ThawAnswer, Thaw
 import { event } from '../../event.js'
 import { BROKER, notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
-import { freezeView } from '../view.js'
+import { freezeView, holdingView } from '../view.js'
 
 const list = route({
   method: 'get',
@@ -33,8 +33,7 @@ const freeze = route({
   await permit(call, 'freeze', resourceOf(selector))
   const told = event('freeze.set', context, principal, { detail: { selector, reason } })
   const frozen = await house.ledger.freeze({ selector, reason, by: principal.id }, told)
-  const partitions = { holding: frozen.holding, unreachable: frozen.unreachable }
-  return { status: 201, body: { freeze: freezeView(frozen.freeze), partitions } }
+  return { status: 201, body: { freeze: freezeView(frozen.freeze), partitions: await holdingView(frozen) } }
 })
 
 const thaw = route({

@@ -132,7 +132,7 @@ const end = (verb: 'complete' | 'fail' | 'cancel', state: TaskEnd) =>
     codes: ['not_found', 'denied', 'ledger_unavailable'],
   }).handle(async ({ house, around, principal, id, body, query, context, callerGone }) => {
     const ended = await endTask(house, principal, id, { state, reason: body.reason }, context)
-    const answer = { state: ended.state, closing: ended.closing }
+    const answer = { state: ended.state, closing: ended.closing, replicated: ended.replicated }
     if (!query.wait) return { status: 200, body: answer }
     const leases = await untilSettled(house, ended.outcomes, patienceOf(query.wait, { callerGone, around }))
     return { status: 200, body: { ...answer, leases: leases.map(leaseView) } }
