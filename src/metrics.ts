@@ -44,7 +44,7 @@ export function createMetrics() {
     ]),
     drills: counter('mayfly_drills_total', 'Drills, by outcome.', ['provider', 'outcome']),
     drillSucceeded: gauge('mayfly_drill_last_success_timestamp_seconds', 'When a drill last saw a credential die.', ['provider']),
-    shed: counter('mayfly_requests_shed_total', 'Requests refused before anything was done for them, because too many came.', ['share']),
+    shed: counter('mayfly_requests_shed_total', 'Requests refused unread, because too many came.', ['share']),
     waited: histogram('mayfly_request_wait_seconds', 'How long requests waited for their turn, of those that had to.', ['share']),
     orphans: counter('mayfly_orphans_total', 'Credentials found upstream that the ledger knew nothing of, by what became of them.', [
       'provider',

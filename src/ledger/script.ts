@@ -15,7 +15,7 @@ import { messageOf } from './connection.js'
  *     -- event: lease.closing
  *     -- include: clock record
  *
- * The arguments become Lua locals of these names; `:number` converts. `rest` names what may follow them, found in ARGV from
+ * The arguments become Lua locals of these names; `:number` and `:integer` convert, and refuse what is none. `rest` names what may follow them, found in ARGV from
  * index `rest` on. `include` takes in files of `lua/lib`, each once. A call whose names differ from the header's fails when its
  * module is loaded, never at runtime.
  */
@@ -51,7 +51,7 @@ const FOLDER = new URL('./lua/', import.meta.url)
 const loaded = new Map<string, Script<never>>()
 
 /** Every script that some module defined, to be loaded ahead of use. */
-export function allScripts(): readonly Pick<Script<never>, 'source' | 'inCluster'>[] {
+export function allScripts(): readonly Omit<Script<never>, 'run'>[] {
   return [...loaded.values()]
 }
 
@@ -110,7 +110,7 @@ function textOf(parts: readonly string[]): Text {
 
 interface Header {
   readonly key: string[]
-  readonly args: { name: string; number: boolean }[]
+  readonly args: { name: string; type?: 'number' | 'integer' }[]
   readonly rest: string[]
   readonly answer: string
   readonly event: string
@@ -134,9 +134,11 @@ function parse(text: string, name: string): { header: Header; body: string; sheb
     line = lines[0]
   }
   const words = (label: string) => (fields.get(label) ?? '').split(/\s+/).filter(Boolean)
-  const args = words('args').map((word) => {
+  const args = words('args').map((word): Header['args'][number] => {
     const [arg = '', type] = word.split(':')
-    return { name: arg, number: type === 'number' }
+    if (type === undefined) return { name: arg }
+    if (type !== 'number' && type !== 'integer') throw new Error(`ledger script ${name}: argument "${arg}" is of no type "${type}"`)
+    return { name: arg, type }
   })
   const header = {
     key: words('key'),
@@ -149,12 +151,23 @@ function parse(text: string, name: string): { header: Header; body: string; sheb
   return { header, body: lines.join('\n'), shebang }
 }
 
+/**
+ * What would make a script fail in the middle of its writes, which nothing takes back, makes it fail before the first: a call with too few or too many
+ * arguments, and a number that is none, is endless, or is a fraction where the header says `integer`.
+ */
 function prologue({ args, rest }: Header): string {
-  const lines = []
+  const lines = [
+    `if #ARGV ${rest.length > 0 ? '<' : '~='} ${args.length} then return redis.error_reply('ERR wrong number of arguments of a script') end`,
+  ]
   if (args.length > 0) {
-    const values = args.map((arg, index) => (arg.number ? `tonumber(ARGV[${index + 1}])` : `ARGV[${index + 1}]`))
+    const values = args.map((arg, index) => (arg.type ? `tonumber(ARGV[${index + 1}])` : `ARGV[${index + 1}]`))
     lines.push(`local ${args.map((arg) => arg.name).join(', ')} = ${values.join(', ')}`)
   }
+  const numbers = args.flatMap(({ name, type }) => (type ? [`${name} * ${name}`] : []))
+  const fractions = args.flatMap(({ name, type }) => (type === 'integer' ? [`${name} % 1`] : []))
+  // One sum for all of them: text makes it fail by itself, and what is no number makes it none.
+  const sound = [...(numbers.length > 0 ? [`${numbers.join(' + ')} < 1e33`] : []), ...(fractions.length > 0 ? [`${fractions.join(' + ')} == 0`] : [])]
+  if (sound.length > 0) lines.push(`if not (${sound.join(' and ')}) then return redis.error_reply('ERR a number of a script is none') end`)
   if (rest.length > 0) lines.push(`local rest = ${args.length + 1}`)
   return lines.join('\n')
 }

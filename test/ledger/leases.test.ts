@@ -90,6 +90,19 @@ describe('activate', () => {
     }
     expect(await ledger.lease(early.id)).toMatchObject({ scope: { prefix: 'x' }, human: 'ada', orchestrator: 'flows' })
   })
+
+  it('writes again, told and due, what is gone together with its task', async () => {
+    const { ledger, redis } = fixture
+    const task = await openTask(ledger)
+    const lost = await reserved(ledger, task.id)
+    const base = `mf:{p${lost.id.slice(6, 8)}}`
+    await redis.client.del(`${base}:lease:${lost.id}`, `${base}:task:${task.id}`, `${base}:task:${task.id}:live`)
+    const told = event('lease.issued', { lease: lost.id })
+    const answer = await ledger.activate(lost, { handle: { late: 'x' }, expiresAt: ledger.now() + 30_000 }, told)
+    expect(answer).toMatchObject({ state: 'closing', cause: 'mint_timeout', claim: { lease: { id: lost.id } } })
+    expect(await redis.client.zscore(`${base}:due:warehouse`, lost.id)).not.toBeNull()
+    expect((await eventsOf(ledger)).find(({ id }) => id === told.id)).toMatchObject({ type: 'lease.closing' })
+  })
 })
 
 describe('close', () => {

@@ -163,6 +163,16 @@ describe('an orphan that is adopted', () => {
     expect(await fixture.redis.client.ttl(`mf:{p${id.slice(6, 8)}}:lease:${id}`)).toBeGreaterThan(0)
   })
 
+  it('is taken back, told and due also where its task is gone', async () => {
+    const { ledger, redis } = fixture
+    const task = await openTask(ledger)
+    const { id } = await granted(ledger, task.id)
+    await ledger.close(id, 'released', event('lease.closing'))
+    await ledger.settle({ lease: id, attempt: 1 }, { result: 'revoked' }, event('lease.revoked'))
+    await redis.client.del(`mf:{p${id.slice(6, 8)}}:task:${task.id}`)
+    expect((await adopt(orphan(id))).claim?.lease).toMatchObject({ task: task.id, cause: 'orphan' })
+  })
+
   it('is no orphan any more where its mint arrives after all: that is taken back too', async () => {
     const { ledger } = fixture
     const task = await openTask(ledger)

@@ -42,7 +42,7 @@ else
   redis.call('ZADD', base .. 'closing:' .. provider, now, lease)
   local root = redis.call('HGET', task_key, 'rt')
   if root and redis.call('EXISTS', base .. 'task:' .. root) == 1 then redis.call('HINCRBY', base .. 'task:' .. root, 'L:' .. agent, 1) end
-  for _, key in ipairs({ task_key, root and base .. 'task:' .. root }) do redis.call('PERSIST', key) end
+  for _, key in ipairs({ task_key, root and base .. 'task:' .. root or task_key }) do redis.call('PERSIST', key) end
   local claim = take(lease, record)
   tell('lease.closing', event, 'cause', cause)
   return { 'closing', cause, claim }

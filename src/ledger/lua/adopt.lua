@@ -30,7 +30,7 @@ if task ~= '' then
   redis.call('SADD', task_key .. ':closing', lease)
   local root = redis.call('HGET', task_key, 'rt')
   if root and redis.call('EXISTS', base .. 'task:' .. root) == 1 then redis.call('HINCRBY', base .. 'task:' .. root, 'L:' .. record.a, 1) end
-  for _, key in ipairs({ task_key, root and base .. 'task:' .. root }) do redis.call('PERSIST', key) end
+  for _, key in ipairs({ task_key, root and base .. 'task:' .. root or task_key }) do redis.call('PERSIST', key) end
 end
 tell('lease.closing', event, 'cause', 'orphan')
 if visibility <= 0 then

@@ -1,7 +1,7 @@
 #!lua
 -- Puts one exact request before those who may agree to it; a request that was put before them already has the same approval.
 -- key: approval
--- args: approval task agent instance issuer role digest context_version needs shown ttl_ms:number most:number most_of_agent:number retention:number
+-- args: approval task agent instance issuer role digest context_version needs shown ttl_ms:number most:integer most_of_agent:number retention:integer
 --   freezable event outbox_limit:number
 -- answer: 'asked' | 'known', id, record | 'denied', id | 'not_found' 'ended' 'frozen' 'stale' 'quota' 'outbox_full', detail
 -- event: approval.asked; approval.expired for what is over

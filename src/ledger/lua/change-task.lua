@@ -19,6 +19,11 @@ local function facts_of(one)
   return table.concat({ one['in'], one.cl, one.co, one.ca, one.en }, '\0')
 end
 
+for i = rest, #ARGV, 2 do
+  if not ARGV[i + 1] then return redis.error_reply('ERR a field without a value') end
+  if ARGV[i] == 'co' and not tonumber(ARGV[i + 1]) then return redis.error_reply('ERR a confidence that is no number') end
+end
+
 local before, stated = facts_of(record), record.si
 for i = rest, #ARGV, 2 do
   local field = ARGV[i]

@@ -2,12 +2,15 @@
 -- Takes what is due and re-checks and moves it in the same step: tasks past their deadline or heartbeat end, trees still to close go on,
 -- leases become `closing` and are claimed up to the capacity of their provider, or `expired` where the upstream's expiry ends all use.
 -- key: providers
--- args: outage_from:number outage_to:number most_tasks:number most_checks:number budget:number skew:number visibility:number
---   retention:number event
+-- args: outage_from:number outage_to:number most_tasks:integer most_checks:integer budget:integer skew:number visibility:number
+--   retention:integer event
 -- rest: capacities
 -- answer: claims, expired as lease provider agent, tasks ended, oldest due or 0, 1 when something is left
 -- event: task.ended, lease.closing, lease.expired, approval.expired
 -- include: tree lineage over settle approval
+for i = rest, #ARGV, 2 do
+  if not tonumber(ARGV[i + 1]) then return redis.error_reply('ERR a capacity that is no number') end
+end
 local claims, expired, ended, oldest, more = {}, {}, 0, 0, 0
 
 local function late(due)

@@ -3,7 +3,7 @@
 -- step, so that any replica can go on. The first `room` of them are claimed for the caller, the others are due now. The first `sample` of each
 -- provider are to be asked after their revoke; each has its row in `rows`, in the order in which they were found.
 -- key: progress
--- args: id selector size:number room:number sample:number cause event skew:number visibility:number
+-- args: id selector size:integer room:integer sample:integer cause event skew:number visibility:number
 -- answer: 1 when every lease of this partition has been looked at, claims
 -- event: lease.closing for each lease
 -- include: match close over

@@ -6,6 +6,6 @@
 -- event: none
 -- include: clock
 if redis.call('HGET', KEYS[1], 'reader') ~= reader then return 0 end
-redis.call('HSET', KEYS[1], 'cursor', id)
 redis.call('XTRIM', base .. 'events', 'MINID', '=', next)
+redis.call('HSET', KEYS[1], 'cursor', id)
 return 1

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- One page of what a selector covers in this partition, changing nothing.
 -- key: providers
--- args: selector size:number cursor
+-- args: selector size:integer cursor
 -- answer: next cursor or 'done', provider, leases, when the last of them stops working by itself, ...
 -- event: none
 -- include: match over

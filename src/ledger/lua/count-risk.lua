@@ -112,12 +112,19 @@ local function count_act(key, digest, times, granted, refused, off_script, obtai
   return { before, level, recent[1], recent[2], recent[3], why }
 end
 
-local answers, i = {}, rest
+-- All of them are read before the first is counted.
+local OBTAINED = { [''] = true, read = true, write = true, escalate = true }
+local acts, i = {}, rest
 while i <= #ARGV do
   local hash, digest, times, granted, refused, off_script, obtained, event, count = unpack(ARGV, i, i + 8)
-  local names = { unpack(ARGV, i + 9, i + 8 + count) }
-  answers[#answers + 1] = count_act(base .. 'agent:' .. hash .. ':risk', digest, tonumber(times), granted == '1', tonumber(refused), off_script == '1',
-    obtained, event, names)
-  i = i + 9 + #names
+  local last = i + 8 + (tonumber(count) or 0 / 0)
+  if not (tonumber(times) and tonumber(refused) and OBTAINED[obtained] and last >= i + 8 and last <= #ARGV and last % 1 == 0) then
+    return redis.error_reply('ERR what an agent did cannot be read')
+  end
+  acts[#acts + 1] = { base .. 'agent:' .. hash .. ':risk', digest, tonumber(times), granted == '1', tonumber(refused), off_script == '1', obtained, event,
+    { unpack(ARGV, i + 9, last) } }
+  i = last + 1
 end
+local answers = {}
+for n, act in ipairs(acts) do answers[n] = count_act(unpack(act, 1, 9)) end
 return answers

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- What is below a task and not over, level by level: as many as `most`.
 -- key: task
--- args: id most:number
+-- args: id most:integer
 -- answer: tasks as id, record; 1 when there are more
 -- event: none
 -- include: clock record

@@ -2,7 +2,7 @@
 -- Ends a task and all below it: marked in this step, up to `budget` leases closed and claimed in it, the rest left due now.
 -- A second, different end is answered with the first.
 -- key: task
--- args: id state cause reason budget:number event skew:number visibility:number retention:number
+-- args: id state cause reason budget:integer event skew:number visibility:number retention:integer
 -- answer: false | state, 1 if it is the first end, live leases there were, claims
 -- event: task.ended for each task, lease.closing for each lease
 -- include: tree lineage

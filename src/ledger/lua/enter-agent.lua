@@ -1,7 +1,7 @@
 #!lua
 -- Counts a live lease of an agent, where the lease is in another partition than the agent's own.
 -- key: agent-live
--- args: lease over_at:number limit:number instead
+-- args: lease over_at:number limit:integer instead
 -- answer: 1 | 0 when the agent is at its limit
 -- event: none
 -- include: places

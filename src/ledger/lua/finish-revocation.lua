@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- All that an emergency matched is settled: told once, with its sums, which outlive the progress of the partitions.
 -- key: revocation
--- args: id sums event retention:number
+-- args: id sums event retention:integer
 -- answer: 1 | 0 when it had finished before
 -- event: revocation.finished
 -- include: event

@@ -3,7 +3,7 @@
 -- key: task
 -- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent stated classified confidence classification
 --   environment assignees envelope tools check plan labels human human_proof external_id deadline:number heartbeat:number max_depth:number context_version
---   tokens event outbox_limit:number opened opened_limit:number retention:number
+--   tokens event outbox_limit:number opened opened_limit:number retention:integer
 -- rest: bindings
 -- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
 -- event: task.opened

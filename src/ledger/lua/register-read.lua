@@ -5,7 +5,7 @@
 -- A list that is empty is named no more, but only from the second look on: who took the last entry out may have died before it told the
 -- upstream. `look` is 1 in the first call of a read.
 -- key: register
--- args: list hash seen:number token after:number offset:number look:number limit:number
+-- args: list hash seen:number token after:number offset:integer look:integer limit:integer
 -- answer: now, version, token, offset of the page or -1, version up to which the changes are told,
 --   `e<id>`, until, ... | of changes `<id>`, until, ... where until is nil once it has gone
 -- event: none

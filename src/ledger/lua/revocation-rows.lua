@@ -2,7 +2,7 @@
 -- A page of the leases of this partition that an emergency matched, in the order in which they were found, with what became of each; of one
 -- that is not settled, what its record says now.
 -- key: rows
--- args: id from:number size:number
+-- args: id from:number size:integer
 -- answer: row, outcome or '', record or '' of each; less than `size` of them: there are no more
 -- event: none
 -- include: record

@@ -3,7 +3,7 @@
 -- that began after the mint could no longer arrive; before, it only reschedules. Where the upstream is to be asked whether it is dead (`vf`),
 -- nothing is settled without its word: an attempt that began before that was wanted is repeated now.
 -- key: lease
--- args: lease attempt:number result verified error random:number base_ms:number most_ms:number skew:number retention:number event
+-- args: lease attempt:integer result verified error random:number base_ms:number most_ms:number skew:number retention:integer event
 -- answer: state letter, due or 0, agent when it is settled now | false when there is no record
 -- event: lease.revoked, of what was found upstream orphan.revoked; lease.stuck, or lease.alive where the upstream still takes it, at attempts that
 --   are powers of two

@@ -2,7 +2,7 @@
 -- Undoes a reserve or grant whose answer its caller never saw and whose mint never began: there is nothing upstream. For the quota that
 -- spans partitions, which is asked for in another one at the same time.
 -- key: lease
--- args: lease event retention:number
+-- args: lease event retention:integer
 -- answer: 1 | 0 when it is no longer live
 -- event: lease.revoked; approval.freed
 -- include: settle
