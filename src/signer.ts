@@ -12,8 +12,8 @@ import type { Signer } from './providers/provider.js'
 export interface TokenSigner extends Signer {
   /** The public half of every key: RFC 7517 §5. */
   jwks(): { keys: JWK[] }
-  /** Claims of a token that this signer made and that has not expired; `undefined` for whatever else it is given. */
-  verify(token: string): Promise<JWTPayload | undefined>
+  /** Claims of a token that this signer made and that has not expired `at` (ms, of the clock that it was made by); `undefined` for whatever else it is given. */
+  verify(token: string, at?: number): Promise<JWTPayload | undefined>
 }
 
 /** RFC 9864 prefers the fully specified `Ed25519` to the polymorphic `EdDSA`; ES256 is what every verifier knows. */
@@ -74,7 +74,7 @@ export async function openSigner({ issuer, keys }: { issuer: string; keys: { key
       return new CompactSign(encoder.encode(JSON.stringify({ ...claims, iss: issuer }))).setProtectedHeader(header).sign(active.key)
     },
     jwks: () => ({ keys: published.map((jwk) => ({ ...jwk })) }),
-    async verify(token) {
+    async verify(token, at = Date.now()) {
       if (token.length > MAX_TOKEN_LENGTH) return undefined
       try {
         const { payload } = await jwtVerify(
@@ -85,7 +85,7 @@ export async function openSigner({ issuer, keys }: { issuer: string; keys: { key
             if (known === undefined || known.alg !== header.alg) throw new Error('not a key of this signer')
             return known.key
           },
-          { issuer, requiredClaims: ['exp', 'iat', 'jti'], algorithms: [...SIGNING_ALGORITHMS] },
+          { issuer, requiredClaims: ['exp', 'iat', 'jti'], algorithms: [...SIGNING_ALGORITHMS], currentDate: new Date(at) },
         )
         return payload
       } catch {

@@ -86,6 +86,14 @@ describe('the signer', () => {
     expect(await signer.verify(good)).toBeDefined()
   })
 
+  it('tells by the clock of whoever asks whether a token has expired, not by its own', async () => {
+    const signer = await openSigner({ issuer, keys: await generateSigningKeys() })
+    const token = await signer.sign({ ...claims, nbf: claims.iat }, { typ })
+    expect(await signer.verify(token, (claims.exp + 1) * 1000)).toBeUndefined()
+    const past = await signer.sign({ ...claims, iat: claims.iat - 3_600, nbf: claims.iat - 3_600, exp: claims.iat - 3_540 }, { typ })
+    expect(await signer.verify(past, (claims.iat - 3_570) * 1000)).toBeDefined()
+  })
+
   it('signs assertions of RS256 with a key that stands after the first, publishes its public half alone, and takes none for its own', async () => {
     const { keys } = await generateSigningKeys()
     const { keys: rsa } = await generateSigningKeys('RS256')

@@ -20,7 +20,7 @@ const introspect = route({
   answers: { 200: IntrospectionAnswer },
   codes: ['ledger_unavailable'],
 }).handle(async ({ house, around, principal, body }) => {
-  const claims = await around.signer()?.verify(body.token)
+  const claims = await around.signer()?.verify(body.token, house.ledger.now())
   if (!claims || !(await mayAsk(house, principal, claims)) || !(await isLive(house, claims))) return INACTIVE
   return { status: 200, body: { ...claims, active: true, token_type: 'Bearer' } }
 })

@@ -49,7 +49,7 @@ const call = route({
 
   async function agentOf(gateway: Gateway, request: ToolCallRequest): Promise<{ caller: Caller; shown?: string }> {
     for (const { tool } of asked) if (!gateway.tools.includes(tool)) throw notIts(tool)
-    const whom = await representedIn(request, gateway, around.signer())
+    const whom = await representedIn(request, gateway, around.signer(), house.ledger.now())
     return { caller: await representedBy(house, gateway, whom), shown: 'lease' in whom ? whom.lease : undefined }
   }
 })
@@ -80,10 +80,11 @@ async function representedIn(
   { agent, issuer, instance, token }: ToolCallRequest,
   { audiences }: Gateway,
   signer: TokenSigner | undefined,
+  now: number,
 ): Promise<Represented> {
   if ((agent === undefined) === (token === undefined)) throw invalid('agent', 'name the agent, or give the token that it showed')
   if (agent !== undefined) return { agent, issuer, instance }
-  const claims = token === undefined ? undefined : await signer?.verify(token)
+  const claims = token === undefined ? undefined : await signer?.verify(token, now)
   const isMeant = [claims?.aud].flat().some((audience) => audience !== undefined && audiences.includes(audience))
   // What is no lease has no holder.
   return { lease: isMeant && claims?.jti !== undefined ? claims.jti : '' }
