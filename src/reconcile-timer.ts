@@ -22,12 +22,16 @@ export function startReconciling(house: () => House, options: ReconcileTimerOpti
   const stopping = new AbortController()
   const { signal } = stopping
   const wait = (ms: number) => pause(ms, undefined, { ref: false, signal }).catch(() => undefined)
+  let ranAt = Number.NEGATIVE_INFINITY
   const loop = async (): Promise<void> => {
     await wait(options.firstMs ?? FIRST_MS)
     while (!signal.aborted) {
-      await reconcileInTime(house(), signal, options).catch((error: unknown) =>
-        house().log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'a reconciliation failed; the next one follows'),
-      )
+      const ran = await reconcileInTime(house(), signal, options).catch((error: unknown) => {
+        house().log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'a reconciliation failed; the next one follows')
+        return false
+      })
+      if (ran) ranAt = performance.now()
+      else if (performance.now() - ranAt > house().reconciling.everyMs) forget(house())
       await wait(options.tickMs ?? TICK_MS)
     }
   }
@@ -40,16 +44,23 @@ export function startReconciling(house: () => House, options: ReconcileTimerOpti
   }
 }
 
-async function reconcileInTime(house: House, signal: AbortSignal, { mayRevoke = async () => true }: ReconcileTimerOptions): Promise<void> {
+async function reconcileInTime(house: House, signal: AbortSignal, { mayRevoke = async () => true }: ReconcileTimerOptions): Promise<boolean> {
   const { everyMs, revoke, most } = house.reconciling
-  if (everyMs === 0) return
+  if (everyMs === 0) return false
   const lock = await house.ledger.register('@reconcile').lock('timer', everyMs)
-  if (!lock) return
+  if (!lock) return false
   try {
     await reconcile(house, { revoke: revoke && (await mayRevoke(house)), deadlineMs: Math.min(everyMs, LONGEST_MS), most }, {}, signal)
+    return true
   } catch (error) {
     // Not looked at this time: whoever ticks next may try.
     await lock.release()
     throw error
   }
+}
+
+/** Another replica has looked since: what this one saw last is no news any more. */
+function forget({ metrics }: House): void {
+  metrics.orphansNow.reset()
+  metrics.missing.reset()
 }

@@ -16,7 +16,10 @@ export interface ReconcileAsk {
   readonly deadlineMs: number
   /** Look once more, as soon as that decides, at what the first look could not tell; otherwise the next run does. */
   readonly wait?: boolean
-  /** Where one provider has more orphans, none is revoked: that many are a ledger that has lost something, or somebody else of the same name. */
+  /**
+   * Nobody has looked at it: where one provider has more orphans than this, or more than a few and more than what is known, none is revoked. That
+   * many are a ledger that has lost something, or somebody else of the same name. Absent: an operator asks.
+   */
   readonly most?: number
 }
 export interface Reconciled {
@@ -40,6 +43,8 @@ const AT_ONCE = 4
 /** What is left of the lock when the deadline has come. */
 const LOCK_MARGIN_MS = 30_000
 const BUSY_SECONDS = 5
+/** So many are what a crash leaves, however little there is besides. */
+const FEW_ORPHANS = 10
 
 /**
  * Holds what exists upstream against the ledger: finds what this instance made and nothing tells of any more, and what should be there and is
@@ -86,9 +91,13 @@ async function reconcileOne(
   const { metrics, log } = house
   if (!upstream.list) return notListable(house, upstream)
   let compared = await compare(house, upstream, over)
+  const foundAtFirst = compared.found
   if (ask.wait && compared.seen.length > 0 && !over.aborted) {
     await pause(apartOf(upstream) + 1, undefined, { signal: over }).catch(() => undefined)
-    if (!over.aborted) compared = await compare(house, upstream, over)
+    if (!over.aborted) {
+      const again = await compare(house, upstream, over)
+      compared = { ...again, found: foundAtFirst + again.found }
+    }
   }
   const { orphans, found, missing, error, partial } = compared
   metrics.orphans.inc({ provider, outcome: 'found' }, found)
@@ -97,7 +106,7 @@ async function reconcileOne(
   if (found > 0) log.warn({ provider, orphans: orphans.length, found, leases: few(orphans.map(({ lease }) => lease)) }, 'orphans were found upstream')
   if (missing && missing.length > 0) log.warn({ provider, leases: few(missing) }, 'leases are active whose credentials are no longer upstream')
 
-  const held = ask.revoke && ask.most !== undefined && orphans.length > ask.most
+  const held = ask.revoke && ask.most !== undefined && isTooMany(compared, ask.most)
   if (held) log.error({ provider, orphans: orphans.length, most: ask.most }, 'more orphans than are revoked without an operator: none was')
   const outcomes = ask.revoke && !held ? await takeBack(house, upstream, orphans, by, over) : new Map<string, TakenBack>()
   const left = orphans.filter(({ lease }) => outcomes.get(lease) !== 'revoked').length
@@ -109,6 +118,10 @@ async function reconcileOne(
     orphans: orphans.map(({ lease, expiresAt }) => ({ lease, expiresAt, outcome: outcomes.get(lease) ?? 'found' })),
     held: held || undefined,
   }
+}
+
+function isTooMany({ orphans, known }: Pick<Compared, 'orphans' | 'known'>, most: number): boolean {
+  return orphans.length > most || (orphans.length > FEW_ORPHANS && orphans.length > known)
 }
 
 /** Nobody can say what of it is there: only until when, at worst, anything may work that was issued by now. */

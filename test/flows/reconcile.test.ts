@@ -226,6 +226,17 @@ describe('a run', () => {
     const [done] = (await reconcile(house(), { ...ask, most: 5 })).providers
     expect(done?.orphans.map(({ outcome }) => outcome)).toEqual(users.map(() => 'revoked'))
     expect(await cache.users()).toEqual([])
+
+    // A ledger that knows nothing of most of what is there is the wrong one, or has lost it.
+    const many = Array.from({ length: 11 }, () => someLease())
+    for (const user of many) await plantUser(user)
+    await reconcile(house(), ask)
+    await agedSights(scene.redis)
+    expect((await reconcile(house(), { ...ask, most: 100 })).providers).toMatchObject([
+      { held: true, orphans: many.map(() => ({ outcome: 'found' })) },
+    ])
+    expect(await cache.users()).toHaveLength(11)
+    expect((await reconcile(house(), ask)).providers[0]?.orphans.filter(({ outcome }) => outcome === 'revoked')).toHaveLength(11)
   })
 
   it('is for operators whom policy lets, and of providers that are there', async () => {
