@@ -5,6 +5,8 @@ export interface Request {
   readonly body: string
   /** Where it goes, if not where the others do. */
   readonly path?: string
+  /** `POST` where absent. */
+  readonly method?: string
 }
 export interface Answer {
   readonly status: string
@@ -22,12 +24,18 @@ export interface Connection {
  * A keep-alive connection on a raw socket, because the generator shares its core with Redis: a general client would take more CPU than what is
  * measured. Answers need a content-length.
  */
-export function openConnection(port: number, onAnswer: (answer: Answer) => void, onError: (error: Error) => void): Connection {
+export function openConnection(
+  port: number,
+  onAnswer: (answer: Answer) => void,
+  onError: (error: Error) => void,
+  onClose: () => void = () => undefined,
+): Connection {
   const socket = connect(port, '127.0.0.1')
   socket.setNoDelay(true)
   let sentAt = 0
   let received = ''
   socket.on('error', onError)
+  socket.on('close', onClose)
   socket.on('data', (chunk) => {
     received += chunk.toString('latin1')
     const end = received.indexOf('\r\n\r\n')
@@ -43,7 +51,7 @@ export function openConnection(port: number, onAnswer: (answer: Answer) => void,
     send(path, request) {
       sentAt = performance.now()
       socket.write(
-        `POST ${request.path ?? path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${request.token}\r\nContent-Type: application/json\r\nContent-Length: ${request.body.length}\r\n\r\n${request.body}`,
+        `${request.method ?? 'POST'} ${request.path ?? path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${request.token}\r\nContent-Type: application/json\r\nContent-Length: ${request.body.length}\r\n\r\n${request.body}`,
       )
     },
     end: () => socket.end(),

@@ -33,6 +33,8 @@ export interface FleetOptions {
   readonly tools?: readonly string[]
   /** Redis servers to have ACL users at: provider `<name>`, with a role `<name>-read`. */
   readonly redisUpstreams?: Readonly<Record<string, string>>
+  /** How long settled records are kept; the default of the configuration where absent. */
+  readonly settledRetention?: string
 }
 
 /** To look closer: `BENCH_NODE_FLAGS='--cpu-prof --cpu-prof-dir=profiles'`. */
@@ -138,7 +140,7 @@ function envOf(name: string): string {
   return `UPSTREAM_${name.toUpperCase()}`
 }
 
-function yamlOf({ roles, ttlSeconds = 900, postgresUrl, tools = [], redisUpstreams = {} }: FleetOptions, folder: string): string {
+function yamlOf({ roles, ttlSeconds = 900, postgresUrl, tools = [], redisUpstreams = {}, settledRetention }: FleetOptions, folder: string): string {
   const policies = ['obtain', 'guardrails', 'tasks', ...(tools.length > 0 ? ['tools'] : []), 'operators'].map(
     (name) => `"${ROOT}/config/policies/${name}.cedar"`,
   )
@@ -157,7 +159,7 @@ version: 1
 instance: bench
 data_dir: ${folder}/data
 listeners: {public: {address: 127.0.0.1:0}, metrics: {address: 127.0.0.1:0}}
-ledger: {redis: env:REDIS_URL, durability: everysec}
+ledger: {redis: env:REDIS_URL, durability: everysec${settledRetention === undefined ? '' : `, settled_retention: ${settledRetention}`}}
 signing: {issuer: https://mayfly.example, keys: env:SIGNING}
 issuers:
   bench: {jwks: env:JWKS, issuer: "${ISSUER}", audience: mayfly}

@@ -1,4 +1,4 @@
-import { openConnection, type Request } from './connection.js'
+import { type Answer, openConnection, type Request } from './connection.js'
 import { percentile, round } from './support.js'
 
 export type { Request } from './connection.js'
@@ -12,7 +12,13 @@ export interface Load {
 }
 
 /** A closed loop of `concurrency` connections, one request in flight on each, over all of `requests` once. */
-export async function load(port: number, path: string, requests: readonly Request[], concurrency: number): Promise<Load> {
+export async function load(
+  port: number,
+  path: string,
+  requests: readonly Request[],
+  concurrency: number,
+  onAnswer: (answer: Answer) => void = () => undefined,
+): Promise<Load> {
   const latencies: number[] = []
   const statuses: Record<string, number> = {}
   let next = 0
@@ -37,7 +43,9 @@ export async function load(port: number, path: string, requests: readonly Reques
       }
       const open = openConnection(
         port,
-        ({ status, ms }) => {
+        (answer) => {
+          const { status, ms } = answer
+          onAnswer(answer)
           statuses[status] = (statuses[status] ?? 0) + 1
           latencies.push(ms)
           send()

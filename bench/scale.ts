@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis'
 import { waitFor } from '../test/support/wait.js'
-import { startFleet } from './fleet.js'
+import { type Fleet, startFleet } from './fleet.js'
 import { load, type Request } from './load.js'
+import { commandsOfAStart, measureStartup } from './scale/startup.js'
 import { MEASURING, pinSelf, round } from './support.js'
 
 const AGENTS = 1_000
@@ -13,9 +14,10 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
   const leases = quick ? 20_000 : 200_000
   const tasks = leases / 50
   pinSelf(MEASURING)
+  const startup = await measureStartup({ quick, say })
   const fleet = await startFleet({ roles: ROLES, ttlSeconds: 3_600 })
   const redis = new Redis(fleet.redisSocket)
-  const startupEmpty = await commandsOfAStart(redis, fleet)
+  const startupEmpty = await commandsOfAStart(fleet)
 
   say('opening tasks')
   const ids = await fleet.openTasks(tasks, (n) => ({ agents: [`agent-${n % AGENTS}`], roles: [...ROLES] }))
@@ -31,7 +33,7 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
   const calm = await load(fleet.port, '/v1/leases', requests(leases, 3_000), CONCURRENCY)
   await drained(redis)
   const bytes = (await usedMemory(redis)) - before
-  const startupFull = await commandsOfAStart(redis, fleet)
+  const startupFull = await commandsOfAStart(fleet)
 
   // A burst that comes due together, while issuing goes on: what expires is claimed in pages and never stops the way in.
   const undisturbed = await load(fleet.port, '/v1/leases', requests(10_000, 3_000), CONCURRENCY)
@@ -54,6 +56,7 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
   redis.disconnect()
   await fleet.stop()
   return {
+    startup,
     leases,
     bytes_per_lease: round(bytes / leases, 0),
     startup_commands: { empty: startupEmpty, full: startupFull },
@@ -62,28 +65,6 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
     issue_p99_ms: { undisturbed: undisturbed.p99_ms, sweeping: sweeping.p99_ms, ratio: round(sweeping.p99_ms / undisturbed.p99_ms) },
     issue_rps: calm.rps,
   }
-}
-
-type Started = Awaited<ReturnType<typeof startFleet>>
-
-/**
- * Commands that a broker sends from its first connection until its first sweep or audit turn, when start-up is over and its regular rounds
- * begin. As Redis's MONITOR shows them; what scripts call inside is Redis's work, not a command.
- */
-async function commandsOfAStart(redis: Redis, fleet: Started): Promise<number> {
-  await fleet.stopBroker()
-  const monitor = await redis.duplicate().monitor()
-  let sent = 0
-  let started = false
-  monitor.on('monitor', (_time: string, args: string[], source: string) => {
-    if (source === 'lua' || started) return
-    if (args.some((arg) => /^mf:\{p\d+\}:(sweep|audit)$/.test(arg))) started = true
-    else sent++
-  })
-  await fleet.startBroker()
-  await waitFor('the first sweep', () => started)
-  monitor.disconnect()
-  return sent
 }
 
 async function usedMemory(redis: Redis): Promise<number> {
@@ -101,7 +82,7 @@ async function drained(redis: Redis): Promise<void> {
   }
 }
 
-async function expired(fleet: Started): Promise<number> {
+async function expired(fleet: Fleet): Promise<number> {
   const metrics = await fleet.metrics()
   return [...metrics.matchAll(/^mayfly_leases_settled_total\{[^}]*outcome="expired"[^}]*\} (\d+)/gm)].reduce(
     (sum, match) => sum + Number(match[1]),

@@ -126,6 +126,8 @@ function toldOf({ id, task, role, provider }: Lease, { decision, because }: Obje
 const PAGE = 200
 /** Between two pages: at most 4,000 leases a second are looked at, so that nothing else waits for it. */
 const PAUSE_MS = 50
+/** And at least so many times what the page took: with millions of leases this goes on for minutes, and is never most of what a broker does. */
+const PAUSES = 2
 /** The ledger may be away for a while. */
 const RETRY_MS = 1_000
 
@@ -136,13 +138,15 @@ const RETRY_MS = 1_000
 export async function reviewAll(house: House, over: AbortSignal): Promise<void> {
   let cursor: string | undefined
   do {
+    const began = performance.now()
     try {
       const page = await house.ledger.leases({ state: 'active' }, { limit: PAGE, cursor })
       const tasks = await tasksOf(house, page.leases)
       await Promise.all(page.leases.map((lease) => reviewOne(house, lease, tasks.get(lease.task), 'reload')))
       cursor = page.cursor
       if (cursor === undefined) return
-      await pause(PAUSE_MS, undefined, { ref: false, signal: over }).catch(() => undefined)
+      const rest = Math.max(PAUSE_MS, PAUSES * (performance.now() - began))
+      await pause(rest, undefined, { ref: false, signal: over }).catch(() => undefined)
     } catch (error) {
       house.log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'live leases could not all be decided anew; it goes on')
       await pause(RETRY_MS, undefined, { ref: false, signal: over }).catch(() => undefined)

@@ -109,17 +109,32 @@ function entryOf(partition: number, entry: unknown): OutboxEntry {
 /** Where an event of `event.ts` says its type: behind its UUID. */
 const TYPE_AT = '{"id":"00000000-0000-0000-0000-000000000000",'.length
 
-/** The text of an event to which the script added at most the expiry: by far the most common ones. Undefined for any other. */
+/** The text of an event to which the script added nothing, the expiry or the cause that it had: by far the most common ones. Undefined for any other. */
 function completeText(list: readonly string[]): string | undefined {
-  const [type, typeIs, event, json = '', expires, at] = list
+  const [type, typeIs, event, json = '', added, value] = list
   if (type !== 'type' || event !== 'event' || !json.startsWith(`"type":"${typeIs}"`, TYPE_AT)) return undefined
   if (list.length === 4) return json
-  if (list.length !== 6 || expires !== 'expires') return undefined
-  const expiry = `"expires_at":${Number(at)}`
+  if (list.length !== 6) return closingText(list)
+  if (added === 'cause') return json.endsWith(`,"cause":"${value}"}`) ? json : undefined
+  if (added !== 'expires') return undefined
+  const expiry = `"expires_at":${Number(value)}`
   if (!json.includes('"detail":')) return `${json.slice(0, -1)},"detail":{${expiry}}}`
   // `event.ts` writes the detail last: whatever stands in it, its end is the end of the event.
   if (!json.endsWith('}}') || json.endsWith('{}}') || json.includes('"expires_at":')) return undefined
   return `${json.slice(0, -2)},${expiry}}}`
+}
+
+const CLOSING = ['type', 'event', 'sub', 'lease', 'task', 'agent', 'role', 'provider', 'cause']
+/** What a broker says of many leases that close at once, without knowing which (`internalEvent`). */
+const OF_MANY = /^\{"id":"([\w-]{36})","type":"lease\.closing"\}$/
+
+/** One of many leases that a script closed for a reason of its own: as many as there are leases, when everything is stopped. */
+function closingText(list: readonly string[]): string | undefined {
+  if (list.length !== CLOSING.length * 2 || CLOSING.some((name, n) => list[2 * n] !== name)) return undefined
+  const [, id] = OF_MANY.exec(list[3] ?? '') ?? []
+  if (id === undefined) return undefined
+  const [, , sub, lease, task, agent, role, provider, cause] = CLOSING.map((_, n) => list[2 * n + 1])
+  return JSON.stringify({ id: `${id}:${sub}`, type: 'lease.closing', task, lease, role, provider, cause, detail: { agent } })
 }
 
 /** What only the script knew wins over what the broker said before. */

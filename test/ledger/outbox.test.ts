@@ -57,6 +57,25 @@ describe('the outbox', () => {
     }
   })
 
+  it('tells of each of many leases that one step closes, and of its revoke, whatever its agent is called', async () => {
+    fixture = await startLedger({ partitions: 1 })
+    const { ledger } = fixture
+    const id = 'a "quoted",\u2028 one'
+    const { id: task } = await openTask(ledger, { assignees: [{ agent: id }] })
+    const usual = newLease(ledger, await taskNow(ledger, task))
+    const lease = { ...usual, agent: { ...usual.agent, id } }
+    expect(await ledger.grant(lease, event('lease.issued'))).toMatchObject({ ok: true })
+    const revocation = await ledger.openRevocation({ selector: { all: true }, reason: 'r', by: 'op' }, event('revocation.started'))
+    const { claims } = await ledger.advanceRevocation(revocation.id)
+    const about = { lease: lease.id, task, role: lease.role.name, provider: lease.role.provider, cause: 'emergency' } as const
+    for (const { attempt } of claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked', about))
+    const told = (await ledger.outbox.read(0, 100)).map(({ json }) => JSON.parse(json)).filter((one) => one.cause === 'emergency')
+    expect(told).toMatchObject([
+      { type: 'lease.closing', ...about, id: expect.stringMatching(new RegExp(`^[\\w-]{36}:${lease.id}$`)), detail: { agent: id } },
+      { type: 'lease.revoked', ...about },
+    ])
+  })
+
   it('stops what issues when it is full, and nothing that narrows', async () => {
     fixture = await startLedger({ partitions: 1, outboxLimit: 5 })
     const { ledger } = fixture
