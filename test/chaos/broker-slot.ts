@@ -13,7 +13,8 @@ export interface BrokerSlot {
   start(options?: { skewMs?: number; initLedger?: boolean }): Promise<void>
   kill(): Promise<void>
   term(): Promise<void>
-  pause(): void
+  /** @returns false: there is no process to stop */
+  pause(): boolean
   resume(): void
 }
 interface SlotOptions {
@@ -27,6 +28,8 @@ interface SlotOptions {
 const MAIN = resolve(import.meta.dirname, '../../dist/main.js')
 const SKEW = join(import.meta.dirname, 'skew.js')
 const START_AGAIN_MS = 300
+/** Starts are most of what a run costs, and no broker lives long enough to win back what optimizing costs. */
+const QUICKLY = ['--liftoff-only', '--no-opt']
 
 export function createBrokerSlot({ configPath, env, log, onCrash }: SlotOptions): BrokerSlot {
   const output = createWriteStream(log, { flags: 'a' })
@@ -40,7 +43,7 @@ export function createBrokerSlot({ configPath, env, log, onCrash }: SlotOptions)
   const launch = (initLedger: boolean): Promise<boolean> => {
     const skewed = skew === 0 ? [] : ['--import', SKEW]
     const asked = ['serve', '--config', configPath, ...(initLedger ? ['--init-ledger'] : [])]
-    const started = spawn(process.execPath, [...skewed, MAIN, ...asked], {
+    const started = spawn(process.execPath, [...QUICKLY, ...skewed, MAIN, ...asked], {
       env: { PATH: process.env.PATH, TMPDIR: process.env.TMPDIR, ...env, MAYFLY_CHAOS_SKEW_MS: String(skew) },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
@@ -91,6 +94,7 @@ export function createBrokerSlot({ configPath, env, log, onCrash }: SlotOptions)
     term: () => end('SIGTERM'),
     pause() {
       paused = child?.kill('SIGSTOP') ?? false
+      return paused
     },
     resume() {
       child?.kill('SIGCONT')

@@ -2,7 +2,7 @@
  * `npm run chaos -- --seeds 1..20 --minutes 2 --json`: breaks brokers, Redis, PostgreSQL and the network between them while agents, orchestrators
  * and operators work, and checks afterwards what became of every credential. Exit 1 where a promise was broken. See README.md.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -42,6 +42,12 @@ if (values.plan) {
 }
 
 const outcomes: Outcome[] = []
+const running = new Set<ChildProcess>()
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => {
+    for (const child of running) child.kill(signal)
+    process.exit(1)
+  })
 const queue = [...seeds]
 await Promise.all(
   Array.from({ length: Number(values.jobs) }, async () => {
@@ -72,15 +78,22 @@ async function runApart(seed: number): Promise<Outcome> {
     env: { ...process.env, TMPDIR: folder },
     stdio: ['ignore', 'ignore', 'inherit'],
   })
-  const [code] = await once(child, 'exit')
+  running.add(child)
+  await once(child, 'exit')
+  running.delete(child)
   const text = await readFile(join(folder, 'outcome.json'), 'utf8').catch(() => undefined)
-  if (code !== 0 || text === undefined) throw new Error(`the run of seed ${seed} failed; what it left is in ${folder}`)
-  const outcome = JSON.parse(text) as Outcome
+  const outcome = text === undefined ? broken(seed) : (JSON.parse(text) as Outcome)
   for (const note of outcome.notes) process.stderr.write(`seed ${seed}: note: ${note}\n`)
   for (const { kind, what, id, detail } of outcome.violations) process.stderr.write(`seed ${seed}: ${kind}: ${what}: ${id} (${detail})\n`)
   if (outcome.violations.length > 0 || values.keep) process.stderr.write(`seed ${seed}: what it left is in ${folder}\n`)
   else await rm(folder, { recursive: true, force: true })
   return outcome
+}
+
+/** A run that came to no verdict has shown nothing: it is no less than a violation. */
+function broken(seed: number): Outcome {
+  const violations = [{ kind: 'crashed', what: 'the run came to no verdict', id: '' }] as const
+  return { seed, seconds: 0, totals: { issued: 0, live: 0, orphans: 0, lost: 0, falsely_reported: 0 }, faults: {}, notes: [], violations }
 }
 
 function seedsOf(text: string): number[] {

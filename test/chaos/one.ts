@@ -6,6 +6,8 @@ import { planOf } from './plan.js'
 import { PLANTS, type Plant } from './plant.js'
 import { run } from './run.js'
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },

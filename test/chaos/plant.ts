@@ -1,15 +1,15 @@
 import pg from 'pg'
-import type { History } from './history.js'
-import type { Credential, Holdings } from './holdings.js'
+import type { Credential } from './holdings.js'
 import { INSTANCE } from './installation.js'
 import type { Stage } from './stage.js'
 import { tryOut } from './trial.js'
+import type { World } from './workload.js'
 
 export const PLANTS = ['live', 'orphan', 'lost', 'falsely_reported'] as const
 export type Plant = (typeof PLANTS)[number]
 
 /** Breaks a promise on purpose, on what really runs, once everything has settled: the checker has to find it. */
-export async function plant(kind: Plant, world: { stage: Stage; history: History; holdings: Holdings }): Promise<void> {
+export async function plant(kind: Plant, world: Pick<World, 'stage' | 'history' | 'holdings'>): Promise<void> {
   const { stage, history, holdings } = world
   const held = holdings.credentials.find(({ provider }) => provider === 'warehouse')
   if (!held) throw new Error('nobody received a credential to plant with')

@@ -11,7 +11,7 @@ import { type Plant, plant } from './plant.js'
 import { endAll, finish, heal, settle } from './settle.js'
 import { startStage } from './stage.js'
 import { tryOut } from './trial.js'
-import { work } from './workload.js'
+import { type World, work } from './workload.js'
 
 export interface Outcome extends Verdict {
   readonly seed: number
@@ -27,32 +27,19 @@ export async function run(plan: Plan, { folder, say, planted }: { folder: string
   const crashes: string[] = []
   const stage = await startStage({ brokers: plan.brokers, folder, onCrash: (what) => crashes.push(what) })
   const history = startHistory(join(folder, 'history.jsonl'))
-  const holdings = createHoldings()
-  const caller = createCaller(stage, history)
+  const world: World = { stage, history, holdings: createHoldings(), caller: createCaller(stage, history) }
+  const { holdings, caller } = world
   try {
     say(`everything runs after ${secondsSince(began)} s`)
-    const [faults, left] = await Promise.all([strikeAll(stage, plan.faults, history), work({ stage, history, holdings, caller }, plan.steps)])
+    const [faults, left] = await Promise.all([strikeAll(stage, plan.faults, history), work(world, plan.steps)])
     say(`${history.operations.length} requests, ${left} left out, ${holdings.credentials.length} credentials`)
     await heal(stage)
     await endAll(stage, caller)
     say(`settled ${await settle(stage, history)} s after the last task ended`)
-    if (planted) await plant(planted, { stage, history, holdings })
-    let next = 0
-    const tryNext = async () => {
-      for (let held = holdings.credentials[next++]; held; held = holdings.credentials[next++]) await tryOut(stage, history, held, true)
-    }
-    await Promise.all(Array.from({ length: TRIED_AT_ONCE }, tryNext))
-    const upstream = await upstreamEvidence(stage)
+    if (planted) await plant(planted, world)
+    await tryAll(world)
     await finish(stage)
-    const evidence: Evidence = {
-      operations: history.operations,
-      trials: history.trials,
-      held: heldEvidence(holdings.credentials),
-      ledger: await ledgerEvidence(stage.redis.client),
-      events: await sinkEvidence(stage),
-      upstream,
-      crashes,
-    }
+    const evidence = await gather(world, crashes)
     await writeFile(join(folder, 'evidence.json'), JSON.stringify(evidence), { mode: 0o600 })
     const verdict = check(evidence)
     return { seed: plan.seed, seconds: secondsSince(began), ...verdict, faults }
@@ -60,6 +47,20 @@ export async function run(plan: Plan, { folder, say, planted }: { folder: string
     await history.close()
     await stage.stop()
   }
+}
+
+/** Every credential that anybody received, once more and for the last time. */
+export async function tryAll({ stage, history, holdings }: World): Promise<void> {
+  let next = 0
+  const tryNext = async () => {
+    for (let held = holdings.credentials[next++]; held; held = holdings.credentials[next++]) await tryOut(stage, history, held, true)
+  }
+  await Promise.all(Array.from({ length: TRIED_AT_ONCE }, tryNext))
+}
+
+export async function gather({ stage, history, holdings }: World, crashes: readonly string[]): Promise<Evidence> {
+  const [upstream, ledger, events] = [await upstreamEvidence(stage), await ledgerEvidence(stage.redis.client), await sinkEvidence(stage)]
+  return { operations: history.operations, trials: history.trials, held: heldEvidence(holdings.credentials), ledger, events, upstream, crashes }
 }
 
 function secondsSince(began: number): number {

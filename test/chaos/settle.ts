@@ -6,7 +6,7 @@ import type { Stage } from './stage.js'
 
 /** A retry is due a minute after the last at the latest, and what a killed broker had claimed after half of one. */
 const SETTLE_MS = 90_000
-const START_MS = 60_000
+const START_MS = 120_000
 const OUTBOX_MS = 30_000
 const LOOK_EVERY_MS = 500
 
@@ -61,10 +61,15 @@ export async function settle(stage: Stage, history: History): Promise<number> {
   }
 }
 
-/** Every event is at a sink, and every broker has ended in order. */
-export async function finish(stage: Stage): Promise<void> {
+/** Every event is at a sink. */
+export async function tellAll(stage: Stage): Promise<void> {
   const empty = async () => (await ledgerEvidence(stage.redis.client)).outbox.every(({ left }) => left === 0)
-  await waitFor('the outbox to be empty', empty, OUTBOX_MS).catch(() => undefined)
+  await waitFor('the outbox to be empty', empty, OUTBOX_MS)
+}
+
+/** And every broker has ended in order. */
+export async function finish(stage: Stage): Promise<void> {
+  await tellAll(stage).catch(() => undefined)
   for (const broker of stage.brokers) await broker.term()
 }
 

@@ -66,6 +66,11 @@ export async function startStage({
   const first = await stageBroker(0)
   const others = await Promise.all(Array.from({ length: count - 1 }, (_, index) => stageBroker(index + 1, first.prepared)))
   const brokers = [first, ...others].map(({ broker }) => broker)
+  // Whatever ends this process, nothing that it started goes on; PostgreSQL sees to that itself.
+  process.once('exit', () => {
+    for (const broker of brokers) void broker.kill()
+    for (const server of [redis, cache]) void server.kill()
+  })
   return {
     redis,
     cache,

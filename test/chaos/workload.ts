@@ -6,7 +6,8 @@ import type { OperationKind, Step } from './plan.js'
 import type { Stage } from './stage.js'
 import { tryOut } from './trial.js'
 
-interface World {
+/** Who works, with what, and who writes it down. */
+export interface World {
   readonly stage: Stage
   readonly history: History
   readonly holdings: Holdings
