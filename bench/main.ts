@@ -1,4 +1,4 @@
-/** `npm run bench -- <issue|decide|scale|revoke|bulkhead|overload> [--json] [--quick]`. Each prints what it measured; ratios are against a baseline of the same run. */
+/** `npm run bench -- <issue|decide|scale|revoke|bulkhead|overload|failover> [--json] [--quick]`. Each prints what it measured; ratios are against a baseline of the same run. */
 import { parseArgs } from 'node:util'
 
 const BENCHES = {
@@ -8,6 +8,7 @@ const BENCHES = {
   revoke: './revoke.js',
   bulkhead: './bulkhead.js',
   overload: './overload.js',
+  failover: './failover.js',
 } as const
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'boolean' }, quick: { type: 'boolean' } } })

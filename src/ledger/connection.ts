@@ -93,11 +93,8 @@ function sentinelOptions(
     sentinelUsername,
     sentinelPassword,
     ...(tls && { tls: { ...tls }, sentinelTLS: { ...tls }, enableTLSForSentinelMode: true }),
-    // A primary that hangs keeps its connections: the Sentinels say when another takes its place.
-    failoverDetector: true,
     sentinelCommandTimeout: COMMAND_TIMEOUT_MS,
     sentinelRetryStrategy: (times) => (isKnown() ? Math.min(times * 50, MOST_RECONNECT_MS) : null),
-    sentinelReconnectStrategy: (times) => Math.min(times * 100, MOST_RECONNECT_MS),
   }
 }
 

@@ -2,6 +2,7 @@ import type { Redis, RedisOptions } from 'ioredis'
 import type { RedisAddress } from './address.js'
 import { connectCluster } from './cluster.js'
 import { connect, type Log, type OneAddress, open } from './connection.js'
+import { watchSwitch } from './sentinel.js'
 
 /** One Redis server that holds partitions, with the connection that everything but subscribing and waiting goes through. */
 export interface Node {
@@ -43,17 +44,32 @@ export async function connectNodes(address: RedisAddress, partitions: number, lo
 
 async function connectOne(address: OneAddress, log: Log): Promise<Nodes> {
   const redis = await connect(address, log)
-  const nodes = oneNode(redis, nameOf(address), (overrides) => open(address, log, overrides))
-  /** State: the subscription, on a connection of its own. */
+  /** State: every connection, and the subscription among them. */
+  const connections = new Set([redis])
   let subscriber: Redis | undefined
+  const another = (overrides?: RedisOptions) => {
+    const more = open(address, log, overrides)
+    connections.add(more)
+    more.once('end', () => connections.delete(more))
+    return more
+  }
+  const watch =
+    'sentinel' in address
+      ? watchSwitch(address.sentinel, () => {
+          log('info', 'the Sentinels have another primary', {})
+          for (const one of connections) again(one)
+        })
+      : undefined
   return {
-    ...nodes,
+    ...oneNode(redis, nameOf(address), another),
     subscribe: async (channel, listener) => {
-      subscriber = await connect(address, log, { commandTimeout: undefined })
+      subscriber = another({ commandTimeout: undefined })
       subscriber.on('message', listener)
+      await subscriber.connect()
       await subscriber.subscribe(channel)
     },
     disconnect: async () => {
+      watch?.stop()
       subscriber?.disconnect()
       await leave(redis)
     },
@@ -72,13 +88,18 @@ export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] =
     all: () => only,
     look: async () => undefined,
     doubt: () => undefined,
-    again: () => redis.disconnect(true),
+    again: () => again(redis),
     onReturn: (listener) => {
       redis.on('ready', listener)
     },
     subscribe: async () => undefined,
     disconnect: () => leave(redis),
   }
+}
+
+/** One that is on its way already is left alone: ioredis gives up for good when it is disturbed while it asks the Sentinels. */
+function again(redis: Redis): void {
+  if (redis.status === 'ready') redis.disconnect(true)
 }
 
 /** What is in flight may still be answered; a Redis that is gone is no reason to wait. */

@@ -132,12 +132,20 @@ function runOf(redis: Redis): () => Promise<string | undefined> {
       (info) => /^run_id:(\w+)/m.exec(info)?.[1],
       () => undefined,
     )
-  let run: Promise<string | undefined> = redis.status === 'ready' ? ask() : Promise.resolve(undefined)
-  redis.on('ready', () => {
-    run = ask()
-  })
-  redis.on('close', () => {
-    run = Promise.resolve(undefined)
-  })
-  return () => run
+  /** State: of the connection that there is now; forgotten with it, and where it was not told. */
+  let known: Promise<string | undefined> | undefined
+  const forget = (): void => {
+    known = undefined
+  }
+  redis.on('ready', forget)
+  redis.on('close', forget)
+  return () => {
+    if (known) return known
+    const mine = ask()
+    known = mine
+    void mine.then((run) => {
+      if (run === undefined && known === mine) known = undefined
+    })
+    return mine
+  }
 }

@@ -55,6 +55,10 @@ export interface Answer {
 export interface TestBrokerOptions {
   /** `unix:` path of a real Redis. */
   readonly redisSocket: string
+  /** YAML of `ledger.redis` in its place: Sentinels, a Cluster. */
+  readonly redis?: string
+  /** YAML of `ledger.wait`. */
+  readonly wait?: string
   /** Name of the installation; two brokers of one ledger share it. */
   readonly instance?: string
   readonly postgresUrl?: string
@@ -250,7 +254,7 @@ version: 1
 instance: ${options.instance ?? 'test'}
 data_dir: ${folder}/data
 listeners: {public: {address: 127.0.0.1:0${options.tls === undefined ? '' : `, tls: ${options.tls}`}}, metrics: {address: 127.0.0.1:0}}
-ledger: {redis: env:REDIS_URL, durability: everysec, partitions: ${options.partitions ?? 64}}
+ledger: {redis: ${options.redis ?? 'env:REDIS_URL'}, durability: everysec, partitions: ${options.partitions ?? 64}${options.wait === undefined ? '' : `, wait: ${options.wait}`}}
 signing: {issuer: https://mayfly.test, keys: env:SIGNING}
 ${options.more ?? ''}
 issuers:

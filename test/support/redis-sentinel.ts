@@ -14,16 +14,28 @@ export interface RedisSentinel {
 
 const NAME = 'ledger'
 const SENTINELS = 3
+/** A busy machine is silent for a while, too. */
+export const DOWN_AFTER_MS = 1_000
 
-export async function startSentinel({ replicas = 1, config = [] as readonly string[] } = {}): Promise<RedisSentinel> {
+/** `lineTo`: where a replica reaches the first primary, when that is not where it is. */
+export async function startSentinel({
+  replicas = 1,
+  config = [],
+  lineTo = async (port) => port,
+}: {
+  replicas?: number
+  config?: readonly string[]
+  lineTo?: (port: number) => Promise<number>
+} = {}): Promise<RedisSentinel> {
   const first = await startServer(config)
-  const others = await Promise.all(Array.from({ length: replicas }, () => startServer([...config, `replicaof 127.0.0.1 ${first.port}`])))
+  const line = await lineTo(first.port)
+  const others = await Promise.all(Array.from({ length: replicas }, () => startServer([...config, `replicaof 127.0.0.1 ${line}`])))
   const servers = [first, ...others]
   for (const one of others) await waitFor('the replica to follow', async () => (await infoOf(one, 'replication', 'master_link_status')) === 'up')
   const watch = [
     `sentinel monitor ${NAME} 127.0.0.1 ${first.port} 2`,
-    `sentinel down-after-milliseconds ${NAME} 400`,
-    `sentinel failover-timeout ${NAME} 1000`,
+    `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER_MS}`,
+    `sentinel failover-timeout ${NAME} 3000`,
   ]
   const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startServer(watch, { sentinel: true })))
   const known = async (sentinel: RedisServer) => {

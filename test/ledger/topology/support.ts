@@ -1,6 +1,7 @@
 import type { RedisAddress } from '../../../src/ledger/address.js'
 import { type LedgerOptions, openLedger } from '../../../src/ledger/index.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
+import { waitFor } from '../../support/wait.js'
 import { event, newLease, newTask, taskNow } from '../fixture.js'
 
 const OPTIONS = {
@@ -72,6 +73,15 @@ export function startLoad(
 
 /** Those of these leases that the ledger does not know. */
 export async function lostOf(ledger: Ledger, leases: readonly string[]): Promise<string[]> {
-  const found = await Promise.all(leases.map(async (id) => ((await ledger.lease(id)) ? [] : [id])))
-  return found.flat()
+  const answer = (id: string) =>
+    ledger.lease(id).then(
+      (lease) => [lease],
+      () => undefined,
+    )
+  const lost: string[] = []
+  for (const id of leases) {
+    const [lease] = await waitFor('an answer', () => answer(id), 30_000)
+    if (!lease) lost.push(id)
+  }
+  return lost
 }
