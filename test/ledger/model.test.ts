@@ -62,6 +62,11 @@ describe('the scripts, beside a plain model of them', () => {
   it.each([
     ['activate that believes what reserve saw', 'activate.lua', (lua: string) => lua.replace('if cause then\n', 'if cause and false then\n')],
     ['an "absent" that always settles', 'settle.lua', (lua: string) => lua.replace('record.sn and attempt > tonumber(record.sn)', 'true')],
+    [
+      'an orphan that is believed to be gone by who revoked what was there before',
+      'settle.lua',
+      (lua: string) => lua.replace("record.ca ~= 'orphan' or attempt", 'true or attempt'),
+    ],
     ['an end that forgets what is pending', 'lib/tree.lua', (lua: string) => lua.replace('if record then', "if record and record.s == 'a' then")],
   ])(
     'would show %s',

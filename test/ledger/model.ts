@@ -21,6 +21,8 @@ interface ModelLease {
   /** The mint has answered its broker, which has not activated it yet. */
   answered: boolean
   attempts: number
+  /** It was found upstream once, after it was settled. */
+  orphan?: boolean
   /** From the attempt after this one on, what is absent is so for good. */
   conclusive?: number
   due: boolean
@@ -190,6 +192,24 @@ const close = (which: number) =>
     },
   )
 
+/** Its name is there again, whoever made it, and reconciliation finds it. */
+const found = (which: number) =>
+  onLease(
+    'Found',
+    which,
+    () => true,
+    async (model, { ledger, provider, ids }, index) => {
+      const lease = at(model, index)
+      const orphan = { lease: ids[index] ?? '', provider, handle: { user: 'mf_y' }, revocation: 'immediate', residualSeconds: 0 } as const
+      const answer = await ledger.adopt(orphan, told('lease.closing'))
+      const isNew = lease.state === 'revoked'
+      same('adopted', answer.adopted, isNew)
+      if (!isNew) return
+      Object.assign(lease, { state: 'closing', exists: true, late: true, orphan: true, conclusive: lease.attempts })
+      same('the claim of what was adopted', answer.claim?.attempt, take(model, index).attempt)
+    },
+  )
+
 const timePasses = (which: number) =>
   onLease(
     'TimePasses',
@@ -309,7 +329,8 @@ export const settle = (which: number) =>
       const settled = await ledger.settle({ lease: ids[claim.lease] ?? '', attempt }, { result }, told('lease.revoked'))
       model.claims.splice(model.claims.indexOf(claim), 1)
       if (before === 'closing') {
-        if (result === 'revoked' || (lease.conclusive !== undefined && attempt > lease.conclusive)) lease.state = 'revoked'
+        const isAboutIt = !lease.orphan || attempt > (lease.conclusive ?? 0)
+        if ((result === 'revoked' && isAboutIt) || (lease.conclusive !== undefined && attempt > lease.conclusive)) lease.state = 'revoked'
         else if (attempt === lease.attempts) lease.due = lease.late
       }
       same('settle', settled.state, lease.state)
@@ -365,6 +386,7 @@ export const commands = [
   which.map(settle),
   which.map(fail),
   which.map(die),
+  which.map(found),
 ]
 
 /** Time goes on, and no broker dies any more: then everything settles, and nothing is left. */

@@ -12,10 +12,11 @@ local was = record or {}
 local task = was.t or ''
 redis.call('DEL', KEYS[1])
 record = {}
--- A mint of it would have come to its end by now, so that an "absent" from the first attempt on says that it is gone.
+-- A mint of it would have come to its end by now, so that an "absent" from the first attempt on says that it is gone. What earlier attempts say was
+-- of what was there before.
 write(KEYS[1], record, 's', 'c', 'ca', 'orphan', 'cl', now, 't', task, 'a', was.a or '', 'o', was.o or '', 'is', was.is or '', 'or', was['or'] or '',
   'ro', was.ro or '', 'pr', provider, 'ac', was.ac or 'escalate', 'se', was.se or 'restricted', 'ha', handle, 'rv', revocation, 'rs', residual, 'ia', was.ia or now,
-  'xa', expires, 'ru', expires, 'mu', now - skew, 'cv', was.cv or 0, 'n', was.n or 0)
+  'xa', expires, 'ru', expires, 'mu', now - skew, 'cv', was.cv or 0, 'n', was.n or 0, 'sn', was.n or 0)
 for _, field in ipairs({ 'i', 'h', 'hk', 'hp', 'sc' }) do
   if was[field] then write(KEYS[1], record, field, was[field]) end
 end

@@ -13,7 +13,9 @@ if not record then return false end
 if record.s ~= 'c' then return { record.s, 0 } end
 local due_key = base .. (record.em and 'urgent:' or 'due:') .. record.pr
 local current = attempt == tonumber(record.n or 0)
-local conclusive = result == 'revoked' or (result == 'absent' and record.sn and attempt > tonumber(record.sn))
+-- Whoever took it back before it was found upstream took back something else.
+local about_it = record.ca ~= 'orphan' or attempt > tonumber(record.sn)
+local conclusive = (result == 'revoked' and about_it) or (result == 'absent' and record.sn and attempt > tonumber(record.sn))
 
 if conclusive and record.vf and verified == '' then
   if current then
