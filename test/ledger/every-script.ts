@@ -15,7 +15,7 @@ const AGENT = { id: 'triage', owner: 'sre@example.com', issuer: 'cluster' }
 const PROOF = { subject: 'jane', issuer: 'people', claims: {}, tokenIssuedAt: 1, tokenExpiresAt: 9_999_999_999_999 }
 
 /** Does everything that a ledger can do at least once, so that every script has been called with what it is called with. */
-export async function doEverything({ ledger, redis }: Fixture): Promise<void> {
+export async function doEverything({ ledger, redis, open }: Fixture): Promise<void> {
   const root = await openTask(ledger, {
     tools: [{ tool: 'tickets/get', maxCalls: 3 }],
     heartbeatSeconds: 60,
@@ -143,4 +143,7 @@ export async function doEverything({ ledger, redis }: Fixture): Promise<void> {
   await ledger.reach('triage', 10)
   await ledger.rolesInUse()
   await ledger.status()
+  // There is no replica to wait for: it says so, and has asked.
+  const waiting = await open({ wait: { replicas: 1, timeoutMs: 1 } })
+  await granted(waiting, (await openTask(waiting)).id).catch(() => undefined)
 }
