@@ -30,8 +30,8 @@ function told(type: string, seconds: number, more: Partial<Told> = {}): Told {
   const stream_id = `${AT + seconds * 1000}-${count++}`
   return { partition: 0, stream_id, at: '', id: stream_id, type, ...more }
 }
-function trial(seconds: number, result: Trial['result'], last?: true): Trial {
-  return { lease: LEASE, from: AT + seconds * 1000, until: AT + seconds * 1000 + 5, result, last }
+function trial(seconds: number, result: Trial['result'], phase?: Trial['phase']): Trial {
+  return { lease: LEASE, from: AT + seconds * 1000, until: AT + seconds * 1000 + 5, result, phase }
 }
 const settled: LeaseEvidence = {
   ...{ state: 'r', task: TASK, provider: 'warehouse', role: 'warehouse-read', revocation: 'immediate', cause: 'task_completed' },
@@ -56,7 +56,7 @@ function quiet(): Evidence {
   ]
   return {
     operations: [open, obtain, end],
-    trials: [trial(2, 'works'), trial(11, 'refused'), trial(20, 'refused', true)],
+    trials: [trial(2, 'works'), trial(11, 'refused'), trial(20, 'refused', 'last')],
     held: [{ lease: LEASE, task: TASK, agent: 'worker-1', role: 'warehouse-read', provider: 'warehouse', receivedAt: AT + 1000 }],
     ledger: {
       tasks: { [TASK]: { state: 'completed', ancestors: [], opener: 'orchestrator:flows' } },
@@ -128,7 +128,7 @@ describe('a run in which nothing went wrong', () => {
   it('may keep a token that nobody can take back, for as long as it lives', () => {
     const until = (expiresAt: number) => {
       const run = withLease(quiet(), { provider: 'signed', revocation: 'at-expiry', state: 'c', due: expiresAt, expiresAt })
-      return totals({ ...run, trials: [trial(20, 'works', true)], events: run.events.filter(({ type }) => type !== 'lease.revoked') }).live
+      return totals({ ...run, trials: [trial(20, 'works', 'last')], events: run.events.filter(({ type }) => type !== 'lease.revoked') }).live
     }
     expect([until(AT + 60_000), until(AT + 15_000)]).toEqual([0, 1])
   })
@@ -137,7 +137,7 @@ describe('a run in which nothing went wrong', () => {
 describe('what is live', () => {
   it('is a credential that works at the end, whatever the ledger says', () => {
     const run = withLease(quiet(), { state: 'c', due: AT + 30_000 })
-    const trials = [trial(20, 'works', true)]
+    const trials = [trial(20, 'works', 'last')]
     expect(totals({ ...without(run, 'lease.revoked'), operations: run.operations.slice(0, 2), trials })).toMatchObject({
       live: 1,
       falsely_reported: 0,
@@ -145,8 +145,30 @@ describe('what is live', () => {
     })
   })
 
+  it('is one that works when all is mended, though something has ended it: its expiry, its return, its task or one above it, an emergency', () => {
+    const run = quiet()
+    const emergency = (selector: Readonly<Record<string, readonly string[]>>) =>
+      operation('emergency', 5, { status: 202, about: { selector }, answer: { revocation: REVOCATION } })
+    const survives = (reason: Operation | undefined, lease: Partial<LeaseEvidence> = {}) => {
+      const trials = [trial(30, 'works', 'mended'), trial(60, 'refused', 'last')]
+      const operations = [...run.operations.slice(0, 2), ...(reason ? [reason] : [])]
+      return totals({ ...withLease(run, lease), trials, operations, events: run.events.filter(({ type }) => type !== 'lease.revoked') }).live
+    }
+    const reasons = [
+      operation('release', 5, { about: { lease: LEASE } }),
+      operation('end', 5, { about: { task: TASK } }),
+      emergency({ agent: ['worker-1'] }),
+      emergency({ agent: ['worker-1'], role: ['warehouse-read'] }),
+      emergency({ task: [TASK] }),
+    ]
+    expect(reasons.map((reason) => survives(reason))).toEqual([1, 1, 1, 1, 1])
+    expect(survives(undefined, { expiresAt: AT + 10_000 })).toBe(1)
+    const none = [undefined, emergency({ agent: ['worker-2'] }), emergency({ agent: ['worker-1'], role: ['cache-read'] })]
+    expect(none.map((reason) => survives(reason))).toEqual([0, 0, 0])
+  })
+
   it('is one that could not be tried, as far as anybody knows', () => {
-    expect(totals({ ...quiet(), trials: [trial(20, 'unknown', true)] })).toEqual({ ...NONE, live: 1 })
+    expect(totals({ ...quiet(), trials: [trial(20, 'unknown', 'last')] })).toEqual({ ...NONE, live: 1 })
     expect(totals({ ...quiet(), trials: [] })).toEqual({ ...NONE, live: 1 })
   })
 })
@@ -208,7 +230,7 @@ describe('what is lost', () => {
 describe('what is falsely reported', () => {
   it('is a credential that works after an answer or an event told it as revoked', () => {
     const run = quiet()
-    const trials = [trial(12, 'works'), trial(20, 'refused', true)]
+    const trials = [trial(12, 'works'), trial(20, 'refused', 'last')]
     expect(totals({ ...run, trials })).toEqual({ ...NONE, falsely_reported: 1 })
     expect(totals({ ...run, trials, operations: run.operations.slice(0, 2) })).toEqual({ ...NONE, falsely_reported: 1 })
   })

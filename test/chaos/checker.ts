@@ -34,12 +34,15 @@ export function check(evidence: Evidence): Verdict {
   return { totals: { issued, live, orphans, lost, falsely_reported }, violations, notes: notesOf(evidence) }
 }
 
+/** Tokens tell their expiry in whole seconds. */
+const SECOND_MS = 1_000
+
 /** Credentials that died before anybody closed them: the upstream forgot them, or somebody else took them back. */
 function notesOf({ trials, ledger, operations }: Evidence): string[] {
   const early = trials.flatMap(({ lease: id, until, result }) => {
     const lease = ledger.leases[id]
     const over = Math.min(lease?.closedAt ?? Number.POSITIVE_INFINITY, lease?.expiresAt ?? Number.POSITIVE_INFINITY)
-    return result === 'refused' && lease && over > until ? [`${id} of ${lease.provider} was refused before it was closed`] : []
+    return result === 'refused' && lease && over > until + SECOND_MS ? [`${id} of ${lease.provider} was refused before it was closed`] : []
   })
   const partly = operations.flatMap(({ answer }) =>
     answer?.unreachable ? [`${answer.freeze} held nowhere in ${answer.unreachable} partitions at first`] : [],

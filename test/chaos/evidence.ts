@@ -90,12 +90,6 @@ export async function ledgerEvidence(redis: Redis): Promise<LedgerEvidence> {
   return { tasks, leases, freezes, revocations, outbox }
 }
 
-/** How many leases are not settled, and emergencies not finished. */
-export function unsettled({ leases, revocations }: LedgerEvidence): number {
-  const open = Object.values(leases).filter(({ state }) => state !== 'r' && state !== 'e').length
-  return open + Object.values(revocations).filter((finished) => !finished).length
-}
-
 export async function sinkEvidence(stage: Stage): Promise<Told[]> {
   const once = new Map<string, Told>()
   for (const { sink } of stage.brokers) {

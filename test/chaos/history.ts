@@ -45,7 +45,8 @@ export interface Trial {
   readonly until: number
   /** `unknown`: the upstream did not say. */
   readonly result: 'works' | 'refused' | 'unknown'
-  readonly last?: true
+  /** `mended`: nothing is broken any more, and what was closing has settled. `last`: every task has ended besides. */
+  readonly phase?: 'mended' | 'last'
 }
 
 export interface History {

@@ -42,7 +42,7 @@ afterAll(async () => {
 
 const totals = async () => {
   world.history.trials.length = 0
-  await tryAll(world)
+  await tryAll(world, 'last')
   await tellAll(world.stage)
   return check(await gather(world, [])).totals
 }

@@ -4,11 +4,11 @@ import { createCaller } from './caller.js'
 import { check, type Verdict } from './checker.js'
 import { type Evidence, heldEvidence, ledgerEvidence, sinkEvidence, upstreamEvidence } from './evidence.js'
 import { strikeAll } from './faults.js'
-import { startHistory } from './history.js'
+import { startHistory, type Trial } from './history.js'
 import { createHoldings } from './holdings.js'
 import type { Plan } from './plan.js'
 import { type Plant, plant } from './plant.js'
-import { endAll, finish, heal, settle } from './settle.js'
+import { endAll, finish, heal, overdue, settle } from './settle.js'
 import { startStage } from './stage.js'
 import { tryOut } from './trial.js'
 import { type World, work } from './workload.js'
@@ -34,10 +34,13 @@ export async function run(plan: Plan, { folder, say, planted }: { folder: string
     const [faults, left] = await Promise.all([strikeAll(stage, plan.faults, history), work(world, plan.steps)])
     say(`${history.operations.length} requests, ${left} left out, ${holdings.credentials.length} credentials`)
     await heal(stage)
+    const mended = secondsSince(began)
+    say(`mended after ${mended} s; settled ${await settle(stage, history, overdue)} s later`)
+    await tryAll(world, 'mended')
     await endAll(stage, caller)
     say(`settled ${await settle(stage, history)} s after the last task ended`)
     if (planted) await plant(planted, world)
-    await tryAll(world)
+    await tryAll(world, 'last')
     await finish(stage)
     const evidence = await gather(world, crashes)
     await writeFile(join(folder, 'evidence.json'), JSON.stringify(evidence), { mode: 0o600 })
@@ -49,11 +52,11 @@ export async function run(plan: Plan, { folder, say, planted }: { folder: string
   }
 }
 
-/** Every credential that anybody received, once more and for the last time. */
-export async function tryAll({ stage, history, holdings }: World): Promise<void> {
+/** Every credential that anybody received. */
+export async function tryAll({ stage, history, holdings }: World, phase: Trial['phase']): Promise<void> {
   let next = 0
   const tryNext = async () => {
-    for (let held = holdings.credentials[next++]; held; held = holdings.credentials[next++]) await tryOut(stage, history, held, true)
+    for (let held = holdings.credentials[next++]; held; held = holdings.credentials[next++]) await tryOut(stage, history, held, phase)
   }
   await Promise.all(Array.from({ length: TRIED_AT_ONCE }, tryNext))
 }

@@ -1,6 +1,6 @@
 import { waitFor } from '../support/wait.js'
 import type { Caller } from './caller.js'
-import { ledgerEvidence, unsettled } from './evidence.js'
+import { type LedgerEvidence, ledgerEvidence } from './evidence.js'
 import type { History } from './history.js'
 import type { Stage } from './stage.js'
 
@@ -46,11 +46,25 @@ export async function endAll(stage: Stage, caller: Caller): Promise<void> {
   }
 }
 
-/** @returns seconds until nothing was left to settle, or the time was over */
-export async function settle(stage: Stage, history: History): Promise<number> {
+/** How many leases are not settled, and emergencies not finished. */
+export function unsettled({ leases, revocations }: LedgerEvidence): number {
+  const open = Object.values(leases).filter(({ state }) => state !== 'r' && state !== 'e').length
+  return open + Object.values(revocations).filter((finished) => !finished).length
+}
+
+/** The same of what should be over by now: not of what lives, nor of what waits for its upstream's expiry. */
+export function overdue({ leases, revocations }: LedgerEvidence): number {
+  const late = Object.values(leases).filter(
+    ({ state, revocation, expiresAt }) => (state === 'c' && revocation !== 'at-expiry') || (state !== 'r' && state !== 'e' && expiresAt < Date.now()),
+  )
+  return late.length + Object.values(revocations).filter((finished) => !finished).length
+}
+
+/** @returns seconds until nothing was left of this, or the time was over */
+export async function settle(stage: Stage, history: History, countLeft: (ledger: LedgerEvidence) => number = unsettled): Promise<number> {
   const began = performance.now()
   for (;;) {
-    const left = unsettled(await ledgerEvidence(stage.redis.client))
+    const left = countLeft(await ledgerEvidence(stage.redis.client))
     const seconds = Math.round((performance.now() - began) / 100) / 10
     if (left > 0 && performance.now() - began < SETTLE_MS) {
       await pause(LOOK_EVERY_MS)

@@ -10,10 +10,10 @@ const PATIENCE_MS = 5_000
 const PG_REFUSALS = ['28P01', '28000']
 
 /** Tries credentials as whoever holds them would: at the upstream itself, past every proxy. */
-export async function tryOut(stage: Stage, history: History, credential: Credential, last?: true): Promise<Trial> {
+export async function tryOut(stage: Stage, history: History, credential: Credential, phase?: Trial['phase']): Promise<Trial> {
   const from = now()
   const result = await RESULTS[credential.provider](stage, credential.env).catch(() => 'unknown' as const)
-  const trial = { lease: credential.lease, from, until: now(), result, last }
+  const trial = { lease: credential.lease, from, until: now(), result, phase }
   history.tried(trial)
   return trial
 }

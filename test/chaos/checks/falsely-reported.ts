@@ -1,6 +1,6 @@
 import type { Evidence } from '../evidence.js'
 import type { Operation } from '../history.js'
-import { PROVIDER_OF } from '../installation.js'
+import { covers } from './covers.js'
 import { timeOf, type Violation } from './violation.js'
 
 /** Two clocks of one machine, read one after the other. */
@@ -55,7 +55,7 @@ function afterTheEnd({ operations, ledger }: Evidence): Violation[] {
 }
 
 /** Issued although a freeze that covers it held everywhere, and nobody had asked to thaw it. */
-function whileFrozen({ operations }: Evidence): Violation[] {
+function whileFrozen({ operations, ledger }: Evidence): Violation[] {
   const freezes = operations.flatMap(({ about, answer, until, outcome }) => {
     if (outcome !== 'ok' || answer?.freeze === undefined || answer.unreachable !== 0 || until === undefined || !about.selector) return []
     const thaws = operations.filter(({ kind, about }) => kind === 'thaw' && about.freeze === answer.freeze)
@@ -64,10 +64,8 @@ function whileFrozen({ operations }: Evidence): Violation[] {
   return operations.flatMap(({ kind, about, from, until, outcome, answer, id }): Violation[] => {
     if (!kind.startsWith('obtain') || outcome !== 'ok' || !answer?.lease || until === undefined) return []
     const { agent, role, task } = about
-    const facts: Readonly<Record<string, string | undefined>> = { agent, role, task, provider: role && PROVIDER_OF[role] }
-    const covers = (selector: Readonly<Record<string, readonly string[]>>) =>
-      Object.entries(selector).every(([dimension, values]) => values.includes(facts[dimension] ?? ''))
-    const freeze = freezes.find((one) => one.from < from && until < one.until && covers(one.selector))
+    const tasks = task === undefined ? [] : [task, ...(ledger.tasks[task]?.ancestors ?? [])]
+    const freeze = freezes.find((one) => one.from < from && until < one.until && covers(one.selector, { agent, role, tasks }))
     if (!freeze) return []
     const detail = `answer ${id}, begun at ${timeOf(from)}; ${freeze.id} held since ${timeOf(freeze.from)}`
     return [{ kind: 'falsely_reported', what: 'issued while a freeze held', id: answer.lease.id, detail }]
