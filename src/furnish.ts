@@ -156,7 +156,7 @@ async function openUpstream(
     // Whoever sweeps carries it on.
     background.run('withdraw', ledger.openRevocation({ selector, reason: why, by: `provider ${name}` }, told))
   }
-  const context = { name, instance, timeoutMs, concurrency, signer, register: ledger.register(name), tell, withdraw }
+  const context = { name, instance, timeoutMs, concurrency, signer, now: () => ledger.now(), register: ledger.register(name), tell, withdraw }
   const opened = await provider.module.open(provider.options, context)
   return createUpstream(opened, { name, concurrency, timeoutMs, sealer })
 }

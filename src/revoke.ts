@@ -44,8 +44,8 @@ export async function revoke(house: House, { lease, attempt, until }: Claim, not
   const settle = async (outcome: SettleOutcome, type: EventType): Promise<LeaseState> => {
     // Of what was found upstream nobody may know more than the provider.
     const about = { task: lease.task || undefined, lease: lease.id, role: lease.role || undefined, provider: lease.provider, cause: lease.cause }
-    const { state } = await house.ledger.settle({ lease: lease.id, attempt }, outcome, event(type, undefined, undefined, about))
-    if (state === 'revoked') countRevoked(house, lease)
+    const { state, here } = await house.ledger.settle({ lease: lease.id, attempt }, outcome, event(type, undefined, undefined, about))
+    if (here && state === 'revoked') countRevoked(house, lease)
     return state
   }
   const upstream = house.upstreams.get(lease.provider)

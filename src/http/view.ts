@@ -1,4 +1,5 @@
 import type * as api from '../api.js'
+import type { House } from '../house.js'
 import type { Frozen } from '../ledger/ledger.js'
 import type { Behalf } from '../on-behalf.js'
 import type { Credential } from '../providers/provider.js'
@@ -22,7 +23,10 @@ import { SELECTOR_KEYS } from '../types.js'
 const time = (ms: number): string => new Date(ms).toISOString()
 const maybeTime = (ms: number | undefined): string | undefined => (ms === undefined ? undefined : time(ms))
 
-export function leaseView(lease: LeaseRecord): api.Lease {
+/** The ledger's: a lease's times are of it. */
+type Clock = Pick<House['ledger'], 'now'>
+
+export function leaseView(lease: LeaseRecord, clock: Clock): api.Lease {
   return {
     id: lease.id,
     task: lease.task,
@@ -37,7 +41,7 @@ export function leaseView(lease: LeaseRecord): api.Lease {
     usable_until: maybeTime(lease.usableUntil),
     renewable_until: time(lease.renewableUntil),
     renewals: lease.renewals,
-    revocation: { mode: lease.revocation, residual_seconds: residualOf(lease) },
+    revocation: { mode: lease.revocation, residual_seconds: residualOf(lease, clock.now()) },
     scope: scopeView(lease.scope),
     cause: lease.cause,
     settled_at: maybeTime(lease.settledAt),
@@ -51,9 +55,9 @@ function behalfView({ human, humanProof }: Behalf): Pick<api.Task, 'human' | 'hu
 }
 
 /** From a revoke on, how long it may still work: what cannot be taken back works to its end, and then for as long as verifiers tolerate. */
-function residualOf({ revocation, residualSeconds, expiresAt, usableUntil = expiresAt }: LeaseRecord): number {
+function residualOf({ revocation, residualSeconds, expiresAt, usableUntil = expiresAt }: LeaseRecord, now: number): number {
   if (revocation !== 'at-expiry') return residualSeconds
-  return Math.max(0, Math.ceil((usableUntil - Date.now()) / 1000)) + residualSeconds
+  return Math.max(0, Math.ceil((usableUntil - now) / 1000)) + residualSeconds
 }
 
 /** The only time that the secret is told. */

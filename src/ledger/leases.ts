@@ -132,10 +132,10 @@ export function leaseCalls(store: Store): LeaseCalls {
         event: JSON.stringify(event),
       })
       // Its record has gone since it was settled.
-      if (!reply) return { state: 'revoked' }
+      if (!reply) return { state: 'revoked', here: false }
       const [state, due, agent] = listOf(reply)
       if (agent) leaveAgent(store, textOf(agent), id)
-      return { state: leaseStateOf(textOf(state)), dueAt: numberOf(due) || undefined }
+      return { state: leaseStateOf(textOf(state)), dueAt: numberOf(due) || undefined, here: agent !== undefined }
     },
 
     lease: async (id) => {

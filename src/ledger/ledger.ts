@@ -110,7 +110,12 @@ export interface Ledger {
   claim(
     capacity: ReadonlyMap<string, number>,
   ): Promise<{ claims: Claim[]; ended: number; expired: { lease: string; provider: string }[]; lagMs: number; more: boolean }>
-  settle(claim: Pick<Claim, 'attempt'> & { lease: string }, outcome: SettleOutcome, event: Event): Promise<{ state: LeaseState; dueAt?: number }>
+  /** `here`: it is this call that settled it, and no other broker before. */
+  settle(
+    claim: Pick<Claim, 'attempt'> & { lease: string },
+    outcome: SettleOutcome,
+    event: Event,
+  ): Promise<{ state: LeaseState; dueAt?: number; here: boolean }>
   lease(id: string): Promise<Lease | undefined>
   leasesOfTask(task: string): Promise<Lease[]>
   /** Whether a freeze covers what an agent might ask for in a task, for each. */

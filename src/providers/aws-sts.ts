@@ -62,7 +62,7 @@ export const awsSts: ProviderModule<Options, Params> = {
 
   async open(options, context) {
     const { region, endpoint, iam_endpoint, early_revocation, policy_budget: budget } = options
-    const { instance, name, timeoutMs, register } = context
+    const { instance, name, timeoutMs, register, now = Date.now } = context
     const sts = await openSts({ region, endpoint }, timeoutMs)
     const account = accountOf(sts, timeoutMs)
     if (!early_revocation) return provider(options, context, sts, account)
@@ -74,13 +74,16 @@ export const awsSts: ProviderModule<Options, Params> = {
       // Their sessions are denied by now: leases that are called active would say otherwise.
       if (what === 'aws_role_closed') context.withdraw?.(what, (role) => ofRole.safeParse(role).data?.role_arn === detail.aws_role)
     }
-    return provider(options, context, sts, account, { iam, ...openRevocations({ iam, register, owns, budget, timeoutMs, tell, lookMs: LOOK_MS }) })
+    return provider(options, context, sts, account, {
+      iam,
+      ...openRevocations({ iam, register, owns, budget, timeoutMs, now, tell, lookMs: LOOK_MS }),
+    })
   },
 }
 
 function provider(
   { region, propagation }: Options,
-  { instance, timeoutMs }: ProviderContext,
+  { instance, timeoutMs, now = Date.now }: ProviderContext,
   sts: Sts,
   account: Account,
   early?: Revocations & { readonly iam: Iam },
@@ -105,7 +108,7 @@ function provider(
     async mint({ lease, handle, params, issuedAt, expiresAt, until, deadlineMs }) {
       const time = deadline(deadlineMs)
       // STS takes no deadline.
-      if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
+      if (until <= now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const { role_arn, session } = handleShape.parse(handle)
       const { policy, allow_iam: allowIam, external_id } = params
       const tags = tagsOf(lease)
@@ -139,7 +142,7 @@ function provider(
     async revoke(handle, deadlineMs, about) {
       if (!early) throw new ProviderError('refused', 'sessions of STS cannot be withdrawn: this one ends with its lease, by its session policy')
       const { role_arn, session, task } = handleShape.parse(handle)
-      const until = about?.usableUntil ?? Date.now() + MAX_DURATION_SECONDS * 1000
+      const until = about?.usableUntil ?? now() + MAX_DURATION_SECONDS * 1000
       const ofTask = about?.taskEnded && task !== undefined ? patternOf(task) : undefined
       const pattern = ofTask ?? patternOf(session)
       if (pattern === undefined) throw new ProviderError('invalid', 'this is no handle of a session')

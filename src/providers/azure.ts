@@ -74,15 +74,15 @@ export const azure: ProviderModule<Options, Params> = {
   target: ({ authority, tenant }) => `${authority}/${tenant}`,
 
   async open(options, context) {
-    const { signer } = context
+    const { signer, now = Date.now } = context
     if (!signer) throw new ProviderError('invalid', `provider "${context.name}" signs assertions: the configuration needs "signing"`)
     const msal = await import('@azure/msal-node')
     const exchange = await openExchange({ timeoutMs: context.timeoutMs, maxBytes: MAX_ANSWER_BYTES })
-    return provider({ ...options, msal, exchange, signer }, options, context)
+    return provider({ ...options, msal, exchange, signer, now }, options, context)
   },
 }
 
-function provider(entra: Entra, { token_lifetime: longest }: Options, { instance, timeoutMs }: ProviderContext): Provider<Params> {
+function provider(entra: Entra, { token_lifetime: longest }: Options, { instance, timeoutMs, now = Date.now }: ProviderContext): Provider<Params> {
   return {
     type: 'azure',
     revocation: 'at-expiry',
@@ -105,7 +105,7 @@ function provider(entra: Entra, { token_lifetime: longest }: Options, { instance
       const time = deadline(deadlineMs)
       const ahead = until - deadlineMs - Date.now()
       // Entra takes no deadline. A late answer reaches nobody, and there is no second copy of it.
-      if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
+      if (until <= now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const { client_id: clientId, env } = params
       const scope = picked(params, lease.scope)
       const { token, expiresOn } = await within(time, (signal) => askForToken(entra, { clientId, scope, id: lease.id, signal }))

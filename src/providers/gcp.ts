@@ -91,7 +91,7 @@ export const gcp: ProviderModule<Options, Params> = {
   },
 }
 
-function provider(google: Google, source: Source, exchange: Exchange, { instance, timeoutMs }: ProviderContext): Provider<Params> {
+function provider(google: Google, source: Source, exchange: Exchange, { instance, timeoutMs, now = Date.now }: ProviderContext): Provider<Params> {
   return {
     type: 'gcp',
     revocation: 'at-expiry',
@@ -112,14 +112,14 @@ function provider(google: Google, source: Source, exchange: Exchange, { instance
       const boundary = boundaryOf(access_boundary, lease.scope)
       // First, so that the life that is asked for is what is left when it is.
       const own = await source.headers(time)
-      inTime(until)
-      const seconds = Math.max(LEAST_LIFE_SECONDS, Math.floor((expiresAt - Date.now()) / 1000))
+      inTime(until, now())
+      const seconds = Math.max(LEAST_LIFE_SECONDS, Math.floor((expiresAt - now()) / 1000))
       const most = extended ? MOST_EXTENDED_SECONDS : MOST_LIFE_SECONDS
       if (seconds > most)
         throw new ProviderError('invalid', `Google gives this service account's tokens at most ${most} s: lower max_ttl, or see extended_lifetime`)
       // Google takes no deadline. A late answer reaches only a caller that is gone, and its token ends by itself.
       const { token, end } = await google.impersonate(time, own, { account, delegates, scopes, seconds, reason })
-      inTime(until)
+      inTime(until, now())
       // A bounded token ends with the one it was made of.
       const bounded = boundary === undefined ? token : await google.downscope(time, token, boundary)
       const credential = credentialOf(account, bounded, new Date(Math.min(end, expiresAt)))
@@ -148,8 +148,8 @@ function provider(google: Google, source: Source, exchange: Exchange, { instance
   }
 }
 
-function inTime(until: number): void {
-  if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it was done')
+function inTime(until: number, now: number): void {
+  if (until <= now) throw new ProviderError('timeout', 'the time for this mint was over before it was done')
 }
 
 function credentialOf(service_account: string, access_token: string, end: Date): Credential {

@@ -50,7 +50,12 @@ export const githubApp: ProviderModule<Options, Params> = {
   },
 }
 
-function provider(options: Options, { instance, timeoutMs }: ProviderContext, github: GitHub, close: () => Promise<void>): Provider<Params> {
+function provider(
+  options: Options,
+  { instance, timeoutMs, now = Date.now }: ProviderContext,
+  github: GitHub,
+  close: () => Promise<void>,
+): Provider<Params> {
   const installations = new Map<string, number>()
   const lateMints = openGiveBack(({ token }: Created) => within(deadline(timeoutMs), (signal) => github.revokeToken(token, signal)))
 
@@ -81,7 +86,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, gi
 
     async mint({ lease, params, expiresAt, until, deadlineMs }) {
       const asked = narrow(params, lease.scope)
-      const left = Math.min(deadlineMs, until - Date.now())
+      const left = Math.min(deadlineMs, until - now())
       if (left <= 0) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const time = deadline(left)
       const made = await lateMints.mint(time, async (signal) => {
@@ -94,7 +99,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, gi
           throw error
         })
       })
-      const granted = judge(made.answer, asked, params.owner, Date.now() + (LIFE_SECONDS + CLOCK_MARGIN_SECONDS) * 1000)
+      const granted = judge(made.answer, asked, params.owner, now() + (LIFE_SECONDS + CLOCK_MARGIN_SECONDS) * 1000)
       if (typeof granted === 'string') {
         // Only where it is gone has nothing been made.
         const isGone = await within(time, () => lateMints.now(made)).catch(() => false)

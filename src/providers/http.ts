@@ -28,18 +28,18 @@ export const http: ProviderModule<Options, Params> = {
   target: ({ url }) => url,
 
   async open(options, context) {
-    const { name, signer, concurrency, timeoutMs } = context
+    const { name, signer, concurrency, timeoutMs, now = Date.now } = context
     if (!signer) throw new ProviderError('invalid', `provider "${name}" signs its requests: the configuration needs "signing"`)
     const { url, audience = url, ca } = options
-    const line = { url, audience, ca, connections: concurrency, timeoutMs, signer }
+    const line = { url, audience, ca, connections: concurrency, timeoutMs, signer, now }
     // Apart, so that revoking never waits for minting.
     return provider(options, context, await openCaller(line), await openCaller(line))
   },
 }
 
-function provider(options: Options, { instance, timeoutMs }: ProviderContext, minting: Caller, revoking: Caller): Provider<Params> {
+function provider(options: Options, { instance, timeoutMs, now = Date.now }: ProviderContext, minting: Caller, revoking: Caller): Provider<Params> {
   const nameOf = (handle: unknown) => handleShape.parse(handle).name
-  const after = (ms: number) => timeOf(Date.now() + ms)
+  const after = (ms: number) => timeOf(now() + ms)
 
   return {
     type: 'http',

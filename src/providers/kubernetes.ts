@@ -48,7 +48,7 @@ export const kubernetes: ProviderModule<Options, Params> = {
 
 function provider(
   { namespaces }: Options,
-  { instance, timeoutMs }: ProviderContext,
+  { instance, timeoutMs, now = Date.now }: ProviderContext,
   place: { readonly server: string; readonly ca?: string },
   minting: Api,
   revoking: Api,
@@ -72,7 +72,7 @@ function provider(
       const { namespace, secret: name } = handleShape.parse(handle)
       const picked = pick(params, lease.scope)
       const { audiences } = params
-      inTime(until)
+      inTime(until, now())
       const uid = await minting.createSecret(time, namespace, {
         name,
         labels: { [INSTANCE_LABEL]: instance, [LEASE_LABEL]: lease.id },
@@ -83,7 +83,7 @@ function provider(
       })
       if (uid === undefined) throw new ProviderError('refused', 'another mint of this lease is under way, or was')
       try {
-        inTime(until)
+        inTime(until, now())
         // The API server signs nothing for a Secret that is not there, or is another of the same name: a request that comes late, after a
         // revoke, makes nothing.
         const seconds = Math.max(LEAST_LIFE_SECONDS, Math.ceil((expiresAt - issuedAt) / 1000))
@@ -141,8 +141,8 @@ function provider(
   }
 }
 
-function inTime(until: number): void {
-  if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
+function inTime(until: number, now: number): void {
+  if (until <= now) throw new ProviderError('timeout', 'the time for this mint was over before it began')
 }
 
 async function missingRights(

@@ -71,7 +71,7 @@ export const mysql: ProviderModule<Options, Params> = {
 
 function provider(
   options: Options,
-  { instance, timeoutMs }: ProviderContext,
+  { instance, timeoutMs, now = Date.now }: ProviderContext,
   { minting, revoking }: Record<'minting' | 'revoking', Lines>,
   sql: Statements,
 ): Provider<Params> {
@@ -156,7 +156,7 @@ function provider(
       const time = deadline(timeoutMs)
       const account = { user: `mf-${instance}-check`, host: options.account_host }
       const wrong = await revoking.use(time, async (send) => {
-        const own = await selfProblems(send, sql, server)
+        const own = await selfProblems(send, sql, server, now)
         return own.length > 0 ? own : grantProblems(send, sql, account, roles)
       })
       if (wrong.length > 0) throw new ProviderError('refused', `${wrong.join('; ')}; ${DOCS}`)

@@ -33,7 +33,7 @@ export const oauth2: ProviderModule<Options, Params> = {
 
 function provider(
   options: Options,
-  { instance, timeoutMs, signer }: ProviderContext,
+  { instance, timeoutMs, signer, now = Date.now }: ProviderContext,
   server: AuthorizationServer,
   close: () => Promise<void>,
 ): Provider<Params> {
@@ -72,7 +72,7 @@ function provider(
       const scopes = narrow(params, lease.scope)
       const { grant, resource, audience } = params
       const common = { scope: scopes.join(' '), ...(resource && { resource }), ...(audience && { audience }) }
-      const left = Math.min(deadlineMs, until - Date.now())
+      const left = Math.min(deadlineMs, until - now())
       if (left <= 0) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const time = deadline(left)
       const made = await lateMints.mint(time, async (signal) => {
@@ -84,7 +84,7 @@ function provider(
         return server.token(TOKEN_EXCHANGE, { ...common, ...subject }, signal)
       })
       const asked: Asked = { scopes, grant, maxLifeSeconds, verification }
-      const granted = judge(made, asked, Date.now())
+      const granted = judge(made, asked, now())
       if (typeof granted === 'string') {
         // Only where it is gone has nothing been made; and who checks the signature alone does not know of it.
         const isGone = await within(time, () => lateMints.now(made)).catch(() => false)

@@ -40,7 +40,12 @@ interface Made {
   readonly endsBy: number
 }
 
-function provider(client: Client, session: Session, { lease_ttl: longest }: Options, { instance, timeoutMs }: ProviderContext): Provider<Params> {
+function provider(
+  client: Client,
+  session: Session,
+  { lease_ttl: longest }: Options,
+  { instance, timeoutMs, now = Date.now }: ProviderContext,
+): Provider<Params> {
   const giveBack = openGiveBack(({ lease }: Made) => revoke(lease, timeoutMs))
 
   /** With a token that lives for `ms` more; one that OpenBao no longer knows is not used again. */
@@ -117,7 +122,7 @@ function provider(client: Client, session: Session, { lease_ttl: longest }: Opti
       const time = deadline(deadlineMs)
       /** From performance.now() to the ledger's clock. */
       const ahead = until - deadlineMs - performance.now()
-      if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
+      if (until <= now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const request = requestOf(params, lease.scope)
       const seconds = Math.max(1, Math.floor((expiresAt - ahead - performance.now()) / 1000))
       const made = await giveBack.mint(time, (signal) => make(request, seconds, params.env, signal))

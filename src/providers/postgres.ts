@@ -86,7 +86,7 @@ type Pool = Parameters<typeof run>[0]
 function provider(
   sql: typeof statements,
   options: Options,
-  { instance, timeoutMs }: ProviderContext,
+  { instance, timeoutMs, now = Date.now }: ProviderContext,
   minting: Pool,
   revoking: Pool,
 ): Provider<Params> {
@@ -150,7 +150,7 @@ function provider(
     async check(roles = []) {
       const time = deadline(timeoutMs)
       const [self] = z.array(selfShape).parse(await rows(time, sql.SELF))
-      const wrong = self === undefined ? ['its own role is not in pg_roles'] : selfProblems(self, options)
+      const wrong = self === undefined ? ['its own role is not in pg_roles'] : selfProblems(self, options, now())
       for (const { name, params } of roles) wrong.push(...(await groupProblems(time, params)).map((problem) => `role "${name}": ${problem}`))
       if (wrong.length > 0) throw new ProviderError('refused', `${wrong.join('; ')}; ${DOCS}`)
     },
@@ -184,9 +184,9 @@ const selfShape = z.object({
   now: z.coerce.number(),
 })
 
-function selfProblems(self: z.infer<typeof selfShape>, { admin_role }: Options): string[] {
+function selfProblems(self: z.infer<typeof selfShape>, { admin_role }: Options, now: number): string[] {
   const who = admin_role === undefined ? "the url's role" : `admin_role ${JSON.stringify(admin_role)}`
-  const difference = Math.round(Math.abs(self.now - Date.now()))
+  const difference = Math.round(Math.abs(self.now - now))
   return [
     ...(self.version < OLDEST_VERSION ? ['PostgreSQL 14 or later is needed'] : []),
     ...(self.super || self.creates ? [] : [`${who} may not create roles: ALTER ROLE … CREATEROLE`]),

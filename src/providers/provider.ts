@@ -42,6 +42,8 @@ export interface ProviderContext {
   readonly concurrency: number
   /** Present when the configuration has `signing`. */
   readonly signer?: Signer
+  /** The ledger's clock, ms, which every lease's times are of; the process's own where there is no ledger, as when only `check` is asked. */
+  readonly now?: () => number
   /** What this provider withdrew and must go on withdrawing, for upstreams that only know lists: durable, shared by all brokers. Absent where there is no ledger, as when only `check` is asked. */
   readonly register?: Register
   /** What operators and auditors must know and no lease tells: an event `provider.told`, and a line in the log. No secrets. */

@@ -48,7 +48,7 @@ export const rabbitmq: ProviderModule<Options, Params> = {
   },
 }
 
-function provider(options: Options, { instance, timeoutMs }: ProviderContext, minting: Api, revoking: Api): Provider<Params> {
+function provider(options: Options, { instance, timeoutMs, now = Date.now }: ProviderContext, minting: Api, revoking: Api): Provider<Params> {
   return {
     type: 'rabbitmq',
     revocation: 'immediate',
@@ -68,7 +68,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
       const { configure, write, read } = narrow(params, lease.scope)
       const password = randomBytes(PASSWORD_BYTES).toString('base64url')
       const put = (path: readonly string[], body: unknown) => {
-        if (Date.now() >= until) throw new ProviderError('timeout', 'the time for this mint was over before it was done')
+        if (now() >= until) throw new ProviderError('timeout', 'the time for this mint was over before it was done')
         return minting.ask(time, 'PUT', path, body)
       }
       // In this order nothing late can be used: a user without permissions may do nothing, and RabbitMQ gives none to a user that is gone.

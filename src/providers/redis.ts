@@ -49,7 +49,7 @@ export const redis: ProviderModule<Options, Params> = {
   },
 }
 
-function provider(options: Options, { instance, timeoutMs }: ProviderContext, minting: Lines, revoking: Lines): Provider<Params> {
+function provider(options: Options, { instance, timeoutMs, now = Date.now }: ProviderContext, minting: Lines, revoking: Lines): Provider<Params> {
   return {
     type: 'redis',
     revocation: 'immediate',
@@ -103,7 +103,7 @@ function provider(options: Options, { instance, timeoutMs }: ProviderContext, mi
     },
 
     async check() {
-      const wrong = await revoking.use(deadline(timeoutMs), (line) => problemsOf(line, `mf-${instance}-check`))
+      const wrong = await revoking.use(deadline(timeoutMs), (line) => problemsOf(line, `mf-${instance}-check`, now))
       if (wrong.length > 0) throw new ProviderError('refused', `${wrong.join('; ')}; see docs/providers/redis.md`)
     },
 
@@ -160,11 +160,11 @@ function succeeded(answers: [error: Error | null, result: unknown][]): true {
 }
 
 /** Tries what a mint and a revoke need, with a name that no lease has; permissions are checked when a command is queued, and nothing is carried out. */
-async function problemsOf(line: Redis, user: string): Promise<string[]> {
+async function problemsOf(line: Redis, user: string, now: () => number): Promise<string[]> {
   const guard = guardOf(user)
   const hello = z.array(z.unknown()).parse(await line.call('HELLO'))
   const version = String(hello[hello.indexOf('version') + 1])
-  const difference = Math.round(Math.abs((await clockOf(line)) - Date.now()))
+  const difference = Math.round(Math.abs((await clockOf(line)) - now()))
   await line.watch(guard)
   await line.multi({ pipeline: false })
   await line.set(guard, '1', 'PX', 1, 'NX')

@@ -56,7 +56,7 @@ export const sshCa: ProviderModule<Options, Params> = {
   },
 }
 
-function provider(sshpk: Sshpk, options: Options, { instance, timeoutMs, register }: ProviderContext): Provider<Params> {
+function provider(sshpk: Sshpk, options: Options, { instance, timeoutMs, register, now = Date.now }: ProviderContext): Provider<Params> {
   const { krl_file: file, longest_life: longest, refresh = file === undefined ? REFRESH_SECONDS : undefined } = options
   const authorities = readAuthorities(sshpk, options.keys)
   const [authority] = authorities
@@ -86,7 +86,7 @@ function provider(sshpk: Sshpk, options: Options, { instance, timeoutMs, registe
     plan: ({ id }) => ({ key_id: upstreamName(instance, id) }),
 
     async mint({ handle, params, lease, issuedAt, expiresAt, until, deadlineMs }) {
-      if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
+      if (until <= now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const { key_id: keyId } = handleShape.parse(handle)
       const left = narrow(params, lease.scope)
       if (expiresAt - issuedAt > longest * 1000)
@@ -101,7 +101,7 @@ function provider(sshpk: Sshpk, options: Options, { instance, timeoutMs, registe
     async revoke(handle, deadlineMs, about) {
       const time = deadline(deadlineMs)
       const { key_id: id } = handleShape.parse(handle)
-      const usableUntil = about?.usableUntil ?? Date.now() + longest * 1000
+      const usableUntil = about?.usableUntil ?? now() + longest * 1000
       await list.add({ id, until: usableUntil + KEPT_AFTER_EXPIRY_MS }, time.left())
       if (written) await within(time, written.write)
       return 'revoked'

@@ -70,13 +70,13 @@ export const x509Ca: ProviderModule<Options, Params> = {
   },
 }
 
-function provider(encoder: Encoder, options: Options, { instance, timeoutMs, register }: ProviderContext): Provider<Params> {
+function provider(encoder: Encoder, options: Options, { instance, timeoutMs, register, now = Date.now }: ProviderContext): Provider<Params> {
   const { crl_lifetime: lifetime, refresh = lifetime, longest_life: longest, crl_url: url } = options
   const [issuer, ...others] = readAuthorities(options.certificates, options.keys).map((one) => issuerOf(encoder, one))
   if (issuer === undefined) throw new ProviderError('invalid', 'certificates: holds none')
   const issuers = [issuer, ...others]
   const list = withdrawnList(register, LIST, timeoutMs)
-  const lists = published(list.read, (withdrawn) => issuers.map((one) => listOf(encoder, one, withdrawn, lifetime)), (lifetime * 1000) / 2)
+  const lists = published(list.read, (withdrawn) => issuers.map((one) => listOf(encoder, one, withdrawn, lifetime, now())), (lifetime * 1000) / 2)
 
   return {
     type: 'x509-ca',
@@ -95,7 +95,7 @@ function provider(encoder: Encoder, options: Options, { instance, timeoutMs, reg
     plan: ({ id }) => ({ serial: serialOf(upstreamName(instance, id)) }),
 
     async mint({ handle, params, lease, issuedAt, expiresAt, until, deadlineMs }) {
-      if (until <= Date.now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
+      if (until <= now()) throw new ProviderError('timeout', 'the time for this mint was over before it began')
       const { serial } = handleShape.parse(handle)
       const names = namesOf(params, lease, upstreamName(instance, lease.id))
       if (expiresAt - issuedAt > longest * 1000)
@@ -117,13 +117,13 @@ function provider(encoder: Encoder, options: Options, { instance, timeoutMs, reg
 
     async revoke(handle, deadlineMs, about) {
       const { serial: id } = handleShape.parse(handle)
-      const usableUntil = about?.usableUntil ?? Date.now() + longest * 1000
+      const usableUntil = about?.usableUntil ?? now() + longest * 1000
       await list.add({ id, until: usableUntil + Math.max(KEPT_AFTER_EXPIRY_MS, lifetime * 1000) }, deadlineMs)
       return 'revoked'
     },
 
     async check() {
-      if (Date.parse(issuer.authority.certificate.validTo) <= Date.now())
+      if (Date.parse(issuer.authority.certificate.validTo) <= now())
         throw new ProviderError('refused', 'the certificate of the authority that signs has expired: give the provider a new one')
       if (register !== undefined) await lists()
     },
@@ -140,8 +140,7 @@ function serialOf(name: string): string {
 }
 
 /** Every authority's list holds everything: the register does not know which of them signed. */
-function listOf(encoder: Encoder, issuer: Issuer, { version, entries }: Withdrawn, lifetimeSeconds: number): Buffer {
-  const now = Date.now()
+function listOf(encoder: Encoder, issuer: Issuer, { version, entries }: Withdrawn, lifetimeSeconds: number, now: number): Buffer {
   const times = { thisUpdate: now - CLOCK_DIFFERENCE_MS, nextUpdate: now + lifetimeSeconds * 1000 }
   return signCrl(encoder, issuer, { version, serials: entries.map(({ id }) => id), ...times })
 }

@@ -21,7 +21,7 @@ const lease: LeaseRecord = {
 }
 const usableUntil = at + 600_000
 /** As it is sent. */
-const sent = (record: LeaseRecord): api.Lease => api.Lease.strict().parse(JSON.parse(JSON.stringify(leaseView(record))))
+const sent = (record: LeaseRecord): api.Lease => api.Lease.strict().parse(JSON.parse(JSON.stringify(leaseView(record, Date))))
 
 describe('the view of a lease', () => {
   it('says until when its upstream lets it go on, where that is longer than the lease', () => {

@@ -146,14 +146,14 @@ describe('settle', () => {
     const first = await closed(lease.id)
     await makeDue(redis, 'due:warehouse', lease.id)
     await closed(lease.id)
-    expect(await settle(lease.id, first.attempt, 'revoked')).toEqual({ state: 'revoked', dueAt: undefined })
+    expect(await settle(lease.id, first.attempt, 'revoked')).toEqual({ state: 'revoked', dueAt: undefined, here: true })
     expect(await ledger.lease(lease.id)).toMatchObject({ state: 'revoked', cause: 'released' })
     expect(await ledger.leasesOfTask(task.id)).toEqual([])
     const prefix = `mf:{p${lease.id.slice(6, 8)}}:`
     for (const index of ['due:warehouse', 'urgent:warehouse', 'closing:warehouse'])
       expect(await redis.client.zscore(`${prefix}${index}`, lease.id)).toBeNull()
     expect(await redis.client.ttl(`${prefix}lease:${lease.id}`)).toBeGreaterThan(3_500)
-    expect(await settle(lease.id, 2, 'revoked')).toMatchObject({ state: 'revoked' })
+    expect(await settle(lease.id, 2, 'revoked')).toMatchObject({ state: 'revoked', here: false })
     expect((await eventsOf(ledger)).filter((one) => one.lease === lease.id && one.type === 'lease.revoked')).toHaveLength(1)
   })
 
@@ -162,7 +162,7 @@ describe('settle', () => {
     const lease = await reserved(ledger, (await openTask(ledger)).id, { mintMs: 60_000 })
     const { attempt } = await closed(lease.id)
     const mintUntil = (await ledger.lease(lease.id))?.mintUntil
-    expect(await settle(lease.id, attempt, 'absent')).toEqual({ state: 'closing', dueAt: mintUntil })
+    expect(await settle(lease.id, attempt, 'absent')).toEqual({ state: 'closing', dueAt: mintUntil, here: false })
   })
 
   it('does not believe an attempt that looked before the mint arrived, however late it reports', async () => {
@@ -212,7 +212,7 @@ describe('settle', () => {
     await makeDue(redis, 'due:warehouse', lease.id)
     const { until } = await closed(lease.id)
     const answer = await ledger.settle({ lease: lease.id, attempt: old.attempt }, { result: 'failed', error: 'late' }, event('lease.stuck'))
-    expect(answer).toEqual({ state: 'closing', dueAt: until })
+    expect(answer).toEqual({ state: 'closing', dueAt: until, here: false })
     expect((await ledger.lease(lease.id))?.lastError).toBeUndefined()
   })
 
@@ -221,7 +221,7 @@ describe('settle', () => {
     const lease = await granted(ledger, (await openTask(ledger)).id, { expiryEndsUse: true, revocation: 'at-expiry' })
     const { attempt } = await closed(lease.id)
     const expiresAt = (await ledger.lease(lease.id))?.expiresAt
-    expect(await settle(lease.id, attempt, 'awaits_expiry')).toEqual({ state: 'closing', dueAt: expiresAt })
+    expect(await settle(lease.id, attempt, 'awaits_expiry')).toEqual({ state: 'closing', dueAt: expiresAt, here: false })
     await setFields(redis, 'lease', lease.id, { xa: ledger.now() - 1_000 })
     await makeDue(redis, 'due:warehouse', lease.id)
     const swept = await ledger.claim(PLENTY)

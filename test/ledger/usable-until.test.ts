@@ -93,7 +93,7 @@ describe('before the mint', () => {
     const { claims } = await ledger.claim(PLENTY)
     expect(claims).toMatchObject([{ lease: { id: lease.id, cause: 'mint_timeout' } }])
     const until = await usable(lease.id)
-    expect(await settle(lease.id, 1, 'awaits_expiry')).toEqual({ state: 'closing', dueAt: until })
+    expect(await settle(lease.id, 1, 'awaits_expiry')).toEqual({ state: 'closing', dueAt: until, here: false })
   })
 })
 
@@ -141,7 +141,7 @@ describe('activate', () => {
       const answer = await ledger.activate(lease, { handle: {}, expiresAt, usableUntil: expiresAt + HOUR }, event())
       expect(answer).toMatchObject({ state: 'closing', claim: { lease: { id: lease.id, usableUntil: expiresAt + HOUR } } })
       const waiting = await settle(lease.id, answer.claim?.attempt ?? 0, 'awaits_expiry')
-      expect(waiting).toEqual({ state: 'closing', dueAt: expiresAt + HOUR })
+      expect(waiting).toEqual({ state: 'closing', dueAt: expiresAt + HOUR, here: false })
     }
   })
 })

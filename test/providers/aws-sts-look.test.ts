@@ -20,7 +20,7 @@ describe('looking after the policies of revocations', () => {
   const closing: (() => Promise<unknown>)[] = []
   const open = (more: Partial<RevocationsOptions> = {}): Revocations => {
     const told = { tell: () => undefined, owns: async () => undefined }
-    return openRevocations({ iam, register, budget: 10_240, timeoutMs: TIMEOUT_MS, lookMs: LOOK_MS, ...told, ...more })
+    return openRevocations({ iam, register, budget: 10_240, timeoutMs: TIMEOUT_MS, now: Date.now, lookMs: LOOK_MS, ...told, ...more })
   }
   const opened = (more?: Partial<RevocationsOptions>) => {
     const revocations = open(more)

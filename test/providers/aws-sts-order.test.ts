@@ -179,6 +179,7 @@ async function write(world: World, broker: Broker, session?: Session): Promise<v
     },
     budget: BUDGET,
     timeoutMs: TIMEOUT_MS,
+    now: () => world.now,
     tell: () => undefined,
     owns: async () => undefined,
   }

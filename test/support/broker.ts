@@ -119,7 +119,7 @@ export async function prepare(options: TestBrokerOptions): Promise<Prepared> {
       .setJti(crypto.randomUUID())
       // With its fraction of a second: two tokens that a test asks for one after the other are told apart by their time.
       .setIssuedAt(typeof claims.iat === 'number' ? claims.iat : Date.now() / 1000)
-      .setExpirationTime('10m')
+      .setExpirationTime(typeof claims.exp === 'number' ? claims.exp : '10m')
       .sign(keys.privateKey)
   return { folder, configPath, env, token }
 }

@@ -18,14 +18,20 @@ export interface Instrumented {
 
 const ROOT = resolve(import.meta.dirname, '../..')
 
-/** In the copy: notes each place in the file `MAYFLY_FAILPOINT_LOG`, and kills its own process at the place `MAYFLY_FAILPOINT`. */
+/**
+ * In the copy: notes each place in the file `MAYFLY_FAILPOINT_LOG`, and kills its own process at the place `MAYFLY_FAILPOINT`; or stops it
+ * there, the first time, with `MAYFLY_FAILPOINT_SIGNAL=SIGSTOP`.
+ */
 const RUNTIME = `
 import { appendFileSync } from 'node:fs'
-const { MAYFLY_FAILPOINT: target, MAYFLY_FAILPOINT_LOG: log } = process.env
+const { MAYFLY_FAILPOINT: target, MAYFLY_FAILPOINT_LOG: log, MAYFLY_FAILPOINT_SIGNAL: signal = 'SIGKILL' } = process.env
+let isOver = false
 export function at(point) {
   if (log) appendFileSync(log, point + '\\n')
-  if (point !== target) return
-  process.kill(process.pid, 'SIGKILL')
+  if (point !== target || isOver) return
+  isOver = true
+  process.kill(process.pid, signal)
+  if (signal !== 'SIGKILL') return
   for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
 }
 export function after(point, value) {

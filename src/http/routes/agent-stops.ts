@@ -67,7 +67,11 @@ const offboarding = route({
   const report = await offboardingOf(house, id)
   if (!report) throw notFound('offboarding')
   const { state, freeze, revocation, pending } = report
-  const views = { freeze: freezeView(freeze), revocation: revocation && revocationView(revocation), pending: pending.map(leaseView) }
+  const views = {
+    freeze: freezeView(freeze),
+    revocation: revocation && revocationView(revocation),
+    pending: pending.map((one) => leaseView(one, house.ledger)),
+  }
   return { status: 200, body: { agent: id, state, ...views } }
 })
 

@@ -57,7 +57,7 @@ const reach = route({
     complete,
     ...grantsView(own.map(grantOf), handedOn.map(grantOf)),
     opens: (rule?.openTasks ?? []).map(entryView),
-    leases: leases.map(leaseView),
+    leases: leases.map((one) => leaseView(one, house.ledger)),
   }
   return { status: 200, body: answer }
 })

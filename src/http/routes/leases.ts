@@ -77,7 +77,7 @@ const obtain = route({
   if (issued instanceof ApprovalPending) return asked(issued)
   const { lease, credential } = issued
   house.metrics.issueSeconds.observe({ provider: lease.provider }, (performance.now() - started) / 1000)
-  const view = leaseView(lease)
+  const view = leaseView(lease, house.ledger)
   const answer = { lease: view, credential: credentialView(credential, view) }
   return { status: 201, body: answer, unsent: takeBack(house, principal, lease, context) }
 })
@@ -104,8 +104,8 @@ const extend = route({
   const renewed = await renew(house, principal, id, wanted, context, callerGone).catch(pending)
   if (renewed instanceof ApprovalPending) return asked(renewed)
   const { lease, credential } = renewed
-  if (!credential) return { status: 200, body: { lease: leaseView(lease) } }
-  const view = leaseView(lease)
+  if (!credential) return { status: 200, body: { lease: leaseView(lease, house.ledger) } }
+  const view = leaseView(lease, house.ledger)
   const answer = { lease: view, credential: credentialView(credential, view) }
   return { status: 200, body: answer, unsent: takeBack(house, principal, lease, context) }
 })
@@ -121,11 +121,11 @@ const read = route({
   codes: ['not_found', 'denied', 'ledger_unavailable'],
 }).handle(async (call) => {
   const { house, principal, id } = call
-  if (principal.kind === 'agent') return { status: 200, body: { lease: leaseView(await leaseOfCaller(house, principal, id)) } }
+  if (principal.kind === 'agent') return { status: 200, body: { lease: leaseView(await leaseOfCaller(house, principal, id), house.ledger) } }
   await permit(call, 'inspect', BROKER)
   const lease = await house.ledger.lease(id)
   if (!lease) throw notFound('lease')
-  return { status: 200, body: { lease: leaseView(lease) } }
+  return { status: 200, body: { lease: leaseView(lease, house.ledger) } }
 })
 
 const giveBack = route({
@@ -143,9 +143,9 @@ const giveBack = route({
   const cause = 'released'
   const closed = await closeLease(house, id, cause, event('lease.closing', context, principal, { task, lease: id, role, provider, cause }))
   if (!closed) throw notFound('lease')
-  if (!query.wait) return { status: 200, body: { lease: leaseView(closed.lease) } }
+  if (!query.wait) return { status: 200, body: { lease: leaseView(closed.lease, house.ledger) } }
   const [settled] = await untilSettled(house, [{ lease: id, state: closed.outcome }], patienceOf(query.wait, { callerGone, around }))
-  return { status: 200, body: { lease: leaseView(settled ?? closed.lease) } }
+  return { status: 200, body: { lease: leaseView(settled ?? closed.lease, house.ledger) } }
 })
 
 const list = route({
@@ -162,7 +162,7 @@ const list = route({
   const { task, agent, role, provider } = filter
   await permit(call, 'inspect', resourceOf({ task: one(task), agent: one(agent), role: one(role), provider: one(provider) }))
   const page = await call.house.ledger.leases(filter, { limit, cursor })
-  return { status: 200, body: { leases: page.leases.map(leaseView), next_cursor: page.cursor } }
+  return { status: 200, body: { leases: page.leases.map((one) => leaseView(one, call.house.ledger)), next_cursor: page.cursor } }
 })
 
 export const leaseRoutes: readonly Route[] = [obtain, list, extend, read, giveBack]

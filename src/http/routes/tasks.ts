@@ -58,7 +58,7 @@ const read = route({
     principal.kind === 'operator' ? await house.ledger.task(id, { fresh: true }) : await taskOfCaller(house, principal, id, 'assignee')
   if (!task) throw notFound('task')
   const [leases, below] = await Promise.all([house.ledger.leasesOfTask(id), house.ledger.descendants(id, MOST_DESCENDANTS)])
-  const seen = leases.filter((lease) => maySee(principal, task, lease)).map(leaseView)
+  const seen = leases.filter((lease) => maySee(principal, task, lease)).map((one) => leaseView(one, house.ledger))
   return { status: 200, body: { task: taskView(task), leases: seen, children: treeView(id, below.tasks), more_children: below.more } }
 })
 
@@ -94,7 +94,9 @@ const change = route({
   const { task, reviewed } = await changeContext(house, principal, id, body, context)
   const leases = { kept: reviewed.kept, closing: reviewed.closing.map(({ lease }) => lease) }
   if (!query.wait) return { status: 200, body: { task: taskView(task), leases } }
-  const outcomes = (await untilSettled(house, reviewed.closing, patienceOf(query.wait, { callerGone, around }))).map(leaseView)
+  const outcomes = (await untilSettled(house, reviewed.closing, patienceOf(query.wait, { callerGone, around }))).map((one) =>
+    leaseView(one, house.ledger),
+  )
   return { status: 200, body: { task: taskView(task), leases: { ...leases, outcomes } } }
 })
 
@@ -135,7 +137,7 @@ const end = (verb: 'complete' | 'fail' | 'cancel', state: TaskEnd) =>
     const answer = { state: ended.state, closing: ended.closing, replicated: ended.replicated }
     if (!query.wait) return { status: 200, body: answer }
     const leases = await untilSettled(house, ended.outcomes, patienceOf(query.wait, { callerGone, around }))
-    return { status: 200, body: { ...answer, leases: leases.map(leaseView) } }
+    return { status: 200, body: { ...answer, leases: leases.map((one) => leaseView(one, house.ledger)) } }
   })
 
 const list = route({

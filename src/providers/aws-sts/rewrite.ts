@@ -29,6 +29,8 @@ export interface Rewriting {
    * there would be taken for it. `isAsked`: AWS is asked once more.
    */
   owns(isAsked: boolean): Promise<void>
+  /** The ledger's clock, ms. */
+  readonly now: () => number
   /** What operators must know. */
   tell(what: string, detail: Readonly<Record<string, unknown>>): void
 }
@@ -83,9 +85,9 @@ export async function rewrite(given: Rewriting, asked: readonly Asked[], lock: L
 const NOTHING: Denied = { leases: [], tasks: [] }
 
 /** What the register has, what only the live document has, and what was asked for with regard to the latest closing. */
-async function complete({ list, register, tell }: Rewriting, read: readonly RegisterEntry[], lost: Live | undefined, asked: readonly Asked[]) {
+async function complete({ list, register, tell, now }: Rewriting, read: readonly RegisterEntry[], lost: Live | undefined, asked: readonly Asked[]) {
   const known = new Set(read.map(({ id }) => id))
-  const found = lost ? entriesOf(lost, Date.now() + LONGEST_SESSION_MS).filter(({ id }) => !known.has(id)) : []
+  const found = lost ? entriesOf(lost, now() + LONGEST_SESSION_MS).filter(({ id }) => !known.has(id)) : []
   if (found.length > 0) tell('aws_revocations_recovered', { aws_role: list, entries: found.length })
   // A closing covers who was withdrawn before it; who asks now may have been issued after it. And a failover may have lost what was added
   // a moment ago.

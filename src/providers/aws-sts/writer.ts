@@ -122,11 +122,11 @@ export class RoleWriter {
   async #gather(batch: Waiter[]): Promise<{ entries: readonly RegisterEntry[]; version: number }> {
     const coming = this.#waiting.splice(0).filter(({ signal }) => !signal.aborted)
     batch.push(...coming)
-    const { list, register } = this.#given
+    const { list, register, now } = this.#given
     const found = await register.read(list)
     const ids = new Set(found.entries.map(({ id }) => id))
     for (const waiter of coming) {
-      if (ids.has(entryOf(waiter).id) || waiter.until > Date.now() + LOST_MS) continue
+      if (ids.has(entryOf(waiter).id) || waiter.until > now() + LOST_MS) continue
       batch.splice(batch.indexOf(waiter), 1)
       waiter.done('absent')
     }

@@ -14,6 +14,7 @@ export interface Entra {
   readonly msal: typeof import('@azure/msal-node')
   readonly exchange: Exchange
   readonly signer: Signer
+  readonly now: () => number
 }
 export interface TokenAsk {
   readonly clientId: string
@@ -74,9 +75,9 @@ export async function askForToken(entra: Entra, { clientId, scope, id, signal }:
 }
 
 /** RFC 7523 §3, with what a federated identity credential compares: issuer, subject and audience. RS256 is all that Entra verifies. */
-async function assertion({ signer, subject, audience }: Entra, id: string): Promise<string> {
-  const now = Math.floor(Date.now() / 1000)
-  const claims = { sub: subject, aud: audience, iat: now, nbf: now, exp: now + ASSERTION_SECONDS, jti: `${id}.${randomUUID()}` }
+async function assertion({ signer, subject, audience, now }: Entra, id: string): Promise<string> {
+  const iat = Math.floor(now() / 1000)
+  const claims = { sub: subject, aud: audience, iat, nbf: iat, exp: iat + ASSERTION_SECONDS, jti: `${id}.${randomUUID()}` }
   return signer.sign(claims, { typ: 'JWT', alg: 'RS256' }).catch(() => {
     throw new ProviderError(
       'invalid',

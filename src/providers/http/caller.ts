@@ -35,11 +35,12 @@ export interface CallerOptions {
   readonly connections: number
   readonly timeoutMs: number
   readonly signer: Signer
+  readonly now: () => number
 }
 
 const MAX_HEADER_BYTES = 16_384
 
-export async function openCaller({ url, audience, ca, connections, timeoutMs, signer }: CallerOptions): Promise<Caller> {
+export async function openCaller({ url, audience, ca, connections, timeoutMs, signer, now }: CallerOptions): Promise<Caller> {
   const { Pool } = await import('undici')
   const { origin, pathname } = new URL(url)
   // A pool of its own and no dispatcher of the process: no proxy of the environment, no interceptor, no redirect, no repeats.
@@ -64,7 +65,7 @@ export async function openCaller({ url, audience, ca, connections, timeoutMs, si
       const text = await answer.body.text()
       const { date, 'content-type': type, 'content-encoding': encoding } = answer.headers
       if (encoding !== undefined && encoding !== 'identity') throw new ProviderError('broken', 'the service answered with a compressed body')
-      if (typeof date === 'string') ahead = Date.parse(date) - Date.now()
+      if (typeof date === 'string') ahead = Date.parse(date) - now()
       return { status: answer.statusCode, type: typeof type === 'string' ? (type.split(';')[0] ?? '').trim().toLowerCase() : '', text }
     }).catch((error: unknown) => Promise.reject(troubleOf(error)))
 
@@ -76,7 +77,7 @@ export async function openCaller({ url, audience, ca, connections, timeoutMs, si
           'invalid',
           `the request would be larger than ${MAX_REQUEST_BYTES} bytes: the parameters, the scope or a name are too long`,
         )
-      const token = await signer.sign({ ...requestClaims(audience, operation, body) }, { typ: REQUEST_TOKEN_TYPE })
+      const token = await signer.sign({ ...requestClaims(audience, operation, body, now()) }, { typ: REQUEST_TOKEN_TYPE })
       const raw = await send(operation, body, { authorization: `Bearer ${token}` }, time)
       return answerOf(operation, raw, audience)
     },

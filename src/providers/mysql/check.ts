@@ -8,14 +8,14 @@ import type { Account, Statements } from './statements.js'
 const MAX_CLOCK_DIFFERENCE_MS = 2000
 
 /** What is wrong with the broker's own access, in sentences. */
-export async function selfProblems(send: Send, sql: Statements, server: Server): Promise<string[]> {
+export async function selfProblems(send: Send, sql: Statements, server: Server, ours: () => number): Promise<string[]> {
   const [self] = await send(() => sql.SELF)
   const { version, now } = selfShape.parse(self)
   if (!server.is(version)) return [`this is not ${server.title}, which "server" says, but ${version}`]
   const own = (await send(() => sql.OWN_PRIVILEGES)).map(({ privilege }) => privilege)
   const missing = server.privileges.filter((one) => !own.includes(one))
   const unreadable = await send(() => sql.page(server, 'mf-', '', 1)).then(() => false, isRefused)
-  const difference = Math.round(Math.abs(now - Date.now()))
+  const difference = Math.round(Math.abs(now - ours()))
   return [
     ...(isOlder(version, server.oldest) ? [`${server.title} ${server.oldest} or later is needed; this is ${version}`] : []),
     ...(missing.length > 0 ? [`the broker lacks ${missing.join(', ')}: GRANT ${missing.join(', ')} ON *.* to it, not through a role`] : []),

@@ -40,7 +40,7 @@ const lookupAnswer = z.object({
 export function openSession(
   client: Client,
   options: Options,
-  { timeoutMs, instance, signer }: { timeoutMs: number; instance: string; signer?: Signer },
+  { timeoutMs, instance, signer, now = Date.now }: { timeoutMs: number; instance: string; signer?: Signer; now?: () => number },
 ): Session {
   const { auth } = options
   let current: Token | undefined
@@ -65,8 +65,8 @@ export function openSession(
 
   function assertion(how: { subject?: string; audience: string }): Promise<string> {
     if (!signer) throw new ProviderError('invalid', 'auth.method jwt needs "signing"')
-    const now = Math.floor(Date.now() / 1000)
-    const claims = { sub: how.subject ?? `mayfly-${instance}`, aud: how.audience, iat: now, nbf: now, exp: now + ASSERTION_SECONDS }
+    const iat = Math.floor(now() / 1000)
+    const claims = { sub: how.subject ?? `mayfly-${instance}`, aud: how.audience, iat, nbf: iat, exp: iat + ASSERTION_SECONDS }
     return signer.sign(claims, { typ: 'JWT' })
   }
 
