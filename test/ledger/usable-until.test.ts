@@ -197,7 +197,7 @@ describe('a closing lease', () => {
     const { lease, usableUntil } = await longer()
     const { attempt } = await closed(lease.id)
     const waiting = await careful.settle({ lease: lease.id, attempt }, { result: 'awaits_expiry' }, event('lease.closing'))
-    expect(waiting).toEqual({ state: 'closing', dueAt: usableUntil + SKEW })
+    expect(waiting).toEqual({ state: 'closing', dueAt: usableUntil + SKEW, here: false })
     await overdue(lease.id, { xa: past() })
     expect((await ledger.claim(PLENTY)).expired).toEqual([])
     await overdue(lease.id, { uu: past() })
