@@ -17,7 +17,7 @@ const chart = resolve(import.meta.dirname, '../helm/mayfly')
 const helm = process.argv[2] ?? 'helm'
 // A helm made by `go install` knows nothing of its Kubernetes version and takes 1.20.
 const KUBERNETES = ['--kube-version', '1.31.0']
-const VALUES = ['', 'ci/full-values.yaml', 'ci/small-values.yaml']
+const VALUES = ['', 'ci/full-values.yaml', 'ci/small-values.yaml', 'ci/cluster-values.yaml']
 const REFUSED: readonly [set: string, complaint: RegExp][] = [
   ['replicas=two', /\/replicas.*want integer/],
   ['replicas=0', /\/replicas.*minimum/],
@@ -35,6 +35,8 @@ const REFUSED: readonly [set: string, complaint: RegExp][] = [
   ['audit.claim.create=false', /audit: keep the log somewhere/],
   ['plainEnv.REDIS_URL=redis://elsewhere', /REDIS_URL is set by the chart/],
   ['files.policies.secret=mine,files.policies.keys[0]=a.cedar', /files\.policies: this folder is the chart's own/],
+  ['redis.address.cluster.nodes[0]=redis:6379,redis.bundled.enabled=true', /redis: give either address or bundled/],
+  ['redis.address.url=redis:6379', /\/redis\/address/],
   ['serviceAccount.create=false', /serviceAccount\.name: needed/],
 ]
 

@@ -138,8 +138,9 @@ export async function connectCluster(address: ClusterAddress, partitions: number
     const redis = node.another({ commandTimeout: undefined })
     subscription = { channel, listener, node, redis }
     redis.on('message', listener)
+    // Whenever it is there again: what was never begun is not begun again by itself.
+    redis.on('ready', () => void redis.subscribe(channel).catch(() => undefined))
     await redis.connect()
-    await redis.subscribe(channel)
   }
   const ownerAt = (at: number): Node => {
     const node = owners[at]

@@ -17,7 +17,7 @@ import { checkMeta, type MetaOptions, writeMeta } from './meta.js'
 import { connectNodes } from './nodes.js'
 import { orphanCalls } from './orphans.js'
 import { eventCalls } from './outbox.js'
-import { check, type Durability } from './preflight.js'
+import { check, type Durability, refuseReplica } from './preflight.js'
 import { registerCalls } from './register.js'
 import { createReplication, type OnWaited, type Replication, type WaitOptions } from './replication.js'
 import { revocationCalls } from './revocations.js'
@@ -66,7 +66,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   }
   const teach = () => Promise.all(nodes.all().map(({ redis }) => teachScripts(redis, nodes.isCluster)))
   try {
-    for (const { name, redis } of nodes.all()) await refuseReplica(redis, name)
+    for (const node of nodes.all()) await refuseReplica(node)
     await (options.createMeta ? writeMeta(nodes.meta().redis, options) : checkMeta(nodes.meta().redis, options))
     for (const { problem, mend } of (await check(nodes, options)).problems) log('warn', `${problem}: ${mend}`, {})
     await teach()
@@ -163,7 +163,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
 export async function initLedger(options: MetaOptions & { redis: RedisAddress; log?: Log }): Promise<boolean> {
   const nodes = await connectNodes(options.redis, options.partitions, options.log ?? NO_LOG)
   try {
-    for (const { name, redis } of nodes.all()) await refuseReplica(redis, name)
+    for (const node of nodes.all()) await refuseReplica(node)
     return await writeMeta(nodes.meta().redis, options)
   } catch (error) {
     throw asLedgerError(error)
@@ -187,12 +187,4 @@ async function syncClock(store: Store): Promise<void> {
 /** Ahead of their use; a server that forgets them is taught again by whatever it is asked. */
 async function teachScripts(redis: Redis, inCluster: boolean): Promise<void> {
   await Promise.all(allScripts().map((script) => redis.script('LOAD', (inCluster ? script.inCluster : script).source)))
-}
-
-/** It answers what it is asked, and takes nothing: a start would look as if all were well. */
-async function refuseReplica(redis: Redis, name: string): Promise<void> {
-  if (!/^role:slave/m.test(await redis.info('replication'))) return
-  throw new MayflyError('ledger_unavailable', `${name} is a replica, which takes no writes`, {
-    next: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel), which know it',
-  })
 }

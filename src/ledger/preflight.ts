@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { MayflyError } from '../errors.js'
 import { messageOf } from './connection.js'
 import type { Node, Nodes } from './nodes.js'
 import type { WaitOptions } from './replication.js'
@@ -65,6 +66,14 @@ async function checkOne({ redis }: Node, options: Wanted) {
 
 function byVersion(a: string, b: string): number {
   return a.localeCompare(b, 'en', { numeric: true })
+}
+
+/** It answers what it is asked, and takes nothing: a start would look as if all were well. */
+export async function refuseReplica({ redis, name }: Node): Promise<void> {
+  if (!/^role:slave/m.test(await redis.info('replication'))) return
+  throw new MayflyError('ledger_unavailable', `${name} is a replica, which takes no writes`, {
+    next: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel), which know it',
+  })
 }
 
 /** What this Redis is not that a ledger needs. Where it hides its configuration (managed services do), that is said instead. */

@@ -76,7 +76,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
   "version" 1
   "data_dir" "/var/lib/mayfly"
   "listeners" (dict "public" $public "operator" $operator "metrics" $metrics)
-  "ledger" (dict "redis" "env:REDIS_URL")
+  "ledger" (dict "redis" (.Values.redis.address | default "env:REDIS_URL"))
   "policies" (dict "engine" "cedar" "schema" "schema.cedarschema" "files" (list "policies/*.cedar"))
   "audit" (dict "sinks" (dict "local" (dict "type" "jsonl" "path" "/var/lib/mayfly/audit")))
 -}}
@@ -117,6 +117,9 @@ projected:
 {{- end -}}
 
 {{- define "mayfly.env" -}}
+{{- if and .Values.redis.address .Values.redis.bundled.enabled }}
+{{- fail "redis: give either address or bundled.enabled" }}
+{{- end }}
 {{- range $reserved := list "REDIS_URL" "REDIS_PASSWORD" "POD_NAME" }}
 {{- if or (hasKey $.Values.env $reserved) (hasKey $.Values.plainEnv $reserved) }}
 {{- fail (printf "env: %s is set by the chart; see the values of redis" $reserved) }}
@@ -129,7 +132,7 @@ projected:
   valueFrom: {secretKeyRef: {name: {{ .Values.redis.bundled.password.secret }}, key: {{ .Values.redis.bundled.password.key }}}}
 - name: REDIS_URL
   value: redis://:$(REDIS_PASSWORD)@{{ include "mayfly.fullname" . }}-redis:6379
-{{- else }}
+{{- else if not .Values.redis.address }}
 - name: REDIS_URL
   valueFrom: {secretKeyRef: {name: {{ .Values.redis.url.secret }}, key: {{ .Values.redis.url.key }}}}
 {{- end }}
