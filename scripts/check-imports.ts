@@ -41,6 +41,8 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'revoke',
         'emergency',
         'revocation-report',
+        'persons',
+        'thaw',
         'sweeper',
         'agents',
         'reach',

@@ -468,7 +468,14 @@ export const Freeze = z
   .meta({ id: 'Freeze' })
 const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int(), replicated })
 export const FreezeAnswer = z.object({ freeze: Freeze, partitions: holding }).meta({ id: 'FreezeAnswer' })
-export const ThawAnswer = z.object({ freeze: Freeze }).meta({ id: 'ThawAnswer' })
+const thawAsked = z
+  .object({
+    needs: z.array(z.object({ group: z.string(), approvals: z.int(), given: z.int().describe('by others than who asks now') })),
+    asks: z.array(z.object({ by: z.string(), reason: z.string(), at: time })),
+    expires_at: time.describe('the first of them is forgotten then'),
+  })
+  .describe('it is frozen still: as many others of each group have to ask for the same')
+export const ThawAnswer = z.object({ freeze: Freeze, asked: thawAsked.optional() }).meta({ id: 'ThawAnswer' })
 export const FreezesAnswer = z.object({ freezes: z.array(Freeze.extend({ partitions: holding })) }).meta({ id: 'FreezesAnswer' })
 export const EmergencyRevocation = z
   .object({

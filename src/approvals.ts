@@ -2,6 +2,7 @@ import { notAllowed } from './authorize.js'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
+import { folded, namesOf, namesOfOperator } from './persons.js'
 import { refusal } from './refusals.js'
 import { isOpener, refuseOperation } from './task.js'
 import type { Approval, EventType, Operator, Principal, RequestContext } from './types.js'
@@ -68,22 +69,10 @@ function isOwn({ roster }: House, { request, openers }: Approval, operator: Oper
   // What their token showed says who they are, whatever they are called.
   const { humanProof: shown } = request
   if (shown?.issuer === operator.issuer && shown.subject === operator.subject) return true
-  const names = new Set([operator.id, operator.subject, ...(operator.persons ?? [])].flatMap(namesOf))
+  const names = namesOfOperator(operator)
   const owners = openers.flatMap((one) => (one.kind === 'agent' ? roster(one).map(({ owner }) => owner) : []))
   const interested = [request.owner, request.human, shown?.subject, ...openers.map(({ id: by }) => by), ...owners].filter((one) => one !== undefined)
   return interested.some((one) => namesOf(one).some((name) => names.has(name)))
-}
-
-/** `sso/ann` is ann too, on either side: the issuer's name before the person's is common in ids, and in what owners are called. */
-function namesOf(name: string): string[] {
-  const whole = folded(name)
-  return [whole, whole.slice(whole.lastIndexOf('/') + 1)].filter((one) => one !== '')
-}
-
-/** One text for what reads the same: case, compatible forms, and what is not seen at all, tell no two people apart. */
-function folded(name: string): string {
-  const visible = name.normalize('NFKC').replace(/[\p{Cc}\p{Cf}\p{Z}]/gu, '')
-  return visible.toUpperCase().toLowerCase().normalize('NFKC')
 }
 
 function toldOf(type: EventType, { id, task, role, digest }: Approval, operator: Operator, context: RequestContext, detail: object) {

@@ -27,7 +27,9 @@ export function inputOf(request: PolicyRequest): { readonly input?: object } {
   if ('context' in request && lengthOf(request.context.scope) > MOST_SCOPE) return {}
   if ('role' in request) return { input: obtainInput(request) }
   const input: Record<string, unknown> = {}
-  for (const [name, part] of Object.entries(documentOf(request))) if (part !== undefined) input[name] = lean(part)
+  // Here, too, without a consent.
+  const alone = 'resource' in request ? { ...request, consent: undefined } : request
+  for (const [name, part] of Object.entries(documentOf(alone))) if (part !== undefined) input[name] = lean(part)
   return { input }
 }
 

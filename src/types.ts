@@ -460,6 +460,18 @@ export interface Freeze {
   readonly at: number
 }
 
+/** That an operator wants a freeze to be thawed, which takes more than one. */
+export interface ThawAsk {
+  readonly by: string
+  readonly issuer: string
+  /** Of those whose consent policy asks for. */
+  readonly groups: readonly string[]
+  /** All that the person is called, as names are compared. */
+  readonly names: readonly string[]
+  readonly reason: string
+  readonly at: number
+}
+
 /** How far a revocation has come at one provider. */
 export interface ProviderProgress {
   readonly provider: string
@@ -562,6 +574,7 @@ export type EventType =
   | 'operator.refused'
   | 'break_glass.used'
   | 'freeze.set'
+  | 'freeze.thaw_asked'
   | 'freeze.thawed'
   | 'revocation.started'
   | 'revocation.finished'

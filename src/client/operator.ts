@@ -72,7 +72,8 @@ export interface OperatorCalls {
   reconcile(ask?: ReconciliationRequest, options?: CallOptions): Promise<ReconciliationAnswer>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
-  thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer['freeze']>
+  /** With `asked`, it is frozen still: policy says that others have to ask for it too. */
+  thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer>
   /** The freeze, unless `freeze: false`, holds before this answers; the revoking goes on behind it. */
   emergencyRevoke(ask: Omit<EmergencyRequest, 'dry_run'>, options?: CallOptions): Promise<EmergencyAnswer>
   /** What the same call would match; changes nothing. */
@@ -110,7 +111,7 @@ export function operator(send: Transport): OperatorCalls {
     },
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
-    thaw: async (id, ask, options) => (await post<ThawAnswer>(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options)).freeze,
+    thaw: (id, ask, options) => post(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options),
     emergencyRevoke: (ask, options) => post('v1/emergency/revoke', ask, options),
     dryRun: ({ selector, reason }, options) => post('v1/emergency/revoke', { selector, reason, dry_run: true }, options),
     revocationReport: (id, options) =>

@@ -33,8 +33,11 @@ export function tellBreakGlass(
 
 /** Why, as its token says, which was verified before. */
 function reasonIn(authorization: string | undefined): string | undefined {
-  const payload = authorization?.split('.')[1]
-  if (payload === undefined) return undefined
-  const { reason } = JSON.parse(Buffer.from(payload, 'base64url').toString()) as { reason?: unknown }
-  return typeof reason === 'string' ? reason.slice(0, LONGEST_REASON) : undefined
+  try {
+    const payload = authorization?.split('.')[1] ?? ''
+    const { reason } = JSON.parse(Buffer.from(payload, 'base64url').toString()) as { reason?: unknown }
+    return typeof reason === 'string' ? reason.slice(0, LONGEST_REASON) : undefined
+  } catch {
+    return undefined
+  }
 }

@@ -3,6 +3,7 @@ import type { House } from '../house.js'
 import type { Frozen } from '../ledger/ledger.js'
 import type { Behalf } from '../on-behalf.js'
 import type { Credential } from '../providers/provider.js'
+import type { ThawAsked } from '../thaw.js'
 import type {
   AgentRisk,
   Approval,
@@ -191,6 +192,10 @@ export async function holdingView({
   replicated,
 }: Frozen): Promise<{ holding: number; unreachable: number; replicated?: boolean }> {
   return { holding, unreachable, replicated: await replicated }
+}
+
+export function thawView({ needs, asks, expiresAt }: ThawAsked): NonNullable<api.ThawAnswer['asked']> {
+  return { needs: [...needs], asks: asks.map(({ by, reason, at }) => ({ by, reason, at: time(at) })), expires_at: time(expiresAt) }
 }
 
 export function revocationView(revocation: EmergencyRevocation): api.EmergencyRevocation {

@@ -27,6 +27,7 @@ import { statusCalls } from './status.js'
 import { Clock, createAsk, type Store, type StoreOptions } from './store.js'
 import { sweepCalls } from './sweep.js'
 import { taskCalls } from './tasks.js'
+import { thawCalls } from './thaws.js'
 
 export type { RedisAddress } from './address.js'
 export type { Log } from './connection.js'
@@ -129,6 +130,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...callCalls(store),
     ...sweepCalls(store),
     ...callsOf(freezes),
+    ...thawCalls(store),
     ...revocationCalls(store),
     ...listingCalls(store),
     ...agentCalls(store),

@@ -75,6 +75,7 @@ export const keys = {
   sweep: (partition: number) => `${keys.prefix(partition)}sweep`,
   providers: (partition: number) => `${keys.prefix(partition)}providers`,
   sealed: (partition: number) => `${keys.prefix(partition)}sealed`,
+  thaw: (partition: number, id: string) => `${keys.prefix(partition)}thaw:${id}`,
   revocation: (partition: number, id: string) => `${keys.prefix(partition)}revocation:${id}`,
   progress: (partition: number, id: string) => `${keys.prefix(partition)}progress:${id}`,
   rows: (partition: number, id: string) => `${keys.prefix(partition)}rows:${id}`,

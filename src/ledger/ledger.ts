@@ -25,6 +25,7 @@ import type {
   Task,
   TaskEnd,
   TaskState,
+  ThawAsk,
   Tool,
   Verified,
   Verify,
@@ -153,6 +154,8 @@ export interface Ledger {
   // --- the stop
   freeze(freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] }, event: Event): Promise<Frozen>
   thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
+  /** Notes who wants it thawed, which takes others too; answers all who do, and did within `ttlMs` of the last one. */
+  askThaw(freeze: string, ask: ThawAsk, ttlMs: number, event: Event): Promise<ThawAsk[]>
   /** Those in force. `partitions`: where each holds, and of how many others that cannot be said, or not yet. */
   freezes(): Promise<(Freeze & { readonly partitions: { readonly holding: number; readonly unreachable: number } })[]>
   /** Counts what a selector matches now, per provider, changing nothing. */

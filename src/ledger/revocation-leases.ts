@@ -9,7 +9,7 @@ import type { Store } from './store.js'
 const rowsScript = defineScript('revocation-rows', 'rows', ['id', 'from', 'size'])
 
 /** Leases of one page: one step of the ledger's, which all others wait for. */
-const PAGE = 200
+const PAGE = 500
 
 /** What each emergency matched and what became of it: rows that stand in the order in which they were found, partition by partition. */
 export function revocationLeaseCalls(store: Store): Pick<Ledger, 'revocationLeases'> {

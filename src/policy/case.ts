@@ -110,6 +110,7 @@ const operate = z.strictObject({
   action: z.enum(OPERATOR_ACTIONS),
   ...asking,
   resource: z.strictObject({ type: z.enum(OPERATOR_RESOURCES), id: z.string() }).default({ type: 'Broker', id: 'this' }),
+  approval,
 })
 type Form = typeof obtain | typeof callTool | typeof onTask | typeof delegate | typeof approve | typeof operate
 /** As it was read: with a value for everything. */
@@ -146,8 +147,11 @@ export function requestOf(it: Written): PolicyRequest {
     const opener = { kind: 'agent', id: principal.id, issuer: principal.issuer } as const
     return { action: it.action, principal, task: taskOf(it.task, opener), delegation: { ...rest, toTeams, toAutonomy, ttlSeconds, chain } }
   }
+  if ('resource' in it) {
+    const { action, resource, approval: agreed } = it
+    return { action, principal: principalOf(it), resource, ...(agreed && { consent: agreed.groups }) }
+  }
   if ('approval' in it) return { action: it.action, principal: principalOf(it), approval: it.approval }
-  if ('resource' in it) return { action: it.action, principal: principalOf(it), resource: it.resource }
   const principal = it.orchestrator ? orchestratorOf(it.orchestrator) : agentOf(it.agent ?? nobody())
   return { action: it.action, principal, task: taskOf(it.task, { kind: principal.kind, id: principal.id, issuer: principal.issuer }) }
 }

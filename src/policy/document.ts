@@ -26,8 +26,8 @@ export function documentOf(request: PolicyRequest): PolicyDocument {
     const { id, agent, role, groups } = request.approval
     return { action: request.action, ...who, approval: { id, agent, role, groups: [...groups] } }
   }
-  const { action, resource } = request
-  return { action, ...who, resource: { type: resource.type, id: resource.id } }
+  const { action, resource, consent } = request
+  return { action, ...who, resource: { type: resource.type, id: resource.id }, approval: consent && { groups: [...consent] } }
 }
 
 function obtainOf({ action, principal, role, task, context, consent }: ObtainRequest): PolicyDocument {

@@ -15,7 +15,13 @@ export type PolicyRequest =
   | { readonly action: 'openTask' | 'changeTask' | 'endTask'; readonly principal: Orchestrator | Agent; readonly task: PolicyTask }
   | { readonly action: 'delegate'; readonly principal: Principal; readonly task: PolicyTask; readonly delegation: Delegation }
   | { readonly action: 'approve'; readonly principal: Principal; readonly approval: PolicyApproval }
-  | { readonly action: OperatorAction; readonly principal: Principal; readonly resource: { readonly type: OperatorResource; readonly id: string } }
+  | {
+      readonly action: OperatorAction
+      readonly principal: Principal
+      readonly resource: { readonly type: OperatorResource; readonly id: string }
+      /** As with a role: groups of which others agreed. */
+      readonly consent?: readonly string[]
+    }
 
 export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard' | 'drill' | 'reconcile'
 export type OperatorResource = 'Broker' | 'Agent' | 'Task' | 'Role' | 'Provider' | 'Issuer' | 'Human' | 'Orchestrator'

@@ -127,6 +127,7 @@ function requests({ ids, teams, groups, labels, obtained }: Words) {
     principal: anybody,
     // There is one broker.
     resource: fc.record({ type: fc.constantFrom(...OPERATOR_RESOURCES), id: word }).map((it) => (it.type === 'Broker' ? { ...it, id: 'this' } : it)),
+    consent: maybe(some(...groups)),
   })
   const others: fc.Arbitrary<PolicyRequest> = fc.oneof(calls, onTasks, delegations, approvals, operations)
   return {

@@ -17,6 +17,7 @@ import { obtain, sample, shipped } from './fixtures.js'
 const FOLDER = join(REGO, '..')
 const CASES = import.meta.dirname
 const PRESETS = readdirSync(join(CASES, 'presets'))
+const OPTIONAL = readdirSync(join(CASES, 'optional'))
 const withOpa = opaBinary === undefined ? it.skip : it
 
 /** The same policies for both. */
@@ -28,6 +29,10 @@ interface Said {
 const preset = (name: string): Said => ({
   cedar: [{ name: `presets/${name}.cedar`, text: readFileSync(join(FOLDER, `presets/${name}.cedar`), 'utf8') }],
   rego: [join(FOLDER, `presets/${name}.rego`)],
+})
+const optional = (name: string): Said => ({
+  cedar: [{ name: `optional/${name}.cedar`, text: readFileSync(join(FOLDER, `optional/${name}.cedar`), 'utf8') }],
+  rego: [join(FOLDER, `optional/${name}.rego`)],
 })
 const all: Said = { cedar: shipped.files, rego: [REGO] }
 /** As presets are meant: without the grants to start from. */
@@ -92,6 +97,7 @@ async function alike({ cedar, opa }: ReturnType<typeof engines>, requests: fc.Ar
 const SETS: readonly (readonly [name: string, said: Said, folder: string])[] = [
   ['that are shipped', all, CASES],
   ...PRESETS.map((name) => [`of the preset ${name}`, together(base, preset(name)), join(CASES, 'presets', name)] as const),
+  ...OPTIONAL.map((name) => [`of ${name}`, together(base, optional(name)), join(CASES, 'optional', name)] as const),
 ]
 
 describe.each(SETS)('Cedar and a real OPA with the policies %s', (_name, said, folder) => {
@@ -136,8 +142,8 @@ describe('Cedar and a real OPA', () => {
 describe('the Rego that is shipped', () => {
   withOpa('is formatted, and strict', () => {
     const run = (...args: string[]) => execFileSync(opaBinary ?? '', args, { encoding: 'utf8' })
-    expect(run('fmt', '--list', REGO, join(FOLDER, 'presets'))).toBe('')
-    expect(run('check', '--strict', REGO, join(FOLDER, 'presets'))).toBe('')
+    expect(run('fmt', '--list', REGO, join(FOLDER, 'presets'), join(FOLDER, 'optional'))).toBe('')
+    expect(run('check', '--strict', REGO, join(FOLDER, 'presets'), join(FOLDER, 'optional'))).toBe('')
   })
 
   it('has the counterpart of each policy in Cedar, file by file, and no other', () => {

@@ -1,8 +1,9 @@
 import { FREEZE_ID, FreezeAnswer, FreezeRequest, FreezesAnswer, ThawAnswer, ThawRequest } from '../../api.js'
 import { event } from '../../event.js'
-import { BROKER, notFound, permit, resourceOf } from '../operator.js'
+import { thawFreeze } from '../../thaw.js'
+import { BROKER, isPermitted, notFound, permit, resourceOf } from '../operator.js'
 import { type Route, route } from '../route.js'
-import { freezeView, holdingView } from '../view.js'
+import { freezeView, holdingView, thawView } from '../view.js'
 
 const list = route({
   method: 'get',
@@ -41,24 +42,25 @@ const thaw = route({
   path: '/v1/freezes/{id}/thaw',
   surfaces: ['operator'],
   who: ['operator'],
-  summary: 'Lifts one freeze: an action of its own in policy.',
+  summary: 'Lifts one freeze: an action of its own in policy. 202: policy says that others have to ask for it too, and not all have.',
   id: FREEZE_ID,
   body: ThawRequest,
-  answers: { 200: ThawAnswer },
+  answers: { 200: ThawAnswer, 202: ThawAnswer },
   codes: ['denied', 'approval_required', 'not_found', 'ledger_unavailable'],
 }).handle(async (call) => {
   const { house, principal, id, context } = call
+  const { reason } = call.body
   const known = (await house.ledger.freezes()).find((one) => one.id === id)
-  await permit(call, 'thaw', known ? resourceOf(known.selector) : BROKER)
-  if (!known) throw notFound('freeze')
+  if (!known) {
+    // That there is none is no secret to whoever may look.
+    await permit(call, (await isPermitted(house, principal, 'inspect', BROKER)) ? 'inspect' : 'thaw', BROKER)
+    throw notFound('freeze')
+  }
   // Offboarding is for good: who takes it back must be able to do it, too.
   if (known.kind === 'offboarding') await permit(call, 'offboard', resourceOf(known.selector))
-  const told = event('freeze.thawed', context, principal, {
-    detail: { freeze: id, selector: known.selector, reason: call.body.reason, kind: known.kind },
-  })
-  const thawed = await house.ledger.thaw(id, { reason: call.body.reason, by: principal.id }, told)
-  if (!thawed.ok) throw notFound('freeze')
-  return { status: 200, body: { freeze: freezeView(thawed.freeze) } }
+  const { freeze, asked } = await thawFreeze(house, principal, { freeze: known, resource: resourceOf(known.selector), reason }, context)
+  if (!asked) return { status: 200, body: { freeze: freezeView(freeze) } }
+  return { status: 202, body: { freeze: freezeView(freeze), asked: thawView(asked) } }
 })
 
 export const freezeRoutes: readonly Route[] = [list, freeze, thaw]
