@@ -83,6 +83,7 @@ async function runApart(seed: number): Promise<Outcome> {
   running.delete(child)
   const text = await readFile(join(folder, 'outcome.json'), 'utf8').catch(() => undefined)
   const outcome = text === undefined ? broken(seed) : (JSON.parse(text) as Outcome)
+  process.stderr.write(`seed ${seed}: ${JSON.stringify(outcome.totals)} after ${outcome.seconds} s\n`)
   for (const note of outcome.notes) process.stderr.write(`seed ${seed}: note: ${note}\n`)
   for (const { kind, what, id, detail } of outcome.violations) process.stderr.write(`seed ${seed}: ${kind}: ${what}: ${id} (${detail})\n`)
   if (outcome.violations.length > 0 || values.keep) process.stderr.write(`seed ${seed}: what it left is in ${folder}\n`)
