@@ -29,7 +29,7 @@ const activesScript = defineScript('actives', 'providers', ['provider', 'minted_
 /** Of one partition in one step, so that nothing else waits for it. */
 const MOST_AT_ONCE = 500
 const KEEP_SIGHTS_MS = 30 * 86_400_000
-/** In all partitions: about 40 MB. */
+/** Of one provider, in all partitions: about 40 MB. */
 const MOST_SIGHTS = 400_000
 /** The last millisecond that a Date can hold: what an upstream says of an end may be anything. */
 const LATEST = 8_640_000_000_000_000
@@ -69,7 +69,7 @@ export function orphanCalls(store: Store): Pick<Ledger, 'lookUp' | 'sight' | 'ad
       asked(ids, SIGHTS, (partition, some) => {
         const args = { provider, listed_from: listedFrom, apart: apartMs, outbox_limit: store.outboxLimit, event: JSON.stringify(event) }
         const most = Math.ceil(MOST_SIGHTS / store.options.partitions)
-        return store.run(sightScript, keys.sighted(partition), { ...args, keep_ms: KEEP_SIGHTS_MS, most }, some)
+        return store.run(sightScript, keys.sighted(partition, provider), { ...args, keep_ms: KEEP_SIGHTS_MS, most }, some)
       }),
 
     adopt: async ({ lease, provider, handle, sealedBy, revocation, residualSeconds, expiresAt }, event: Event, { left = false } = {}) => {

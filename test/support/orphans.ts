@@ -19,6 +19,6 @@ export async function plantLogin(postgres: TestPostgres, lease: string, instance
 
 /** Makes every sight an old one: as if the ledger had known nothing of it for an hour. */
 export async function agedSights({ client }: TestRedis): Promise<void> {
-  for (const key of await client.keys('mf:*:sighted'))
-    for (const member of await client.zrange(key, '0', '-1')) await client.zincrby(key, -3_600_000, member)
+  const older = "for _, one in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], -3600000, one) end"
+  for (const key of await client.keys('mf:*:sighted:*')) await client.eval(older, 1, key)
 }

@@ -22,7 +22,7 @@ for _, field in ipairs({ 'i', 'h', 'hk', 'hp', 'sc' }) do
 end
 seal_lease(KEYS[1], record, sealed_by)
 redis.call('ZREM', base .. 'settled', lease)
-redis.call('ZREM', base .. 'sighted', lease, '!' .. lease)
+redis.call('ZREM', base .. 'sighted:' .. provider, lease, '!' .. lease)
 redis.call('SADD', base .. 'providers', provider)
 redis.call('ZADD', base .. 'closing:' .. provider, now, lease)
 redis.call('ZADD', base .. 'due:' .. provider, now, lease)
