@@ -29,7 +29,8 @@ export interface Orphan {
   readonly expiresAt?: number
 }
 
-const BATCH = 500
+/** A step of the ledger for each partition, for so many. */
+const BATCH = 5_000
 /** Kept in mind of one provider. What is beyond is for the next run, when these are gone. */
 const MOST_KEPT = 100_000
 const MOST_FOREIGN = 100
