@@ -71,6 +71,8 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'risk',
         'agent-risk',
         'reach-then',
+        'quarantine',
+        'reapply',
       ],
       ...['call-tool', 'caller', 'on-deny', 'toolbox', 'classify', 'reclassify'],
     ],

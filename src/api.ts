@@ -463,7 +463,7 @@ export const Freeze = z
     by: z.string(),
     at: time,
     generation: z.int(),
-    kind: z.enum(['suspension', 'offboarding']).optional().describe('set by suspending or offboarding an agent'),
+    kind: z.enum(['suspension', 'offboarding', 'quarantine']).optional().describe('set by suspending or offboarding an agent, or by a quarantine'),
   })
   .meta({ id: 'Freeze' })
 const holding = z.object({ holding: z.int().describe('ledger partitions where the freeze holds'), unreachable: z.int(), replicated })
@@ -477,6 +477,39 @@ const thawAsked = z
   .describe('it is frozen still: as many others of each group have to ask for the same')
 export const ThawAnswer = z.object({ freeze: Freeze, asked: thawAsked.optional() }).meta({ id: 'ThawAnswer' })
 export const FreezesAnswer = z.object({ freezes: z.array(Freeze.extend({ partitions: holding })) }).meta({ id: 'FreezesAnswer' })
+const stamp = z.string().describe('stream id of an event; empty: none')
+export const QuarantineReport = z
+  .object({
+    broker: z.string(),
+    at: time,
+    from: time.optional().describe('of the first event that the log has'),
+    to: time.optional(),
+    gaps: z.array(z.string()).describe('why there may have been more'),
+    applied: z.object({ ended: z.int(), frozen: z.int(), thawed: z.int(), closed: z.int(), extended: z.int(), revocations: z.int() }),
+    unknown: z
+      .array(z.object({ provider: z.string(), leases: z.int(), until: time.optional() }))
+      .describe('leases that the log knows as live and the ledger does not know'),
+    examples: z.array(z.object({ lease: z.string(), provider: z.string(), role: z.string(), until: time.optional() })),
+  })
+  .meta({ id: 'QuarantineReport' })
+export const Quarantine = z
+  .object({
+    state: z.enum(['none', 'quarantined', 'lifted', 'lost']).describe('lost: there is no ledger; nothing is issued either'),
+    generation: z.int().optional(),
+    reason: z
+      .enum(['behind', 'lost', 'another'])
+      .optional()
+      .describe('Redis went backwards · the ledger was lost, and made anew · it is not the one that brokers remember'),
+    entered_at: time.optional(),
+    by: z.string().optional().describe('the broker that found it out'),
+    since: time.optional().describe('what was told from then on may be lost; absent with a generation: all'),
+    behind: z.array(z.object({ partition: z.int(), found: stamp, known: stamp })).optional(),
+    logs: z.array(QuarantineReport).optional().describe('of the brokers that have read their audit log again; the others have not, yet'),
+    lifted: z.object({ by: z.string(), reason: z.string(), at: time }).optional(),
+  })
+  .meta({ id: 'Quarantine' })
+export const QuarantineAnswer = z.object({ quarantine: Quarantine }).meta({ id: 'QuarantineAnswer' })
+export const LiftRequest = z.strictObject({ reason }).meta({ id: 'LiftRequest' })
 export const EmergencyRevocation = z
   .object({
     id: z.string(),
@@ -853,7 +886,15 @@ export const HealthAnswer = z.object({ state: z.literal('alive') }).meta({ id: '
 export const ReadyAnswer = z
   .object({
     state: z.enum(['ready', 'starting', 'draining']).describe('the only thing that the status depends on'),
-    ledger: z.object({ reachable: z.boolean(), durability: z.string().optional(), problems: z.int() }),
+    ledger: z.object({
+      reachable: z.boolean(),
+      durability: z.string().optional(),
+      problems: z.int(),
+      quarantine: z
+        .object({ reason: z.enum(['behind', 'lost', 'another']), since: time.optional() })
+        .optional()
+        .describe('nothing is issued: Redis went backwards'),
+    }),
     issuers: z.array(
       z.object({
         name: z.string(),
@@ -926,6 +967,9 @@ export type FreezeRequest = z.input<typeof FreezeRequest>
 export type FreezeAnswer = z.output<typeof FreezeAnswer>
 export type FreezesAnswer = z.output<typeof FreezesAnswer>
 export type ThawAnswer = z.output<typeof ThawAnswer>
+export type Quarantine = z.output<typeof Quarantine>
+export type QuarantineAnswer = z.output<typeof QuarantineAnswer>
+export type LiftRequest = z.input<typeof LiftRequest>
 export type LeasesAnswer = z.output<typeof LeasesAnswer>
 export type TasksAnswer = z.output<typeof TasksAnswer>
 export type LeasesQuery = Partial<z.output<typeof LeasesQuery>>

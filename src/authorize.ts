@@ -61,6 +61,7 @@ export async function authorize(
   context: RequestContext,
   options: { fresh: boolean },
 ): Promise<Authorized> {
+  if (house.ledger.quarantined()) throw refusal('quarantined')
   // Neither is asked for where this broker has it.
   const [found, conduct] = await Promise.all([house.ledger.task(ask.task, options), house.risk.of(agent.id)])
   const chain = found && chainTo(found, agent)

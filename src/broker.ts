@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { pino } from 'pino'
 import { type Audit, startAudit } from './audit/audit.js'
 import { createJsonlSink } from './audit/jsonl.js'
+import { openWitness, type WitnessFile } from './audit/witness.js'
 import { createBackground } from './background.js'
 import { type Config, ConfigError } from './config.js'
 import { type DrillTimer, startDrills } from './drill.js'
@@ -20,6 +21,7 @@ import { idsOf } from './identity/index.js'
 import { startEmbeddedRedis } from './ledger/embedded.js'
 import { openLedger, type RedisAddress } from './ledger/index.js'
 import { createMetrics } from './metrics.js'
+import { readAgain } from './quarantine.js'
 import { type ReconcileTimer, startReconciling } from './reconcile-timer.js'
 import { reviewAll } from './review.js'
 import { createSimulations } from './simulations.js'
@@ -66,12 +68,14 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   const log = overrides.log ?? pino({ level: config.logLevel, base: { instance: config.instance } })
   const metrics = createMetrics()
   const background = createBackground(log)
+  const witness = await witnessOf(config)
   const embedded = 'embedded' in config.ledger.redis ? await startEmbeddedRedis({ dataDir: config.dataDir }) : undefined
   const ledger = await openLedger({
     ...config.ledger,
     redis: embedded ? { socketPath: embedded.socketPath } : redisOf(config),
     instance: config.instance,
     createMeta: overrides.initLedger ?? false,
+    outside: witness,
     visibilityMs: overrides.visibilityMs ?? VISIBILITY_MS,
     skewMarginMs: SKEW_MARGIN_MS,
     taskCacheSize: TASK_CACHE,
@@ -103,6 +107,8 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   const review = ({ house }: Furnished, againMs: number): void => {
     reviewing.abort()
     reviewing = new AbortController()
+    // What is live may be other than it says; it is reviewed once an operator has lifted the quarantine.
+    if (ledger.quarantined()) return
     const over = AbortSignal.any([reviewing.signal, stopping.signal])
     retiring.run('review', reviewAll(house, over))
     if (againMs > 0)
@@ -147,24 +153,45 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
     () => audit,
   )
 
+  let isReading = false
+  /** After a quarantine began or ended. */
+  const followQuarantine = (): void => {
+    review(current, 0)
+    if (isReading || !ledger.unread()) return
+    isReading = true
+    const read = readAgain(current.house, history, stopping.signal)
+    retiring.run(
+      'quarantine',
+      read.finally(() => {
+        isReading = false
+      }),
+    )
+  }
+
   return {
     house,
     identity,
     audit: () => audit,
     async start() {
       await tellWhatIsMissing(current.house)
-      review(current, 0)
+      ledger.onQuarantine(followQuarantine)
       sweeper = startSweeper(house)
       ledger.onDue(() => sweeper?.hint())
       audit = startAudit(ledger.outbox, {
         reader: randomUUID(),
         sinks: config.sinks.map((sink) => createJsonlSink(sink.name, sink.path)),
+        // One that stays behind notices less; the events are there all the same.
+        beforeConfirmed: (last) =>
+          (witness?.hold(last) ?? Promise.resolve()).catch((error: unknown) =>
+            log.error({ error: error instanceof Error ? error.message : 'unknown' }, 'the witness of the ledger cannot be written'),
+          ),
         onWritten: (sink, count) => metrics.auditWritten.inc({ sink, outcome: 'written' }, count),
         onFailed: (sink, error) => {
           metrics.auditWritten.inc({ sink, outcome: 'failed' })
           log.error({ sink, error: error instanceof Error ? error.message : 'unknown' }, 'the audit sink cannot be written')
         },
       })
+      followQuarantine()
       drills = startDrills(house)
       reconciling = startReconciling(house)
       const app = (surface: Surface | 'all', trustProxy: readonly string[]) =>
@@ -244,6 +271,15 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       await embedded?.stop()
     },
   }
+}
+
+/** Beside the first sink: what it says of the ledger goes with the events. */
+async function witnessOf({ sinks, instance, files }: Config): Promise<WitnessFile | undefined> {
+  const [sink] = sinks
+  if (!sink) return undefined
+  return openWitness(sink.path, instance).catch((error: unknown) => {
+    throw new ConfigError(files[0] ?? 'the configuration', [`audit.sinks.${sink.name}: ${error instanceof Error ? error.message : 'unknown'}`])
+  })
 }
 
 function redisOf({ ledger: { redis } }: Config): RedisAddress {

@@ -92,6 +92,7 @@ async function authorizeCall(
   options: { fresh: boolean },
 ): Promise<Authorized> {
   const { agent } = caller
+  if (house.ledger.quarantined()) throw refusal('quarantined')
   // Neither of the first two is asked for where this broker has it.
   const [found, conduct, lease] = await Promise.all([
     house.ledger.task(id, options),

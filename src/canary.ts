@@ -36,7 +36,10 @@ export async function canary(
   const who = { assignees: [{ agent: agent.id, instance: agent.instance }], openedBy: opener, labels: { [purpose]: 'true' } }
   const told = event('task.opened', undefined, undefined, { task: id, detail: { [purpose]: true, agent: agent.id, role: role.name } })
   const opened = await ledger.openTask({ id, ...about, ...who, deadlineAt: ledger.now() + TASK_SECONDS * 1000, maxDepth: 0 }, told)
-  if (!opened.ok) throw opened.refused === 'frozen' || opened.refused === 'outbox_full' ? refusal(opened.refused) : noTask(role, opened.refused)
+  if (!opened.ok) {
+    const { refused } = opened
+    throw refused === 'quarantined' || refused === 'frozen' || refused === 'outbox_full' ? refusal(refused) : noTask(role, refused)
+  }
   try {
     const ask = { task: id, role: role.name, ttlSeconds: TTL_SECONDS, canWait: false, reason: purpose }
     const holder = { ...agent, tokenIssuedAt: ledger.now(), tokenExpiresAt: ledger.now() + TTL_SECONDS * 1000 }

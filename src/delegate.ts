@@ -115,7 +115,10 @@ function chainOf({ chain = [] }: Task, opener: Orchestrator | Agent): readonly s
   return all.length > 0 ? all : undefined
 }
 
-function refusalOf(refused: 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full', deepest: number): MayflyError {
+function refusalOf(
+  refused: 'quarantined' | 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full',
+  deepest: number,
+): MayflyError {
   if (refused === 'too_deep')
     return new MayflyError('denied', `a tree of tasks is at most ${deepest} deep`, { next: 'do it in the task that you have' })
   if (refused === 'parent_ended') return refusal('ended')

@@ -218,6 +218,13 @@ export const ERRORS = {
     means: 'Redis cannot be reached or does not take writes, so nothing is issued.',
     next: 'Try again later.',
   },
+  quarantined: {
+    status: 503,
+    title: 'The ledger is in quarantine',
+    means:
+      'Redis is not what the brokers remember of it: it was emptied, an older copy was restored, or a failover lost what was acknowledged. Nothing is issued, renewed or opened until an operator has looked; ending, freezing and revoking go on.',
+    next: 'Try again later. An operator sees what was lost with `mayfly quarantine`, and lets it go on with `mayfly quarantine lift`.',
+  },
   audit_unavailable: {
     status: 503,
     title: 'Events cannot be recorded',

@@ -133,12 +133,13 @@ function ledgerCommand(): Command {
   const init = new Command('init')
     .description('prepare an empty Redis for a first start, once')
     .requiredOption('--config <file>', 'mayfly.yaml')
-    .action(async ({ config }: { config: string }) => {
+    .option('--after-loss', 'there was a ledger, and nothing to restore: begin in quarantine', false)
+    .action(async ({ config, afterLoss }: { config: string; afterLoss: boolean }) => {
       const { loadConfig } = await import('./config.js')
       const { initLedger } = await import('./ledger/index.js')
       const { instance, ledger } = await loadConfig(config, env)
       if ('embedded' in ledger.redis) throw new UsageError('an embedded Redis is prepared by the first start: mayfly serve --init-ledger')
-      const created = await initLedger({ instance, partitions: ledger.partitions, redis: ledger.redis })
+      const created = await initLedger({ instance, partitions: ledger.partitions, redis: ledger.redis, afterLoss })
       shell.stdout.write(created ? `the ledger of "${instance}" is ready\n` : `there is a ledger of "${instance}" already\n`)
     })
   return new Command('ledger').description('the ledger in Redis').addCommand(init)

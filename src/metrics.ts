@@ -83,6 +83,7 @@ export function createMetrics() {
     classifySeconds: histogram('mayfly_classify_duration_seconds', 'What a task waits for the classifier.', []),
     emergency: counter('mayfly_emergency_revocations_total', 'Emergency revocations started.', []),
     breakGlass: counter('mayfly_break_glass_uses_total', 'Requests with a token of a break-glass issuer.', ['issuer']),
+    quarantined: gauge('mayfly_quarantined', '1 while issuing is stopped because Redis went backwards.', []),
     frozen: gauge('mayfly_freezes', 'Freezes in force.', []),
   }
 }

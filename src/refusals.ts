@@ -9,6 +9,8 @@ const refusals: Record<ReserveRefusal | 'limit', (detail?: string) => MayflyErro
   not_found: () => new MayflyError('not_found', NO_SUCH_TASK),
   // Another instance's task looks like no task at all.
   not_assigned: () => new MayflyError('not_found', NO_SUCH_TASK),
+  quarantined: () =>
+    new MayflyError('quarantined', 'Redis went backwards: nothing is issued until an operator has looked', { retryAfterSeconds: 30 }),
   ended: (how) => new MayflyError('task_ended', `the task has ended${how ? ` (${how})` : ''}: nothing more is issued for it`),
   frozen: () => new MayflyError('frozen', 'issuing is frozen for this request', { next: 'wait until an operator thaws it' }),
   quota: (which) => {

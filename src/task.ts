@@ -70,7 +70,8 @@ export async function openTask(
   const opened = await house.ledger.openTask(task, event('task.opened', context, opener, about))
   if (opened.ok) return opened
   if (opened.refused === 'conflict') throw taken()
-  if (opened.refused === 'frozen' || opened.refused === 'outbox_full' || opened.refused === 'stale') throw refusal(opened.refused)
+  if (opened.refused === 'quarantined' || opened.refused === 'frozen' || opened.refused === 'outbox_full' || opened.refused === 'stale')
+    throw refusal(opened.refused)
   if (opened.refused === 'quota') throw tooManyTasks()
   throw new MayflyError('task_ended', 'the parent task takes no children any more')
 }

@@ -451,8 +451,8 @@ export function namesTasksAlone(selector: Selector): boolean {
 /** A durable block on issuing. */
 export interface Freeze {
   readonly id: string
-  /** Set by suspending an agent, which resuming takes back, or by offboarding it, which is for good. */
-  readonly kind?: 'suspension' | 'offboarding'
+  /** Set by suspending an agent, which resuming takes back, by offboarding it, which is for good, or by a quarantine, which is lifted. */
+  readonly kind?: 'suspension' | 'offboarding' | 'quarantine'
   readonly selector: Selector
   readonly generation: number
   readonly reason: string
@@ -470,6 +470,41 @@ export interface ThawAsk {
   readonly names: readonly string[]
   readonly reason: string
   readonly at: number
+}
+
+/** The ledger is not what brokers remember of it: nothing is issued until an operator says so. */
+export interface Quarantine {
+  /** Counts them; 1 is a ledger that never was in one, or that was made anew after a loss. */
+  readonly generation: number
+  /** `behind`: Redis went backwards. `lost`: it was lost, and made anew. `another`: made anew without saying so, or at another address. */
+  readonly reason: 'behind' | 'lost' | 'another'
+  readonly at: number
+  /** Events from then on may have been lost; 0: all. */
+  readonly since: number
+  /** Of the broker that found it out; '' where it was no broker. */
+  readonly by: string
+  /** The freeze by which it holds. */
+  readonly freeze: string
+  /** Partitions that were found to be behind, up to which event, and what that broker knew of. */
+  readonly behind: readonly { readonly partition: number; readonly found: string; readonly known: string }[]
+  readonly lifted?: { readonly by: string; readonly reason: string; readonly at: number; readonly generation: number }
+  /** Whose logs were read again since; absent: not looked up. */
+  readonly reads?: readonly QuarantineReport[]
+}
+/** What one broker's own audit log says of a ledger that has forgotten it. */
+export interface QuarantineReport {
+  readonly broker: string
+  readonly generation: number
+  readonly at: number
+  /** What of the log was there, and why there may have been more. */
+  readonly from?: number
+  readonly to?: number
+  readonly gaps: readonly string[]
+  /** What was done again. */
+  readonly applied: Readonly<Record<'ended' | 'frozen' | 'thawed' | 'closed' | 'extended' | 'revocations', number>>
+  /** Leases that the log knows as unsettled and the ledger does not know: how many at each provider, and some of them. */
+  readonly unknown: readonly { readonly provider: string; readonly leases: number; readonly until?: number }[]
+  readonly examples: readonly { readonly lease: string; readonly provider: string; readonly role: string; readonly until?: number }[]
 }
 
 /** How far a revocation has come at one provider. */
@@ -576,6 +611,10 @@ export type EventType =
   | 'freeze.set'
   | 'freeze.thaw_asked'
   | 'freeze.thawed'
+  | 'quarantine.entered'
+  | 'quarantine.behind'
+  | 'quarantine.read'
+  | 'quarantine.lifted'
   | 'revocation.started'
   | 'revocation.finished'
   | 'config.reloaded'

@@ -31,6 +31,8 @@ export interface AuditOptions {
   readonly reader: string
   readonly sinks: readonly Sink[]
   readonly pollMs?: number
+  /** Before they are confirmed: whatever is trimmed has been there. */
+  readonly beforeConfirmed?: (last: ReadonlyMap<number, string>) => Promise<void>
   readonly onWritten: (sink: string, count: number) => void
   readonly onFailed: (sink: string, error: unknown) => void
 }
@@ -75,6 +77,8 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
         return false
       }
     }
+    const lasts = batches.flatMap((batch) => batch.at(-1) ?? [])
+    await options.beforeConfirmed?.(new Map(lasts.map(({ partition, streamId }) => [partition, streamId])))
     const confirmed = await Promise.all(batches.map((batch) => confirmLast(source, options.reader, batch)))
     if (confirmed.includes(false)) held = undefined
     return batches.some((batch) => batch.length === BATCH)

@@ -20,7 +20,10 @@ import type {
   FreezesAnswer,
   LeasesAnswer,
   LeasesQuery,
+  LiftRequest,
   OffboardingAnswer,
+  Quarantine,
+  QuarantineAnswer,
   ReachAnswer,
   ReachThenAnswer,
   ReconciliationAnswer,
@@ -72,6 +75,9 @@ export interface OperatorCalls {
   reconcile(ask?: ReconciliationRequest, options?: CallOptions): Promise<ReconciliationAnswer>
   freezes(options?: CallOptions): Promise<FreezesAnswer['freezes']>
   freeze(ask: FreezeRequest, options?: CallOptions): Promise<FreezeAnswer>
+  /** Whether Redis went backwards, and what followed from it. */
+  quarantine(options?: CallOptions): Promise<Quarantine>
+  liftQuarantine(ask: LiftRequest, options?: CallOptions): Promise<Quarantine>
   /** With `asked`, it is frozen still: policy says that others have to ask for it too. */
   thaw(id: string, ask: { reason: string }, options?: CallOptions): Promise<ThawAnswer>
   /** The freeze, unless `freeze: false`, holds before this answers; the revoking goes on behind it. */
@@ -111,6 +117,8 @@ export function operator(send: Transport): OperatorCalls {
     },
     freezes: async (options) => (await get<FreezesAnswer>('v1/freezes', {}, options)).freezes,
     freeze: (ask, options) => post('v1/freezes', ask, options),
+    quarantine: async (options) => (await get<QuarantineAnswer>('v1/quarantine', {}, options)).quarantine,
+    liftQuarantine: async (ask, options) => (await post<QuarantineAnswer>('v1/quarantine/lift', ask, options)).quarantine,
     thaw: (id, ask, options) => post(`v1/freezes/${encodeURIComponent(id)}/thaw`, ask, options),
     emergencyRevoke: (ask, options) => post('v1/emergency/revoke', ask, options),
     dryRun: ({ selector, reason }, options) => post('v1/emergency/revoke', { selector, reason, dry_run: true }, options),

@@ -2,6 +2,7 @@ import type { ReadyAnswer } from '../api.js'
 import type { House } from '../house.js'
 import type { LedgerStatus } from '../ledger/ledger.js'
 import type { Surroundings } from './surroundings.js'
+import { timeView } from './view.js'
 
 /** Anybody may ask for readiness: it costs the ledger at most one look a second. */
 const FRESH_MS = 1_000
@@ -26,7 +27,7 @@ export async function readiness({ house, around }: { house: House; around: Surro
   const state = around.isDraining() ? 'draining' : around.isReady() ? 'ready' : 'starting'
   return {
     state,
-    ledger: { reachable, durability, problems: problems.length },
+    ledger: { reachable, durability, problems: problems.length, quarantine: quarantineIn(house) },
     issuers: around
       .identity()
       .status()
@@ -36,11 +37,17 @@ export async function readiness({ house, around }: { house: House; around: Surro
   }
 }
 
+function quarantineIn({ ledger }: House): ReadyAnswer['ledger']['quarantine'] {
+  const quarantine = ledger.quarantined()
+  return quarantine === 'lost' ? { reason: 'lost' } : quarantine && { reason: quarantine.reason, since: timeView(quarantine.at) }
+}
+
 /** What is measured by looking, for a scrape. */
 export async function lookAround({ house, around }: { house: House; around: Surroundings }): Promise<void> {
   const { metrics, policy, upstreams } = house
   const { reachable, live, outboxLength, stuck } = await ledgerStatus(house)
   metrics.ledgerUp.set(reachable ? 1 : 0)
+  metrics.quarantined.set(house.ledger.quarantined() ? 1 : 0)
   if (reachable) {
     metrics.live.set(live)
     metrics.outboxLength.set(outboxLength)

@@ -21,6 +21,7 @@ const callScript = defineScript('call-tool', 'task', [
   'max_calls',
   'event',
   'outbox_limit',
+  'mark',
 ])
 
 export function callCalls(store: Store): Pick<Ledger, 'callTool'> {
@@ -44,6 +45,7 @@ export function callCalls(store: Store): Pick<Ledger, 'callTool'> {
           max_calls: maxCalls ?? -1,
           event: JSON.stringify(event),
           outbox_limit: store.outboxLimit,
+          mark: store.witness.mark(partition),
         }),
       )
       const word = textOf(reply[0])
@@ -61,6 +63,7 @@ export function callCalls(store: Store): Pick<Ledger, 'callTool'> {
 }
 
 const CALL_REFUSALS = [
+  'quarantined',
   'not_found',
   'ended',
   'not_assigned',

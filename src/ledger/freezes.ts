@@ -3,6 +3,7 @@ import { MayflyError } from '../errors.js'
 import type { Event, Freeze } from '../types.js'
 import { keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
+import { listOf, numberOf } from './reply.js'
 import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
 import { ofReachable, partitionsOf, type Store } from './store.js'
@@ -20,7 +21,7 @@ const REPEAT_MS = 1_000
 const LOOK_MS = 5_000
 
 /** A freeze in force, or the tombstone of one. */
-interface Held {
+export interface Held {
   readonly frozen: boolean
   readonly freeze: Freeze
 }
@@ -35,6 +36,8 @@ export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'>
    * not be reached, which have it before them.
    */
   reconcile(): Promise<number[]>
+  /** Writes one as it is, everywhere; what is newer there stays. */
+  apply(held: Held, event?: Event): Promise<void>
   stop(): void
 }
 
@@ -47,6 +50,8 @@ export function freezeCalls(store: Store): FreezeCalls {
 
   const write = async ({ partition, frozen, freeze, event }: Write): Promise<void> => {
     const { fields, shape } = freezeFields(freeze.selector)
+    // What issues looks for this one with the same command that tells whether there is any.
+    if (freeze.kind === 'quarantine') fields.push('quarantine')
     const { selector, reason, by, at, kind: why } = freeze
     const args = {
       id: freeze.id,
@@ -57,7 +62,8 @@ export function freezeCalls(store: Store): FreezeCalls {
       event: event ? JSON.stringify(event) : '',
       type: event?.type ?? '',
     }
-    await store.run(freezeScript, keys.freezes(partition), args, fields)
+    const [, mark] = listOf(await store.run(freezeScript, keys.freezes(partition), args, fields))
+    store.witness.marked(partition, numberOf(mark))
   }
 
   const repeat = async (): Promise<void> => {
@@ -69,7 +75,7 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   /** To every partition at once; the event to the freeze's own. Who cannot be reached now is told later. */
-  const writeEverywhere = async (held: Held, event: Event): Promise<{ holding: number; unreachable: number }> => {
+  const writeEverywhere = async (held: Held, event?: Event): Promise<{ holding: number; unreachable: number }> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
     const writes = partitionsOf(store).map((partition) => ({ ...held, partition, event: partition === home ? event : undefined }))
     const results = await Promise.allSettled(writes.map(write))
@@ -83,9 +89,9 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   /** Its own partition cannot be reached: that it was asked for must not be known to this process alone. */
-  const tellElsewhere = async (writes: readonly Write[], missed: readonly Write[], event: Event): Promise<boolean> => {
+  const tellElsewhere = async (writes: readonly Write[], missed: readonly Write[], event: Event | undefined): Promise<boolean> => {
     const reached = writes.find((one) => !missed.includes(one))
-    if (!reached) return false
+    if (!reached || !event) return false
     const args = { type: event.type, event: JSON.stringify(event), outbox_limit: Number.MAX_SAFE_INTEGER }
     return store.run(recordScript, keys.events(reached.partition), args).then(
       () => true,
@@ -130,7 +136,7 @@ export function freezeCalls(store: Store): FreezeCalls {
       freezeFields(selector)
       const at = store.clock.now()
       const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at, kind }
-      const written = await writeEverywhere({ frozen: true, freeze }, event)
+      const written = await writeEverywhere({ frozen: true, freeze }, named(event, freeze))
       return { freeze, ...written, replicated: store.replication?.everywhere('frozen') }
     },
 
@@ -141,7 +147,7 @@ export function freezeCalls(store: Store): FreezeCalls {
       if (!held.frozen) return { ok: true, freeze: held.freeze }
       const generation = Math.max(held.freeze.generation + 1, store.clock.now())
       const thawed = { ...held.freeze, generation }
-      const { unreachable } = await writeEverywhere({ frozen: false, freeze: thawed }, event)
+      const { unreachable } = await writeEverywhere({ frozen: false, freeze: thawed }, named(event, thawed))
       store.log('info', 'a freeze was thawed', { freeze: id, by, reason, unreachable })
       return { ok: true, freeze: thawed }
     },
@@ -155,6 +161,10 @@ export function freezeCalls(store: Store): FreezeCalls {
       return [...all.values()].flatMap(({ frozen, freeze }) => (frozen ? [{ ...freeze, partitions: whereOf(freeze) }] : []))
     },
 
+    apply: async (held, event) => {
+      await writeEverywhere(held, event)
+    },
+
     reconcile: async () => {
       looking ??= setTimeout(() => void look(), LOOK_MS).unref()
       return reconcile()
@@ -166,6 +176,11 @@ export function freezeCalls(store: Store): FreezeCalls {
       clearTimeout(looking)
     },
   }
+}
+
+/** Its event says which it is, and how new: what was frozen can be told from the record alone. */
+function named(event: Event, { id, generation }: Freeze): Event {
+  return { ...event, detail: { ...event.detail, freeze: id, generation } }
 }
 
 /** `<F or T><generation> <json>` */

@@ -18,6 +18,7 @@ import { connectNodes } from './nodes.js'
 import { orphanCalls } from './orphans.js'
 import { eventCalls } from './outbox.js'
 import { check, type Durability, refuseReplica } from './preflight.js'
+import { quarantineCalls, quarantineOfLoss } from './quarantine.js'
 import { registerCalls } from './register.js'
 import { createReplication, type OnWaited, type Replication, type WaitOptions } from './replication.js'
 import { revocationCalls } from './revocations.js'
@@ -28,6 +29,7 @@ import { Clock, createAsk, type Store, type StoreOptions } from './store.js'
 import { sweepCalls } from './sweep.js'
 import { taskCalls } from './tasks.js'
 import { thawCalls } from './thaws.js'
+import { type Outside, Witness } from './witness.js'
 
 export type { RedisAddress } from './address.js'
 export type { Log } from './connection.js'
@@ -44,6 +46,8 @@ export interface LedgerOptions extends MetaOptions, StoreOptions {
   /** Absent: what issues and what stops is answered without any replica having it. */
   readonly wait?: WaitOptions
   readonly onWaited?: OnWaited
+  /** What this broker remembers outside Redis; absent: nothing. */
+  readonly outside?: Outside
 }
 
 const consumeScript = defineScript('consume', 'seen', ['ttl_ms'])
@@ -101,14 +105,17 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     tasks: new LRUCache<string, Task>({ max: options.taskCacheSize, ttl: TASK_CACHE_TTL_MS, ttlResolution: TASK_CACHE_TTL_MS / 100 }),
     outboxLimit: Math.max(1, Math.floor(options.outboxLimit / options.partitions)),
     clock: new Clock(),
+    witness: new Witness(options.partitions, options.outside?.kept()),
     readyToIssue: gate.wait,
     ...createAsk(nodes, gate.wait),
   }
   const freezes = freezeCalls(store)
+  const quarantine = quarantineCalls(store, freezes, options.outside)
   const events = eventCalls(store)
 
   const settle = async () => {
     await syncClock(store)
+    await quarantine.settle()
     return await freezes.reconcile()
   }
   try {
@@ -128,7 +135,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...leaseCalls(store),
     ...approvalCalls(store),
     ...callCalls(store),
-    ...sweepCalls(store),
+    ...sweepCalls(store, quarantine.observe),
     ...callsOf(freezes),
     ...thawCalls(store),
     ...revocationCalls(store),
@@ -138,6 +145,8 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ...orphanCalls(store),
     ...statusCalls(store, options),
     ...registerCalls(store),
+    ...callsOfQuarantine(quarantine),
+    restoreFreeze: (frozen, freeze) => freezes.apply({ frozen, freeze }),
     record: events.record,
     refuse: events.refuse,
     outbox: events.outbox,
@@ -161,12 +170,15 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   }
 }
 
-/** `mayfly ledger init`: makes an empty Redis the ledger of this installation. Answers whether there was none before. */
-export async function initLedger(options: MetaOptions & { redis: RedisAddress; log?: Log }): Promise<boolean> {
+/**
+ * `mayfly ledger init`: makes an empty Redis the ledger of this installation. Answers whether there was none before. `afterLoss`: there was a
+ * ledger, and this one begins in quarantine.
+ */
+export async function initLedger(options: MetaOptions & { redis: RedisAddress; log?: Log; afterLoss?: boolean }): Promise<boolean> {
   const nodes = await connectNodes(options.redis, options.partitions, options.log ?? NO_LOG)
   try {
     for (const node of nodes.all()) await refuseReplica(node)
-    return await writeMeta(nodes.meta().redis, options)
+    return await writeMeta(nodes.meta().redis, options, options.afterLoss ? quarantineOfLoss(options.partitions) : undefined)
   } catch (error) {
     throw asLedgerError(error)
   } finally {
@@ -176,6 +188,10 @@ export async function initLedger(options: MetaOptions & { redis: RedisAddress; l
 
 function callsOf({ freeze, thaw, freezes }: FreezeCalls): Pick<Ledger, 'freeze' | 'thaw' | 'freezes'> {
   return { freeze, thaw, freezes }
+}
+
+function callsOfQuarantine({ settle: _, observe: __, ...calls }: ReturnType<typeof quarantineCalls>) {
+  return calls
 }
 
 async function syncClock(store: Store): Promise<void> {

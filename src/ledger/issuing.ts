@@ -59,6 +59,7 @@ const ISSUE = [
   'visibility',
   'approval',
   'approval_digest',
+  'mark',
 ] as const
 const reserveScript = defineScript('reserve', 'lease', ISSUE)
 const grantScript = defineScript('grant', 'lease', ISSUE)
@@ -72,6 +73,7 @@ const activateScript = defineScript('activate', 'lease', [
   'event',
   'skew',
   'visibility',
+  'mark',
 ])
 const withdrawScript = defineScript('withdraw', 'lease', ['lease', 'event', 'retention'])
 
@@ -99,12 +101,12 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
     const told = JSON.stringify(event)
     const places = lease.limits.perAgentLive > 0 ? agentKey(lease.agent.id, partitions) : ''
     const here = places.startsWith(keys.prefix(partition)) ? places : ''
-    const written = store.run(script, keys.lease(partition, lease.id), argsOf(store, lease, told, here))
-    if (places === here) return answered(store, lease, listOf(await written))
+    const written = store.run(script, keys.lease(partition, lease.id), argsOf(store, lease, partition, told, here))
+    if (places === here) return answered(store, lease, partition, listOf(await written))
 
     const [place, reply] = await Promise.allSettled([enterAgent(store, lease, lease.supersedes), written])
     if (reply.status === 'rejected') throw reply.reason
-    const answer = answered(store, lease, listOf(reply.value))
+    const answer = answered(store, lease, partition, listOf(reply.value))
     if (!answer.ok) {
       // `conflict`: there is a lease of this id, and the place is its.
       const isTaken = answer.refused === 'conflict'
@@ -132,7 +134,7 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
       if (partition === undefined) throw new RangeError(`"${lease.id}" is no id of a lease`)
       const reply = listOf(
         await store.run(activateScript, keys.lease(partition, lease.id), {
-          ...argsOf(store, lease, JSON.stringify(event)),
+          ...argsOf(store, lease, partition, JSON.stringify(event)),
           handle: JSON.stringify(minted.handle),
           sealed_by: minted.sealedBy ?? '',
           expires: minted.expiresAt,
@@ -140,6 +142,7 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
         }),
       )
       if (reply[0] === 'active') {
+        store.witness.saw(partition, textOf(reply[1]))
         if (replication && !(await replication.of(partition, 'issued'))) throw notReplicated()
         return { state: 'active' }
       }
@@ -150,7 +153,7 @@ export function issuingCalls(store: Store): Pick<Ledger, 'reserve' | 'grant' | '
 }
 
 /** One flat literal: this is made for every lease, and spreading objects into it costs more than all else in this process. */
-function argsOf(store: Store, lease: NewLease, event: string, places = '') {
+function argsOf(store: Store, lease: NewLease, partition: number, event: string, places = '') {
   const { agent, role, facts, limits } = lease
   return {
     lease: lease.id,
@@ -198,6 +201,7 @@ function argsOf(store: Store, lease: NewLease, event: string, places = '') {
     visibility: store.options.visibilityMs,
     approval: lease.approval?.id ?? '',
     approval_digest: lease.approval?.digest ?? '',
+    mark: store.witness.mark(partition),
   }
 }
 
@@ -230,14 +234,15 @@ function keyOfHuman(human: string | undefined): string {
 
 type Issued = Awaited<ReturnType<Ledger['grant']>>
 
-function answered(store: Store, lease: NewLease, reply: unknown[]): Issued {
+function answered(store: Store, lease: NewLease, partition: number, reply: unknown[]): Issued {
   const word = textOf(reply[0])
   if (word !== 'ok') {
     // What was read of the task may be what is wrong.
     store.tasks.delete(lease.task)
     return { ok: false, refused: expected(word, RESERVE_REFUSALS), detail: textOf(reply[1]) || undefined }
   }
-  const [, issued, expires, renewable, mint, obtained, claims] = reply
+  const [, issued, expires, renewable, mint, obtained, claims, told] = reply
+  store.witness.saw(partition, textOf(told))
   remember(store, lease, textOf(obtained))
   const superseded: Claim[] = listOf(claims).map(claimOf)
   const times = { issuedAt: numberOf(issued), expiresAt: numberOf(expires), renewableUntil: numberOf(renewable), mintUntil: numberOf(mint) }
@@ -254,6 +259,7 @@ function remember(store: Store, { task, role, facts }: NewLease, obtained: strin
 }
 
 const RESERVE_REFUSALS = [
+  'quarantined',
   'not_found',
   'ended',
   'frozen',

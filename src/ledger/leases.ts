@@ -24,6 +24,7 @@ const renewScript = defineScript('renew', 'lease', [
   'skew',
   'approval',
   'approval_digest',
+  'mark',
 ])
 const reaffirmScript = defineScript('reaffirm', 'lease', ['id', 'context_version', 'skew'])
 const closeScript = defineScript('close', 'lease', ['lease', 'cause', 'event', 'skew', 'visibility'])
@@ -40,6 +41,7 @@ const settleScript = defineScript('settle', 'lease', [
   'retention',
   'event',
 ])
+const extendScript = defineScript('extend', 'lease', ['lease', 'expires', 'skew'])
 const leasesOfTaskScript = defineScript('leases-of-task', 'task', [])
 const frozenAmongScript = defineScript('frozen-among', 'task', [], { rest: 'freezables' })
 
@@ -50,7 +52,18 @@ const LONGEST_ERROR = 300
 
 type LeaseCalls = Pick<
   Ledger,
-  'newLeaseId' | 'reserve' | 'grant' | 'activate' | 'renew' | 'reaffirm' | 'close' | 'settle' | 'lease' | 'leasesOfTask' | 'frozenAmong'
+  | 'newLeaseId'
+  | 'reserve'
+  | 'grant'
+  | 'activate'
+  | 'renew'
+  | 'reaffirm'
+  | 'close'
+  | 'settle'
+  | 'lease'
+  | 'leasesOfTask'
+  | 'frozenAmong'
+  | 'restoreExpiry'
 >
 
 export function leaseCalls(store: Store): LeaseCalls {
@@ -86,15 +99,23 @@ export function leaseCalls(store: Store): LeaseCalls {
           skew: skewMarginMs,
           approval: approval?.id ?? '',
           approval_digest: approval?.digest ?? '',
+          mark: store.witness.mark(partition),
         }),
       )
       const word = textOf(reply[0])
       if (word === 'ok') {
+        store.witness.saw(partition, textOf(reply[2]))
         if (store.replication && !(await store.replication.of(partition, 'renewed'))) throw notReplicated()
         return { ok: true, lease: leaseOf(id, fieldsOf(reply[1])) }
       }
       store.tasks.delete(known.task)
       return { ok: false, refused: expected(word, RENEW_REFUSALS), detail: textOf(reply[1]) || undefined }
+    },
+
+    restoreExpiry: async (id, expiresAt) => {
+      const partition = partitionOfLease(store, id)
+      if (partition === undefined) return false
+      return numberOf(await store.run(extendScript, keys.lease(partition, id), { lease: id, expires: expiresAt, skew: skewMarginMs })) === 1
     },
 
     reaffirm: async (id, contextVersion) => {
@@ -164,6 +185,7 @@ export function leaseCalls(store: Store): LeaseCalls {
 }
 
 const RENEW_REFUSALS = [
+  'quarantined',
   'not_found',
   'closed',
   'ended',

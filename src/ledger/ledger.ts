@@ -14,6 +14,8 @@ import type {
   HumanProof,
   Lease,
   LeaseState,
+  Quarantine,
+  QuarantineReport,
   Register,
   Revocation,
   RevocationLease,
@@ -46,7 +48,9 @@ export interface Ledger {
   openTask(
     task: NewTask,
     event: Event,
-  ): Promise<Result<{ task: Task; created: boolean }, 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'>>
+  ): Promise<
+    Result<{ task: Task; created: boolean }, 'quarantined' | 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'>
+  >
   /** A recently read task may be answered from memory unless `fresh`: `stale` catches what was decided on it. */
   task(id: string, options?: { fresh?: boolean }): Promise<Task | undefined>
   /** What is below a task and not over, parents before their children, at most so many. Without the facts of the tree. */
@@ -100,7 +104,10 @@ export interface Ledger {
     },
     event: Event,
   ): Promise<
-    Result<{ lease: Lease }, 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | RenewalRefusal | 'stale' | 'outbox_full' | 'approval_invalid'>
+    Result<
+      { lease: Lease },
+      'quarantined' | 'not_found' | 'closed' | 'ended' | 'frozen' | 'limit' | RenewalRefusal | 'stale' | 'outbox_full' | 'approval_invalid'
+    >
   >
   /**
    * One lease -> closing, claimed for its caller. Without a claim: it is settled already, or another broker holds it. `left`: nothing is
@@ -160,8 +167,9 @@ export interface Ledger {
   freezes(): Promise<(Freeze & { readonly partitions: { readonly holding: number; readonly unreachable: number } })[]>
   /** Counts what a selector matches now, per provider, changing nothing. */
   match(selector: Selector): Promise<{ provider: string; live: number; residualUntil?: number }[]>
+  /** `id`: of one that is known from elsewhere. Its event says which it is. */
   openRevocation(
-    revocation: { selector: Selector; reason: string; by: string; freeze?: string; verify?: Verify },
+    revocation: { selector: Selector; reason: string; by: string; freeze?: string; verify?: Verify; id?: string },
     event: Event,
   ): Promise<EmergencyRevocation>
   /** By its id, or by that of the freeze that it goes with. */
@@ -247,6 +255,23 @@ export interface Ledger {
   /** Walks all unsettled leases: for a reload, never for a start. */
   rolesInUse(): Promise<string[]>
   status(): Promise<LedgerStatus>
+
+  // --- a ledger that went backwards
+  /** The quarantine in force, as it was seen within the last second; `lost`: there is no ledger. */
+  quarantined(): Quarantine | 'lost' | undefined
+  /** The last one, open or not, as it is now. */
+  quarantine(): Promise<Quarantine | undefined>
+  liftQuarantine(by: { by: string; reason: string }, event: Event): Promise<Result<{ quarantine: Quarantine }, 'not_found'>>
+  /** From when on this broker's own log has to be read again, if it has. */
+  unread(): { readonly since: number; readonly generation: number } | undefined
+  /** It was. */
+  noteRead(report: Omit<QuarantineReport, 'broker' | 'generation'>): Promise<void>
+  /** Called when it began, ended, or `unread` has something. */
+  onQuarantine(listener: () => void): void
+  /** Writes a freeze, or the tombstone of one, as it is known from elsewhere; what is newer stays. */
+  restoreFreeze(frozen: boolean, freeze: Freeze): Promise<void>
+  /** A live lease is known from elsewhere to have been renewed until then. Answers whether it is news. */
+  restoreExpiry(lease: string, expiresAt: number): Promise<boolean>
   /** Milliseconds on Redis's clock, estimated from the last answers; good to the round trip. */
   now(): number
   /** Called when some broker published that work is due now. */
@@ -267,6 +292,7 @@ export interface NewOrphan extends Pick<Lease, 'provider' | 'handle' | 'revocati
 /** What a renewal may be refused for, in place or by a successor: counted out, or asked for with an old token. */
 export type RenewalRefusal = 'renewals' | 'token_not_fresh' | 'human_not_fresh'
 export type ReserveRefusal =
+  | 'quarantined'
   | 'not_found'
   | 'ended'
   | 'frozen'
@@ -280,7 +306,7 @@ export type ReserveRefusal =
   | RenewalRefusal
 
 /** `lease`: the one that it names is not a live one of this agent in this task. `calls`: as many as the task allows were made. */
-export type CallRefusal = 'not_found' | 'ended' | 'not_assigned' | 'frozen' | 'stale' | 'lease' | 'calls' | 'outbox_full'
+export type CallRefusal = 'quarantined' | 'not_found' | 'ended' | 'not_assigned' | 'frozen' | 'stale' | 'lease' | 'calls' | 'outbox_full'
 
 export interface NewTask {
   readonly id: string

@@ -1,10 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { MayflyError } from '../errors.js'
 import { META, MOST_PARTITIONS } from './keys.js'
 import { numberOf } from './reply.js'
 import { defineScript } from './script.js'
 
-const initScript = defineScript('init', 'meta', ['schema', 'instance', 'partitions'])
+const initScript = defineScript('init', 'meta', ['schema', 'instance', 'partitions', 'ledger', 'quarantine'])
 
 /** Changes when a ledger written before can no longer be read. */
 const SCHEMA = 1
@@ -16,11 +17,12 @@ export interface MetaOptions {
   readonly partitions: number
 }
 
-/** @returns whether there was none before; either way it is this installation's now, or this throws. */
-export async function writeMeta(redis: Redis, { instance, partitions }: MetaOptions): Promise<boolean> {
+/** `afterLoss`: the record of the quarantine that it begins in. @returns whether there was none before; either way it is this installation's now, or this throws. */
+export async function writeMeta(redis: Redis, { instance, partitions }: MetaOptions, afterLoss?: string): Promise<boolean> {
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > MOST_PARTITIONS)
     throw unusable(`the number of partitions must be 1 to ${MOST_PARTITIONS}`, 'correct it in the configuration of the ledger')
-  const created = numberOf(await initScript.run(redis, META, { schema: SCHEMA, instance, partitions })) === 1
+  const created =
+    numberOf(await initScript.run(redis, META, { schema: SCHEMA, instance, partitions, ledger: randomUUID(), quarantine: afterLoss ?? '' })) === 1
   await checkMeta(redis, { instance, partitions })
   return created
 }
@@ -31,7 +33,7 @@ export async function checkMeta(redis: Redis, { instance, partitions }: MetaOpti
   if (meta.schema === undefined)
     throw unusable(
       'this Redis holds no ledger (mf:meta is missing)',
-      'for a first start run `mayfly ledger init`; if there was a ledger, do not: restore it, or live credentials are forgotten',
+      'for a first start run `mayfly ledger init`; if there was a ledger, restore it, or where there is nothing to restore run `mayfly ledger init --after-loss`',
     )
   if (meta.schema !== String(SCHEMA))
     throw unusable(`the ledger has schema ${meta.schema}, this version reads ${SCHEMA}`, 'run the version of Mayfly that wrote it')

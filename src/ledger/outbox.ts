@@ -66,7 +66,9 @@ export function eventCalls(store: Store): EventCalls {
       confirm: async (partition, reader, streamId) => {
         const [ms = '0', count = '0'] = streamId.split('-')
         const args = { reader, id: streamId, next: `${ms}-${Number(count) + 1}` }
-        return numberOf(await store.run(confirmScript, keys.audit(partition), args)) === 1
+        const mark = numberOf(await store.run(confirmScript, keys.audit(partition), args))
+        store.witness.marked(partition, mark)
+        return mark > 0
       },
       length: async () => {
         const lengths = await Promise.all(partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.xlen(keys.events(partition)))))

@@ -94,12 +94,13 @@ export function revocationCalls(store: Store): RevocationCalls {
       return [...found.values()].sort((a, b) => (a.provider < b.provider ? -1 : 1))
     },
 
-    openRevocation: async ({ selector, reason, by, freeze, verify = 'none' }, event) => {
+    openRevocation: async ({ selector, reason, by, freeze, verify = 'none', id: known }, event) => {
       matcherOf(selector)
-      const id = freeze === undefined ? newId('revocation', randomInt(store.options.partitions)) : revocationOf(freeze)
+      const id = known ?? (freeze === undefined ? newId('revocation', randomInt(store.options.partitions)) : revocationOf(freeze))
       const partition = partitionOf(id, 'revocation', store.options.partitions)
       if (partition === undefined) throw new RangeError(`"${freeze}" is no id of a freeze`)
-      const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', verify, event: JSON.stringify(event) }
+      const told = { ...event, detail: { ...event.detail, revocation: id, freeze } }
+      const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', verify, event: JSON.stringify(told) }
       const startedAt = numberOf(await store.run(openScript, keys.revocation(partition, id), args))
       return {
         id,

@@ -7,6 +7,7 @@ import { partitionOf, partitionOfKey } from './keys.js'
 import type { Nodes } from './nodes.js'
 import type { Replication } from './replication.js'
 import type { Script } from './script.js'
+import type { Witness } from './witness.js'
 
 export interface StoreOptions {
   readonly partitions: number
@@ -38,6 +39,8 @@ export interface Store {
   readonly clock: Clock
   /** Absent: nothing waits for replicas. */
   readonly replication?: Replication
+  /** What this broker knows of how far each partition had come. */
+  readonly witness: Witness
 }
 
 /** Redis's clock, seen from here. */

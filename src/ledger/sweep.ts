@@ -6,6 +6,7 @@ import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
 import { internalEvent, ofReachable, type Store } from './store.js'
+import { type Standing, standingOf } from './witness.js'
 
 const peekScript = defineScript('peek', 'providers', [])
 const sweepScript = defineScript('sweep', 'sweep', ['gap_ms'])
@@ -27,16 +28,22 @@ const MOST_CLAIMS = 50
 
 type Swept = Awaited<ReturnType<Ledger['claim']>>
 
-export function sweepCalls(store: Store): Pick<Ledger, 'claim'> {
+/** `onStanding`: where each partition stands, and what this broker knew of it before it asked. */
+export function sweepCalls(
+  store: Store,
+  onStanding: (known: readonly Standing[], found: ReadonlyMap<number, Standing>) => void,
+): Pick<Ledger, 'claim'> {
   let turn = 0
 
   const round = async (capacity: ReadonlyMap<string, number>): Promise<Swept & { tasks: boolean }> => {
     const sentAt = Date.now()
+    const known = store.witness.known()
     const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachable(store, (partition) => peek(store, partition))])
     const peeked = [...answers].flatMap(([partition, due]) => {
       const outage = outages(partition)
       return outage ? [{ partition, due, outage }] : []
     })
+    onStanding(known, new Map([...answers].map(([partition, { standing }]) => [partition, standing])))
     const server = peeked.at(-1)?.due.now
     if (server !== undefined) store.clock.sync(server, sentAt)
 
@@ -127,14 +134,15 @@ interface Due {
   readonly now: number
   readonly tasks: number
   readonly settled: number
+  readonly standing: Standing
   readonly leases: readonly { provider: string; due: number }[]
 }
 
 async function peek(store: Store, partition: number): Promise<Due> {
-  const [now, tasks, settled, ...rest] = listOf(await store.run(peekScript, keys.providers(partition), {}))
+  const [now, tasks, settled, standing, ...rest] = listOf(await store.run(peekScript, keys.providers(partition), {}))
   const leases = []
   for (let i = 0; i < rest.length; i += 2) leases.push({ provider: textOf(rest[i]), due: numberOf(rest[i + 1]) })
-  return { now: numberOf(now), tasks: numberOf(tasks), settled: numberOf(settled), leases }
+  return { now: numberOf(now), tasks: numberOf(tasks), settled: numberOf(settled), standing: standingOf(standing), leases }
 }
 
 /**

@@ -45,6 +45,7 @@ const openTask = defineScript(
     'opened',
     'opened_limit',
     'retention',
+    'mark',
   ],
   { rest: 'bindings' },
 )
@@ -141,12 +142,14 @@ export function taskCalls(
             opened: task.maxOpened === undefined ? '' : keys.agentTasks(partition, hashed(task.openedBy.id)),
             opened_limit: task.maxOpened ?? 0,
             retention: settledRetentionSeconds,
+            mark: store.witness.mark(partition),
           },
           bindingsOf(task.assignees),
         ),
       )
       const word = textOf(reply[0])
       if (word !== 'created' && word !== 'known') return { ok: false, refused: refusalOf(word), detail: textOf(reply[1]) || undefined }
+      store.witness.saw(partition, textOf(reply[4]))
       const opened = remember(store, taskOf(textOf(reply[1]), fieldsOf(reply[2]), reply[3]))
       return { ok: true, task: opened, created: word === 'created' }
     },
@@ -214,7 +217,8 @@ export function taskCalls(
       })
       store.tasks.delete(id)
       if (!reply) return { ok: false, refused: 'not_found' }
-      const [state, first, closing, claims] = listOf(reply)
+      const [state, first, closing, claims, told] = listOf(reply)
+      store.witness.saw(partition, textOf(told))
       return {
         ok: true,
         state: textOf(state) as TaskEnd,
@@ -268,8 +272,17 @@ function sorted(value: unknown): unknown {
 }
 
 const CHANGE_REFUSALS = ['not_found', 'ended', 'stale', 'outbox_full'] as const
-type OpenRefusal = 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'
-const OPEN_REFUSALS: readonly string[] = ['conflict', 'frozen', 'parent_ended', 'stale', 'too_deep', 'quota', 'outbox_full'] satisfies OpenRefusal[]
+type OpenRefusal = 'quarantined' | 'conflict' | 'frozen' | 'parent_ended' | 'stale' | 'too_deep' | 'quota' | 'outbox_full'
+const OPEN_REFUSALS: readonly string[] = [
+  'quarantined',
+  'conflict',
+  'frozen',
+  'parent_ended',
+  'stale',
+  'too_deep',
+  'quota',
+  'outbox_full',
+] satisfies OpenRefusal[]
 
 function refusalOf(word: string): OpenRefusal {
   if (!OPEN_REFUSALS.includes(word)) throw new Error(`the ledger refused a task with "${word}"`)

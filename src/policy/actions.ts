@@ -5,7 +5,17 @@ export const TOOL_ACTIONS = ['callTool'] as const
 export const TASK_ACTIONS = ['openTask', 'changeTask', 'endTask'] as const
 export const DELEGATE_ACTIONS = ['delegate'] as const
 export const APPROVAL_ACTIONS = ['approve'] as const
-export const OPERATOR_ACTIONS = ['emergencyRevoke', 'freeze', 'thaw', 'inspect', 'simulate', 'offboard', 'drill', 'reconcile'] as const
+export const OPERATOR_ACTIONS = [
+  'emergencyRevoke',
+  'freeze',
+  'thaw',
+  'inspect',
+  'simulate',
+  'offboard',
+  'drill',
+  'reconcile',
+  'liftQuarantine',
+] as const
 export const ACTIONS = [...OBTAIN_ACTIONS, ...TOOL_ACTIONS, ...TASK_ACTIONS, ...DELEGATE_ACTIONS, ...APPROVAL_ACTIONS, ...OPERATOR_ACTIONS] as const
 
 export type Action = PolicyRequest['action']

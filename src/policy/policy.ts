@@ -23,7 +23,7 @@ export type PolicyRequest =
       readonly consent?: readonly string[]
     }
 
-export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard' | 'drill' | 'reconcile'
+export type OperatorAction = 'emergencyRevoke' | 'freeze' | 'thaw' | 'inspect' | 'simulate' | 'offboard' | 'drill' | 'reconcile' | 'liftQuarantine'
 export type OperatorResource = 'Broker' | 'Agent' | 'Task' | 'Role' | 'Provider' | 'Issuer' | 'Human' | 'Orchestrator'
 export type PolicyTask = Pick<Task, 'id' | 'intent' | 'classified' | 'classification' | 'environment' | 'openedBy' | 'envelope' | 'human'> & {
   /** Who opened the root of its tree, where that is another task. */

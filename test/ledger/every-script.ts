@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { RiskRules } from '../../src/ledger/ledger.js'
+import type { Outside } from '../../src/ledger/witness.js'
 import { event, type Fixture, granted, HOUR, makeDue, newLease, newTask, openTask, PLENTY, reserved, taskNow, tokenNow } from './fixture.js'
 
 const MINUTE = 60_000
@@ -146,4 +147,22 @@ export async function doEverything({ ledger, redis, open }: Fixture): Promise<vo
   // There is no replica to wait for: it says so, and has asked.
   const waiting = await open({ wait: { replicas: 1, timeoutMs: 1 } })
   await granted(waiting, (await openTask(waiting)).id).catch(() => undefined)
+  await ledger.restoreExpiry(first.id, ledger.now() + HOUR)
+  const older = await open({ outside: rememberingMore() })
+  await older.noteRead({ at: older.now(), gaps: [], applied: NOTHING, unknown: [], examples: [] })
+  await older.liftQuarantine({ by: 'oncall', reason: 'r' }, event('quarantine.lifted'))
+}
+
+const NOTHING = { ended: 0, frozen: 0, thawed: 0, closed: 0, extended: 0, revocations: 0 }
+
+/** What a broker remembers of another ledger than this one. */
+function rememberingMore(): Outside {
+  let kept = { ledger: 'another', generation: 1, beat: 0, held: new Map<number, string>() }
+  return {
+    name: 'broker',
+    kept: () => kept,
+    note: async (change) => {
+      kept = { ...kept, ...change }
+    },
+  }
 }

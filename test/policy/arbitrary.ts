@@ -123,7 +123,9 @@ function requests({ ids, teams, groups, labels, obtained }: Words) {
     approval: fc.record({ id: word, agent: word, role: word, groups: some(...groups) }),
   })
   const operations = fc.record({
-    action: fc.constantFrom(...(['emergencyRevoke', 'freeze', 'thaw', 'inspect', 'simulate', 'offboard', 'drill', 'reconcile'] as const)),
+    action: fc.constantFrom(
+      ...(['emergencyRevoke', 'freeze', 'thaw', 'inspect', 'simulate', 'offboard', 'drill', 'reconcile', 'liftQuarantine'] as const),
+    ),
     principal: anybody,
     // There is one broker.
     resource: fc.record({ type: fc.constantFrom(...OPERATOR_RESOURCES), id: word }).map((it) => (it.type === 'Broker' ? { ...it, id: 'this' } : it)),

@@ -190,7 +190,7 @@ export async function startBrokerProcess(prepared: Prepared, options: ProcessOpt
   }
 }
 
-function callersOf(url: string, { token }: Pick<Prepared, 'token'>): Callers {
+export function callersOf(url: string, { token }: Pick<Prepared, 'token'>): Callers {
   const call: Callers['call'] = async (method, path, bearer, body, headers = {}) => {
     const answer = await fetch(`${url}${path}`, {
       method,

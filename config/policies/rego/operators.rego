@@ -3,7 +3,7 @@
 package mayfly
 
 permit contains {"id": "oncall-stops-and-looks"} if {
-	input.action in {"inspect", "freeze", "thaw", "emergencyRevoke", "offboard", "reconcile"}
+	input.action in {"inspect", "freeze", "thaw", "emergencyRevoke", "offboard", "reconcile", "liftQuarantine"}
 	in_group("sre-oncall")
 }
 

@@ -1,4 +1,5 @@
 import { FREEZE_ID, FreezeAnswer, FreezeRequest, FreezesAnswer, ThawAnswer, ThawRequest } from '../../api.js'
+import { MayflyError } from '../../errors.js'
 import { event } from '../../event.js'
 import { thawFreeze } from '../../thaw.js'
 import { BROKER, isPermitted, notFound, permit, resourceOf } from '../operator.js'
@@ -46,7 +47,7 @@ const thaw = route({
   id: FREEZE_ID,
   body: ThawRequest,
   answers: { 200: ThawAnswer, 202: ThawAnswer },
-  codes: ['denied', 'approval_required', 'not_found', 'ledger_unavailable'],
+  codes: ['denied', 'approval_required', 'not_found', 'conflict', 'ledger_unavailable'],
 }).handle(async (call) => {
   const { house, principal, id, context } = call
   const { reason } = call.body
@@ -56,6 +57,7 @@ const thaw = route({
     await permit(call, (await isPermitted(house, principal, 'inspect', BROKER)) ? 'inspect' : 'thaw', BROKER)
     throw notFound('freeze')
   }
+  if (known.kind === 'quarantine') throw new MayflyError('conflict', 'a quarantine is lifted, not thawed', { next: 'mayfly quarantine lift' })
   // Offboarding is for good: who takes it back must be able to do it, too.
   if (known.kind === 'offboarding') await permit(call, 'offboard', resourceOf(known.selector))
   const { freeze, asked } = await thawFreeze(house, principal, { freeze: known, resource: resourceOf(known.selector), reason }, context)

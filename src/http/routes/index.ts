@@ -11,6 +11,7 @@ import { introspectRoutes } from './introspect.js'
 import { leaseRoutes } from './leases.js'
 import { operationRoutes } from './operations.js'
 import { policyRoutes } from './policy.js'
+import { quarantineRoutes } from './quarantine.js'
 import { reconciliationRoutes } from './reconciliations.js'
 import { taskRoutes } from './tasks.js'
 import { toolCallRoutes } from './tool-calls.js'
@@ -27,6 +28,7 @@ export const ROUTES: readonly Route[] = [
   ...introspectRoutes,
   ...emergencyRoutes,
   ...freezeRoutes,
+  ...quarantineRoutes,
   ...agentStopRoutes,
   ...agentRiskRoutes,
   ...agentRoutes,

@@ -31,6 +31,7 @@ const HUMAN = ['on_behalf_of_required', 'on_behalf_of_invalid', 'on_behalf_of_ex
 const ISSUING = [
   'task_ended',
   'frozen',
+  'quarantined',
   'conflict',
   'quota_exceeded',
   'denied',

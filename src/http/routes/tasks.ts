@@ -34,7 +34,7 @@ const open = route({
   body: TaskRequest,
   answers: { 201: TaskAnswer, 200: TaskAnswer },
   codes: [
-    ...(['denied', 'on_behalf_of_invalid', 'on_behalf_of_expired', 'outside_envelope', 'frozen', 'conflict', 'task_ended'] as const),
+    ...(['denied', 'on_behalf_of_invalid', 'on_behalf_of_expired', 'outside_envelope', 'frozen', 'quarantined', 'conflict', 'task_ended'] as const),
     ...(['ledger_unavailable', 'audit_unavailable', 'draining'] as const),
   ],
 }).handle(async ({ house, principal, body, context }) => {
@@ -111,7 +111,17 @@ const handOn = route({
   body: ChildRequest,
   answers: { 201: TaskAnswer },
   codes: [
-    ...(['not_found', 'denied', 'approval_required', 'outside_envelope', 'task_ended', 'frozen', 'conflict', 'quota_exceeded'] as const),
+    ...([
+      'not_found',
+      'denied',
+      'approval_required',
+      'outside_envelope',
+      'task_ended',
+      'frozen',
+      'quarantined',
+      'conflict',
+      'quota_exceeded',
+    ] as const),
     ...(['ledger_unavailable', 'audit_unavailable', 'draining'] as const),
   ],
 }).handle(async ({ house, principal, id, body, context }) => {

@@ -26,6 +26,7 @@ const call = route({
     'on_behalf_of_required',
     'task_ended',
     'frozen',
+    'quarantined',
     'lease_ended',
     'conflict',
     'ledger_unavailable',

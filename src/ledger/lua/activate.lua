@@ -4,13 +4,13 @@
 -- something exists upstream after all. Never refuses.
 -- key: lease
 -- args: lease task agent instance owner issuer role provider access sensitivity scope handle revocation residual ends_use
---   human human_key human_proof context_version freezable expires:number usable:number sealed_by event skew:number visibility:number
--- answer: 'active' | 'closing', cause, claim
+--   human human_key human_proof context_version freezable expires:number usable:number sealed_by event skew:number visibility:number mark:integer
+-- answer: 'active', where its event is | 'closing', cause, claim
 -- event: lease.issued | lease.closing; approval.spent
 -- include: close freeze lineage over sealed settle approval
 local record = read(KEYS[1])
 local task_key = base .. 'task:' .. task
-if record and record.s == 'a' then return { 'active' } end
+if record and record.s == 'a' then return { 'active', '' } end
 
 if record and (record.s == 'p' or record.s == 'c') then
   -- The mint has arrived: whoever looks from now on sees it, whoever looked before proved nothing.
@@ -68,8 +68,9 @@ else
   local _, above = ended_above(got[2])
   cause = above or (now >= tonumber(got[4]) and 'task_expired') or nil
 end
-if not cause and any_freeze() and frozen(tokens_in(freezable, got[5])) then
-  cause = 'frozen'
+if not cause then
+  local is_barred, any_frozen = barred()
+  if is_barred or (any_frozen and frozen(tokens_in(freezable, got[5]))) then cause = 'frozen' end
 end
 if not cause and got[3] ~= record.cv then cause = 'context_changed' end
 if cause then
@@ -78,9 +79,9 @@ if cause then
 end
 write(KEYS[1], record, 's', 'a')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
-tell('lease.issued', event, 'expires', expires, unpack(record.uu and { 'usable', record.uu } or {}))
+local told_at = tell('lease.issued', event, 'expires', expires, unpack(record.uu and { 'usable', record.uu } or {}))
 if record.ap then
   local consent = read(base .. 'approval:' .. record.ap)
   if consent and consent.s == 'b' and consent.le == lease then spend_approval(record.ap, consent, lease, event) end
 end
-return { 'active' }
+return { 'active', told_at }

@@ -3,10 +3,13 @@
 -- is recorded is what may be done. Counts it where the task, or one above it, says how often the tool may be called.
 -- key: task
 -- args: task agent instance tool tag freezable context_version obtained counts lease max_calls:number event outbox_limit:number
+--   mark:integer
 -- answer: 'ok', what the tree obtained if it changed
---   | 'not_found' 'ended' 'not_assigned' 'frozen' 'stale' 'lease' 'calls' 'outbox_full', detail
+--   | 'quarantined' 'not_found' 'ended' 'not_assigned' 'frozen' 'stale' 'lease' 'calls' 'outbox_full', detail
 -- event: tool.called
 -- include: clock event freeze binding obtained
+local is_barred, any_frozen = barred()
+if is_barred then return { 'quarantined' } end
 local calls_field = 'T:' .. tool
 local record = redis.call('HMGET', KEYS[1], 's', 'an', 'rt', 'dl', 'A:' .. agent, 'fz', 'cv', 'ob', calls_field)
 if not record[1] then return { 'not_found' } end
@@ -41,7 +44,7 @@ local may, bindings = false, nil
 if record[5] then may, bindings = split_binding(record[5], instance) end
 if not may then return { 'not_assigned' } end
 
-if any_freeze() then
+if any_frozen then
   local by = frozen(tokens_in(freezable, record[6]))
   if by then return { 'frozen', by } end
 end

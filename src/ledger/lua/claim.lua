@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Takes what is due and re-checks and moves it in the same step: tasks past their deadline or heartbeat end, trees still to close go on,
 -- leases become `closing` and are claimed up to the capacity of their provider, or `expired` where the upstream's expiry ends all use.
+-- In quarantine what this ledger says of heartbeats and of leases that live may be old, and they are left alone; what is certain goes on.
 -- key: providers
 -- args: outage_from:number outage_to:number most_tasks:integer most_checks:integer budget:integer skew:number visibility:number
 --   retention:integer event
@@ -12,6 +13,9 @@ for i = rest, #ARGV, 2 do
   if not tonumber(ARGV[i + 1]) then return redis.error_reply('ERR a capacity that is no number') end
 end
 local claims, expired, ended, oldest, more = {}, {}, 0, 0, 0
+local in_quarantine = redis.call('HGET', base .. 'freezes', 'quarantine')
+-- What is left alone is looked at again after so long.
+local HELD_MS = 15000
 
 local function late(due)
   if oldest == 0 or due < oldest then oldest = due end
@@ -36,7 +40,9 @@ local function sweep_task(id, due)
       state, cause, reason = 'expired', 'task_expired', 'deadline'
     elseif not state and record.hd then
       local heartbeat = heartbeat_due(record)
-      if heartbeat <= now then
+      if heartbeat <= now and in_quarantine then
+        return redis.call('ZADD', base .. 'tasks:due', math.min(now + HELD_MS, tonumber(record.dl)), id)
+      elseif heartbeat <= now then
         state, cause, reason = 'failed', 'heartbeat_missed', 'heartbeat missed'
       else
         if heartbeat ~= tonumber(record.hd) then redis.call('HSET', key, 'hd', heartbeat, 'ht', outage_to) end
@@ -67,6 +73,11 @@ local function sweep_lease(id, room)
   end
   local record = read(key)
   if not record or settled(record) then return nil, true end
+  -- It may have been renewed, or minted, since: no renewal goes beyond `ru`.
+  if in_quarantine and is_live(record) and now < tonumber(record.ru) then
+    redis.call('ZADD', due_key(record), math.min(now + HELD_MS, tonumber(record.ru)), id)
+    return nil
+  end
   if record.s ~= 'p' and is_over(record) then
     if record.s == 'a' then write(key, record, 'ca', 'expired', 'cl', now) end
     settle_lease(id, record, 'e')

@@ -3,7 +3,7 @@
 -- A second, different end is answered with the first.
 -- key: task
 -- args: id state cause reason budget:integer event skew:number visibility:number retention:integer
--- answer: false | state, 1 if it is the first end, live leases there were, claims
+-- answer: false | state, 1 if it is the first end, live leases there were, claims, where its last event is
 -- event: task.ended for each task, lease.closing for each lease
 -- include: tree lineage
 local got = redis.call('HMGET', KEYS[1], 's', 'an', 'lc')
@@ -14,4 +14,4 @@ if above then state, cause = above, above_cause end
 local left, live, claims = end_tree(id, state, cause, reason, event, event, budget, budget)
 redis.call('HSET', KEYS[1], 'lc', live)
 if live > budget - left or redis.call('ZSCORE', base .. 'tasks:due', id) then redis.call('PUBLISH', 'mf:due', id) end
-return { state, above and 0 or 1, live, claims }
+return { state, above and 0 or 1, live, claims, told_at }

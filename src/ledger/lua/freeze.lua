@@ -4,11 +4,11 @@
 -- key: freezes
 -- args: id kind generation:number json shape event type
 -- rest: fields
--- answer: 1 | 0 when it is there already, or something newer is
+-- answer: 1 | 0 when it is there already, or something newer is; the mark of the partition (lib/freeze.lua)
 -- event: freeze.set | freeze.thawed, in the freeze's own partition
 -- include: event
 local was = redis.call('HGET', KEYS[1], '#' .. id)
-if was and tonumber(string.match(was, '^%a(%d+)')) >= generation then return 0 end
+if was and tonumber(string.match(was, '^%a(%d+)')) >= generation then return { 0, redis.call('HGET', KEYS[1], 'mark') or '0' } end
 for i = rest, #ARGV do
   local ids = {}
   for one in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '%S+') do
@@ -36,4 +36,10 @@ if kind == 'F' and shape ~= '' then
   end
 end
 if event ~= '' then tell(type, event) end
-return 1
+-- A Redis that has forgotten this one is told by it; never ahead of the clock, which is all that is known of it elsewhere.
+local mark = redis.call('HGET', KEYS[1], 'mark')
+if mark and tonumber(mark) < math.min(generation, now) then
+  mark = string.format('%.0f', math.min(generation, now))
+  redis.call('HSET', KEYS[1], 'mark', mark)
+end
+return { 1, mark or '0' }

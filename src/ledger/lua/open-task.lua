@@ -3,9 +3,9 @@
 -- key: task
 -- args: id parent digest external opener_kind opener_id opener_issuer opener_instance intent stated classified confidence classification
 --   environment assignees envelope tools check plan labels human human_proof external_id deadline:number heartbeat:number max_depth:number context_version
---   tokens event outbox_limit:number opened opened_limit:number retention:integer
+--   tokens event outbox_limit:number opened opened_limit:number retention:integer mark:integer
 -- rest: bindings
--- answer: 'created' | 'known', id, record, facts of the root | 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
+-- answer: 'created' | 'known', id, record, facts of the root, where its event is | 'quarantined' 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
 -- event: task.opened
 -- include: clock record event lineage freeze external
 local same = read(KEYS[1])
@@ -13,6 +13,8 @@ if same then
   if same.dg ~= digest then return { 'conflict', 'the id is taken' } end
   return task_answer('created', id, same)
 end
+local is_barred, any_frozen = barred()
+if is_barred then return { 'quarantined' } end
 local known, there, conflict = task_known_as(external, digest)
 if conflict then return conflict end
 if known then return task_answer('known', known, there) end
@@ -40,7 +42,7 @@ for token in string.gmatch(tokens .. ' ' .. (above and above.fz or ''), '%S+') d
     all[#all + 1] = token
   end
 end
-if any_freeze() then
+if any_frozen then
   local by = frozen(all)
   if by then return { 'frozen', by } end
 end
@@ -86,4 +88,6 @@ end
 redis.call('ZADD', base .. 'tasks:due', due, id)
 redis.call('ZADD', base .. 'tasks', 0, id)
 tell('task.opened', event)
-return task_answer('created', id, record)
+local answer = task_answer('created', id, record)
+answer[5] = told_at
+return answer

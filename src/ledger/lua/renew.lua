@@ -2,11 +2,13 @@
 -- Records the later expiry before the upstream is asked to extend. Being decided on current facts, it reaffirms the lease too.
 -- key: lease
 -- args: lease ttl_ms:number context_version obtained counts freezable token_issued:number token_skew:number max_renewals:number human_proof event
---   outbox_limit:number skew:number approval approval_digest
--- answer: 'ok', record | 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'renewals' 'token_not_fresh' 'human_not_fresh' 'outbox_full'
+--   outbox_limit:number skew:number approval approval_digest mark:integer
+-- answer: 'ok', record, where its event is | 'quarantined' 'not_found' 'closed' 'ended' 'frozen' 'stale' 'limit' 'renewals' 'token_not_fresh' 'human_not_fresh' 'outbox_full'
 --   'approval_invalid', detail
 -- event: lease.renewed; approval.spent
 -- include: over event lineage freeze approval renewal
+local is_barred, any_frozen = barred()
+if is_barred then return { 'quarantined' } end
 local record = read(KEYS[1])
 if not record then return { 'not_found' } end
 if record.s ~= 'a' or now >= tonumber(record.xa) then return { 'closed' } end
@@ -14,7 +16,7 @@ local got = redis.call('HMGET', base .. 'task:' .. record.t, 's', 'an', 'rt', 'd
 if got[1] ~= 'active' then return { 'ended', got[1] or 'revoked' } end
 local above = ended_above(got[2])
 if above or now >= tonumber(got[4]) then return { 'ended', above or 'expired' } end
-if any_freeze() then
+if any_frozen then
   local by = frozen(tokens_in(freezable, got[5]))
   if by then return { 'frozen', by } end
 end
@@ -37,9 +39,9 @@ if human_proof ~= '' then write(KEYS[1], record, 'hp', human_proof) end
 outlive(KEYS[1], record, tonumber(record.uu or 0))
 erase(KEYS[1], record, 'rb')
 redis.call('ZADD', base .. 'due:' .. record.pr, due_at(record), lease)
-tell('lease.renewed', event, 'expires', expires)
+local told_at = tell('lease.renewed', event, 'expires', expires)
 if consent then
   write(KEYS[1], record, 'ap', approval)
   spend_approval(approval, consent, lease, event)
 end
-return { 'ok', flat(record) }
+return { 'ok', flat(record), told_at }

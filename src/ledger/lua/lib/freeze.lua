@@ -7,6 +7,14 @@ local function any_freeze()
   return live and live ~= '0'
 end
 
+-- Whether this partition must not issue at all: it is in quarantine, or behind `mark`, up to where its broker knows its events to be written down
+-- outside of Redis, so that it was emptied or is an older one. Answers with the same command whether some freeze is in force. Needs `mark`.
+local function barred()
+  local got = redis.call('HMGET', base .. 'freezes', 'live', 'quarantine', 'mark')
+  if got[2] or not got[3] or tonumber(got[3]) < mark then return true end
+  return false, got[1] and got[1] ~= '0'
+end
+
 -- The ids of a freeze that covers something with these `dimension=value` tokens, or nil. A dimension may have several values: an
 -- agent is also covered through the tasks that it opened, a task through those above it.
 local function frozen(tokens)

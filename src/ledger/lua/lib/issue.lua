@@ -34,9 +34,12 @@ local function issue(state)
   if known[1] then
     if known[1] ~= task or known[2] ~= agent then return { 'conflict' } end
     if known[7] then return { 'quota', 'leases of this agent' } end
-    return { 'ok', tonumber(known[3]), tonumber(known[4]), tonumber(known[5]), tonumber(known[6]), '', {} }
+    return { 'ok', tonumber(known[3]), tonumber(known[4]), tonumber(known[5]), tonumber(known[6]), '', {}, '' }
   end
 
+  -- Before anything is read: what an older Redis says of the task is not worth repeating.
+  local is_barred, any_frozen = barred()
+  if is_barred then return { 'quarantined' } end
   local task_key = base .. 'task:' .. task
   local count_field = 'c:' .. access
   local live_field = 'L:' .. agent
@@ -68,7 +71,7 @@ local function issue(state)
   if record[5] then may, bindings = split_binding(record[5], instance) end
   if not may then return { 'not_assigned' } end
 
-  if any_freeze() then
+  if any_frozen then
     local by = frozen(tokens_in(freezable, record[6]))
     if by then return { 'frozen', by } end
   end
@@ -152,7 +155,7 @@ local function issue(state)
   for _, one in ipairs(counting) do redis.call('HINCRBY', one[1], role_field, 1) end
   if bindings then redis.call('HSET', task_key, 'A:' .. agent, bindings) end
 
-  tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires, unpack(usable and { 'usable', usable } or {}))
+  local told_at = tell(state == 'a' and 'lease.issued' or 'lease.reserved', event, 'expires', expires, unpack(usable and { 'usable', usable } or {}))
   if consent and state == 'a' then spend_approval(approval, consent, lease, event) end
   local claims = {}
   for i, old in ipairs(replaced) do
@@ -163,5 +166,5 @@ local function issue(state)
   if idempotency ~= '' then
     redis.call('SET', base .. 'idem:' .. idempotency, lease, 'PX', math.min(idempotency_seconds * 1000, renewable - now + skew))
   end
-  return { 'ok', now, expires, renewable, mint_until, changed, claims }
+  return { 'ok', now, expires, renewable, mint_until, changed, claims, told_at }
 end
