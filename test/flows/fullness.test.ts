@@ -8,6 +8,7 @@ import { waitFor } from '../support/wait.js'
 
 /** What narrows never waits: with Redis full, or the outbox full, nothing is issued and everything can be ended. */
 
+const FLOOD = 16
 let postgres: TestPostgres
 let postgresUrl: string
 let redis: TestRedis
@@ -16,7 +17,7 @@ let test: TestBroker
 beforeAll(async () => {
   postgres = await startPostgres()
   postgresUrl = await postgres.createBroker(['reporting_ro'])
-}, 60_000)
+}, 120_000)
 afterAll(() => postgres?.stop())
 afterEach(async () => {
   await test?.stop()
@@ -34,6 +35,23 @@ async function twoTasksWithLeases() {
   return { tasks, ask }
 }
 
+/** As many callers as a crowd has, each asking again as soon as it is answered. */
+function flood(ask: () => Promise<{ readonly status: number }>): { stop(): Promise<Set<number>> } {
+  const statuses = new Set<number>()
+  let over = false
+  const loop = async () => {
+    while (!over) statuses.add((await ask()).status)
+  }
+  const loops = Promise.all(Array.from({ length: FLOOD }, loop))
+  return {
+    async stop() {
+      over = true
+      await loops
+      return statuses
+    },
+  }
+}
+
 async function everythingEnds(tasks: readonly string[]): Promise<void> {
   const ended = await test.call('POST', `/v1/tasks/${tasks[0]}/complete`, await test.token('flows'), {})
   expect(ended).toMatchObject({ status: 200, body: { state: 'completed' } })
@@ -44,7 +62,7 @@ async function everythingEnds(tasks: readonly string[]): Promise<void> {
 }
 
 describe('Redis at its maxmemory', () => {
-  it('issues nothing (503), ends tasks, emergency-revokes, and issues again by itself', async () => {
+  it('issues nothing (503), ends tasks, emergency-revokes while requests flood in, and issues again by itself', async () => {
     redis = await startRedis()
     test = await startTestBroker({ redisSocket: redis.socketPath, postgresUrl })
     const { tasks, ask } = await twoTasksWithLeases()
@@ -63,11 +81,11 @@ describe('Redis at its maxmemory', () => {
     const fresh = await test.openTask({ envelope: [{ role: 'warehouse-read' }] })
     expect((await ask(fresh)).status).toBe(201)
     await test.call('POST', `/v1/tasks/${fresh}/complete?wait=10`, await test.token('flows'), {})
-  }, 60_000)
+  }, 120_000)
 })
 
 describe('the outbox at its limit', () => {
-  it('issues nothing (503), ends tasks, emergency-revokes, and drains by itself when the sink is back', async () => {
+  it('issues nothing (503), ends tasks, emergency-revokes while requests flood in, and drains by itself when the sink is back', async () => {
     redis = await startRedis()
     test = await startTestBroker({ redisSocket: redis.socketPath, postgresUrl, outboxLimit: 1_000 })
     const { tasks, ask } = await twoTasksWithLeases()
@@ -85,12 +103,15 @@ describe('the outbox at its limit', () => {
     const before = await rolesUpstream()
     expect((await ask(tasks[0])).status).toBe(503)
     expect(await rolesUpstream()).toBe(before)
+    const crowd = flood(() => ask(tasks[1]))
     await everythingEnds(tasks)
+    const statuses = await crowd.stop()
+    for (const status of statuses) expect([409, 503]).toContain(status)
 
     await rm(folder)
     await mkdir(folder, { recursive: true })
     await waitFor('the outbox to drain', async () => (await test.broker.house().ledger.outbox.length()) === 0)
-  }, 60_000)
+  }, 120_000)
 })
 
 describe('tool calls', () => {
@@ -120,7 +141,7 @@ describe('tool calls', () => {
     expect(await stateOf(task)).toBe('revoked')
     await rm(folder)
     await mkdir(folder, { recursive: true })
-  }, 60_000)
+  }, 120_000)
 
   it('in a Redis at its maxmemory are 503, and a task that is to be closed is closed', async () => {
     redis = await startRedis()
@@ -133,5 +154,5 @@ describe('tool calls', () => {
     expect(await stateOf(task)).toBe('revoked')
     await redis.client.config('SET', 'maxmemory', '0')
     expect((await call(task)).body.code).toBe('task_ended')
-  }, 60_000)
+  }, 120_000)
 })

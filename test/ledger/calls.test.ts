@@ -57,6 +57,19 @@ describe('a tool call', () => {
     expect(scripts).toEqual(['evalsha', 'ping'])
   })
 
+  it('with a lease is refused while the role or the provider of that lease is frozen, and without it is not', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    const lease = await granted(ledger, task.id)
+    for (const selector of [{ role: ['warehouse-read'] }, { provider: ['warehouse'] }, { agent: ['triage'], provider: ['warehouse'] }]) {
+      const { freeze } = await ledger.freeze({ selector, reason: 'r', by: 'op' }, event('freeze.set'))
+      expect(await call(ledger, task.id, { lease: lease.id })).toMatchObject({ ok: false, refused: 'frozen' })
+      expect(await call(ledger, task.id)).toEqual({ ok: true })
+      await ledger.thaw(freeze.id, { reason: 'r', by: 'op' }, event('freeze.thawed'))
+      expect(await call(ledger, task.id, { lease: lease.id })).toEqual({ ok: true })
+    }
+  })
+
   it('is refused once its task, or one above it, has ended or is past its deadline', async () => {
     const { ledger, redis } = fixture
     const root = await openTask(ledger)

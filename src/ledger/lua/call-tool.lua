@@ -56,9 +56,14 @@ if counts ~= '' then
 end
 
 if lease ~= '' then
-  local held = redis.call('HMGET', base .. 'lease:' .. lease, 't', 'a', 'i', 's', 'xa')
+  local held = redis.call('HMGET', base .. 'lease:' .. lease, 't', 'a', 'i', 's', 'xa', 'ro', 'pr')
   local own = held[1] == task and held[2] == agent and (held[3] or '') == instance
   if not own or held[4] ~= 'a' or now >= tonumber(held[5]) then return { 'lease' } end
+  -- A freeze of its role or provider covers what is done with it. Their names need no encoding.
+  if any_freeze() then
+    local by = frozen(tokens_in(freezable .. ' role=' .. held[6] .. ' provider=' .. held[7], record[6]))
+    if by then return { 'frozen', by } end
+  end
 end
 
 for _, one in ipairs(counting) do
