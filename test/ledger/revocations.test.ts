@@ -22,6 +22,16 @@ async function advance(ledger: Ledger, id: string): Promise<Claim[]> {
   throw new Error('it was not done after 50 steps')
 }
 
+async function everyRow(ledger: Ledger, id: string) {
+  const rows = []
+  for (let from: string | undefined, more = true; more; more = from !== undefined) {
+    const page = await ledger.revocationLeases(id, from)
+    rows.push(...page.leases)
+    from = page.next
+  }
+  return rows
+}
+
 async function settleAll(ledger: Ledger, claims: readonly Claim[]): Promise<void> {
   for (const { lease, attempt } of claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked'))
 }
@@ -137,6 +147,74 @@ describe('an emergency', () => {
     await settleAll(ledger, (await ledger.claim(PLENTY)).claims)
     expect(await ledger.revocation(id)).toMatchObject({ matched: 1 })
   }
+
+  it("settles what is to be verified by no word but its upstream's, whoever has the claim, and whenever it began", async () => {
+    const { ledger, open: openAnother } = fixture
+    const task = await openTask(ledger, { human: 'trudy' })
+    const lease = await granted(ledger, task.id)
+    // Taken back already, by a broker that knows of no emergency.
+    const before = await ledger.close(lease.id, 'released', event('lease.closing'))
+    if (!before.ok || !before.claim) throw new Error('not claimed')
+    const asked = { selector: { human: ['trudy'] }, reason: 'stolen', by: 'sso/ada', verify: 'all' } as const
+    const { id } = await ledger.openRevocation(asked, event('revocation.started'))
+    await advance(ledger, id)
+    const settle = (at: number, outcome: Parameters<Ledger['settle']>[1], by = ledger) =>
+      by.settle({ lease: lease.id, attempt: at }, outcome, event('lease.revoked'))
+    expect(await settle(before.claim.attempt, { result: 'revoked' })).toMatchObject({ state: 'closing' })
+    // Due at once, for any of them.
+    const other = await openAnother()
+    const [claim] = (await other.claim(PLENTY)).claims
+    expect(claim).toMatchObject({ lease: { id: lease.id, toBeVerified: true }, attempt: 2 })
+    expect(await settle(2, { result: 'alive', error: 'still taken' }, other)).toMatchObject({ state: 'closing' })
+    expect((await eventsOf(ledger)).filter((one) => one.type === 'lease.alive')).toHaveLength(1)
+    const row = async () => (await everyRow(ledger, id)).find((one) => one.lease === lease.id)
+    expect(await row()).toMatchObject({ outcome: 'pending', verified: 'alive', lastError: 'still taken', attempts: 2 })
+    // Success is accepted from any attempt.
+    expect(await settle(2, { result: 'revoked', verified: 'dead' }, other)).toMatchObject({ state: 'revoked' })
+    expect(await row()).toEqual({
+      ...{ lease: lease.id, task: task.id, agent: 'triage', role: 'warehouse-read', provider: 'warehouse' },
+      ...{ outcome: 'revoked', verified: 'dead', at: expect.any(Number) },
+    })
+  })
+
+  it('does not hold it against an upstream that a revoke takes as long to be felt as its provider says', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger, { human: 'peggy' })
+    const lease = await granted(ledger, task.id, { residualSeconds: 60 })
+    const { id } = await ledger.openRevocation(
+      { selector: { human: ['peggy'] }, reason: 'stolen', by: 'sso/ada', verify: 'sample' },
+      event('revocation.started'),
+    )
+    const [claim] = await advance(ledger, id)
+    if (!claim) throw new Error('not claimed')
+    const now = ledger.now()
+    const waiting = await ledger.settle({ lease: lease.id, attempt: claim.attempt }, { result: 'alive', error: 'still taken' }, event('lease.alive'))
+    expect(waiting).toMatchObject({ state: 'closing' })
+    expect(waiting.dueAt).toBeLessThanOrEqual(now + 60_000)
+    expect(await ledger.revocation(id)).toMatchObject({ failed: 0, pending: 1, verify: 'sample' })
+    await ledger.settle({ lease: lease.id, attempt: claim.attempt }, { result: 'revoked', verified: 'dead' }, event('lease.revoked'))
+  })
+
+  it('is not finished before what follows from all being matched was done, by whichever broker is there for it', async () => {
+    const { ledger, open: openAnother } = fixture
+    const { id } = await open({ owner: ['nobody else'] })
+    let called = 0
+    const dies = async () => {
+      called++
+      throw new Error('the broker is gone')
+    }
+    const steps = async () => {
+      for (let step = 0; step < 50; step++) if ((await ledger.advanceRevocation(id, 0, dies)).done) return
+    }
+    await expect(steps()).rejects.toThrow('the broker is gone')
+    expect(called).toBe(1)
+    expect(await ledger.revocation(id)).toMatchObject({ state: 'running' })
+    const other = await openAnother()
+    const seen: unknown[] = []
+    await other.advanceRevocation(id, 0, async (what) => void seen.push(what))
+    expect(seen).toEqual([{ selector: { owner: ['nobody else'] }, reason: 'stolen', by: 'sso/ada' }])
+    expect(await other.revocation(id)).toMatchObject({ state: 'finished' })
+  })
 
   it('that matches nothing is finished with its first full look', async () => {
     const { ledger } = fixture
