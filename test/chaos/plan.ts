@@ -133,7 +133,7 @@ function faultOf(kind: FaultKind, at: number, random: Random, density: number, b
       return { at, kind, forMs: 0 }
     default: {
       const whose = random.next() < 0.7 ? broker : undefined
-      if (kind.endsWith('-latency')) return { at, kind, forMs: lasting(2_000, 6_000), broker: whose, amount: Math.round(random.between(20, 900)) }
+      if (kind.endsWith('-latency')) return { at, kind, forMs: lasting(2_000, 6_000), broker: whose, amount: Math.round(random.between(20, 1_500)) }
       if (kind.endsWith('-trickle')) return { at, kind, forMs: lasting(2_000, 6_000), broker: whose, amount: Math.round(random.between(1, 400)) }
       if (kind.endsWith('-reset') || kind.endsWith('-fin')) return { at, kind, forMs: lasting(0, 2_000), broker: whose }
       return { at, kind, forMs: lasting(1_000, 6_000), broker: whose }

@@ -23,7 +23,7 @@ const OBTAIN: Step = { at: 0, kind: 'obtain', dice: [0.5, 0.1, 0.5, 0.5] }
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'mayfly-chaos-test-'))
-  const stage = await startStage({ brokers: 1, folder, onCrash: () => undefined })
+  const stage = await startStage({ brokers: 1, seed: 1, folder, onCrash: () => undefined })
   const history = startHistory(join(folder, 'history.jsonl'))
   world = { stage, history, holdings: createHoldings(), caller: createCaller(stage, history) }
   await work(world, [OPEN])

@@ -20,11 +20,12 @@ interface Pair {
 const TRICKLE_EVERY_MS = 20
 
 /**
- * - `latency`: `amount` ms each way. `trickle`: `amount` bytes every 20 ms each way, and no more is read meanwhile, so that both feel it.
+ * - `latency`: `amount` ms each way at a mean, of each connection for itself: what was sent first on one may arrive after what was sent on another.
+ *   What a caller sent arrives though it is gone by then, killed or out of patience. `trickle`: `amount` bytes every 20 ms each way, and no more is read meanwhile, so that both feel it.
  * - `reset`, `fin`: every connection ends with RST or FIN, and so does each new one.
  * - `blackhole`: connections are taken and nothing passes. `oneway`: requests arrive, answers do not.
  */
-export async function startProxy(target: NetConnectOpts): Promise<LinkProxy> {
+export async function startProxy(target: NetConnectOpts, draw: () => number = Math.random): Promise<LinkProxy> {
   let kind: Trouble | undefined
   let amount = 0
   const pairs = new Set<Pair>()
@@ -34,6 +35,7 @@ export async function startProxy(target: NetConnectOpts): Promise<LinkProxy> {
     else caller.destroySoon()
     server.destroy()
   }
+  /** @returns what is on its way */
   const pass = (pair: Pair, from: Socket, to: Socket, isAnswer: boolean) => {
     /** Chunks leave in order, each when its time has come. */
     let last = Promise.resolve()
@@ -57,9 +59,10 @@ export async function startProxy(target: NetConnectOpts): Promise<LinkProxy> {
     })
     to.on('drain', () => from.resume())
     from.on('end', () => void last.then(() => to.end()))
+    return () => last
   }
   const sendLate = async (chunk: Buffer, to: Socket) => {
-    if (kind === 'latency') await pause(amount)
+    if (kind === 'latency') await pause(2 * amount * draw())
     for (let sent = 0; sent < chunk.length; ) {
       const size = kind === 'trickle' ? amount : chunk.length
       if (to.writable) to.write(chunk.subarray(sent, sent + size))
@@ -78,13 +81,13 @@ export async function startProxy(target: NetConnectOpts): Promise<LinkProxy> {
     }
     // How the server's end ended is what the caller gets to see.
     server.on('close', (failed) => (failed ? caller.resetAndDestroy() : caller.destroySoon()))
-    caller.on('close', () => {
-      server.destroy()
-      pairs.delete(pair)
-    })
-    if (kind === 'reset' || kind === 'fin') return cut(pair, kind)
-    pass(pair, caller, server, false)
+    const asked = pass(pair, caller, server, false)
     pass(pair, server, caller, true)
+    caller.on('close', () => {
+      pairs.delete(pair)
+      void asked().then(() => server.destroy())
+    })
+    if (kind === 'reset' || kind === 'fin') cut(pair, kind)
   })
   await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
   const address = listener.address()

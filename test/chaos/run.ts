@@ -25,7 +25,7 @@ const TRIED_AT_ONCE = 12
 export async function run(plan: Plan, { folder, say, planted }: { folder: string; say: (line: string) => void; planted?: Plant }): Promise<Outcome> {
   const began = performance.now()
   const crashes: string[] = []
-  const stage = await startStage({ brokers: plan.brokers, folder, onCrash: (what) => crashes.push(what) })
+  const stage = await startStage({ brokers: plan.brokers, seed: plan.seed, folder, onCrash: (what) => crashes.push(what) })
   const history = startHistory(join(folder, 'history.jsonl'))
   const world: World = { stage, history, holdings: createHoldings(), caller: createCaller(stage, history) }
   const { holdings, caller } = world

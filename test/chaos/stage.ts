@@ -8,6 +8,7 @@ import { type BrokerSlot, createBrokerSlot } from './broker-slot.js'
 import { INSTANCE, PARTITIONS } from './installation.js'
 import { LINKS, type Link } from './plan.js'
 import { type LinkProxy, startProxy } from './proxy.js'
+import { randomOf } from './random.js'
 
 export interface StagedBroker extends BrokerSlot {
   /** Between this broker and everything that it talks to. */
@@ -30,10 +31,12 @@ const DURABLE = ['appendonly yes', 'appendfsync always']
 
 export async function startStage({
   brokers: count,
+  seed,
   folder,
   onCrash,
 }: {
   brokers: number
+  seed: number
   folder: string
   onCrash: (what: string) => void
 }): Promise<Stage> {
@@ -48,7 +51,9 @@ export async function startStage({
   }
   /** The first one makes the ledger; no start after that may take an empty Redis for a first start. */
   const stageBroker = async (index: number, like?: Prepared): Promise<{ broker: StagedBroker; prepared: Prepared }> => {
-    const links = Object.fromEntries(await Promise.all(LINKS.map(async (link) => [link, await startProxy(targets[link])]))) as Record<Link, LinkProxy>
+    const links = Object.fromEntries(
+      await Promise.all(LINKS.map(async (link) => [link, await startProxy(targets[link], randomOf(seed, `${link} of ${index}`).next)])),
+    ) as Record<Link, LinkProxy>
     const prepared = await prepare({ ...CONFIGURED, redisSocket: redis.socketPath, postgresUrl: warehouse.href, like })
     const url = new URL(warehouse)
     url.port = String(links.warehouse.port)
