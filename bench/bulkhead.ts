@@ -1,102 +1,69 @@
 import { startRedisUpstream } from '../test/providers/redis-upstream.js'
 import { waitFor } from '../test/support/wait.js'
-import { type Fleet, startFleet } from './fleet.js'
-import { type Load, load } from './load.js'
+import { startDoor } from './bulkhead/door.js'
+import { beside, CONCURRENCY, measure, NEIGHBOURS, type Run } from './bulkhead/run.js'
+import { startFleet } from './fleet.js'
 import { MEASURING, median, pinSelf, round } from './support.js'
 
-const CONCURRENCY = 4
-const NEIGHBOURS = 16
-/** Each neighbour asks this often, hanging or not: what differs between two runs is the upstream alone. */
-const PACE_MS = 250
-/** The promise: what a hanging upstream may cost the others. */
+/** The promise: what an upstream that is down may cost the others. */
 const MOST = { p50: 1.2, p99: 1.5 } as const
-
-interface Run {
-  readonly issue: Load
-  readonly revoke: Load
-}
+const FIELDS = ['p50_ms', 'p99_ms'] as const
 
 /**
- * What one hanging upstream costs the others. The same broker, the same traffic to two Redis upstreams; in every second run the neighbour's
- * server is stopped (SIGSTOP), so that its mints and revokes hang until they time out. Ratios of each pair, and the medians of five pairs.
+ * What one upstream that is down costs the others. The same broker, the same traffic to two Redis upstreams; of each three runs, the neighbour's server
+ * works in one, is stopped in one (SIGSTOP), so that its mints and revokes hang until they time out, and refuses connections in one. Ratios to
+ * the run beside it, and the medians of five.
  */
 export async function run({ quick, say }: { quick: boolean; say: (line: string) => void }): Promise<object> {
-  const pairs = quick ? 1 : 5
-  const leases = quick ? 500 : 2_000
+  const rounds = quick ? 1 : 5
+  const leases = quick ? 300 : 1_500
   pinSelf(MEASURING)
   const [works, neighbour] = await Promise.all([startRedisUpstream(), startRedisUpstream()])
-  const fleet = await startFleet({ roles: [], redisUpstreams: { works: works.url, neighbour: neighbour.url } })
-  const undisturbed: Run[] = []
-  const hanging: Run[] = []
+  const door = await startDoor(neighbour.url)
+  const fleet = await startFleet({ roles: [], redisUpstreams: { works: works.url, neighbour: door.url } })
+  const runs = { undisturbed: [] as Run[], hanging: [] as Run[], refusing: [] as Run[] }
+  const down = {
+    undisturbed: { begin: async () => undefined, end: async () => undefined },
+    hanging: { begin: async () => process.kill(neighbour.redis.pid(), 'SIGSTOP'), end: async () => process.kill(neighbour.redis.pid(), 'SIGCONT') },
+    refusing: { begin: () => door.shut(), end: () => door.open() },
+  } as const
   try {
     await measure(fleet, 200)
-    for (let pair = 1; pair <= pairs; pair++) {
-      undisturbed.push(await beside(fleet, () => measure(fleet, leases)))
-      process.kill(neighbour.redis.pid(), 'SIGSTOP')
-      try {
-        hanging.push(await beside(fleet, () => measure(fleet, leases)))
-      } finally {
-        process.kill(neighbour.redis.pid(), 'SIGCONT')
+    for (let n = 1; n <= rounds; n++) {
+      const order = ['undisturbed', 'hanging', 'refusing'] as const
+      for (const which of n % 2 === 0 ? order.toReversed() : order) {
+        await down[which].begin()
+        try {
+          runs[which].push(await beside(fleet, () => measure(fleet, leases)))
+        } finally {
+          await down[which].end()
+        }
+        // The circuit closes again, and what was left of the neighbour's is taken back, before the next.
+        await waitFor('the neighbour to be rid of its users', async () => (await neighbour.users()).length === 0, 180_000)
+        const last = runs[which].at(-1)
+        say(
+          `round ${n}, ${which}: issue p50 ${last?.issue.p50_ms} ms, revoke ${last?.revoke.p50_ms} ms, emergency ${round(last?.emergency.p50_ms ?? 0)} ms`,
+        )
       }
-      // The circuit closes again, and what was left of the neighbour's is taken back, before the next pair.
-      await waitFor('the neighbour to be rid of its users', async () => (await neighbour.users()).length === 0, 120_000)
-      say(`pair ${pair}: issue p50 ${undisturbed.at(-1)?.issue.p50_ms} ms, hanging ${hanging.at(-1)?.issue.p50_ms} ms`)
     }
   } finally {
     await fleet.stop()
     await Promise.all([works, neighbour].map(({ redis }) => redis.stop()))
   }
-  const of = (what: keyof Run, field: 'p50_ms' | 'p99_ms') => {
-    const ratios = hanging.map((one, n) => one[what][field] / (undisturbed[n]?.[what][field] ?? Number.NaN))
-    const middle = (runs: Run[]) => round(median(runs.map((one) => one[what][field])))
-    return { undisturbed: middle(undisturbed), hanging: middle(hanging), ratio: round(median(ratios), 3) }
-  }
-  const result = {
-    issue: { p50_ms: of('issue', 'p50_ms'), p99_ms: of('issue', 'p99_ms') },
-    revoke: { p50_ms: of('revoke', 'p50_ms'), p99_ms: of('revoke', 'p99_ms') },
-  }
-  const kept = [result.issue, result.revoke].every(({ p50_ms, p99_ms }) => p50_ms.ratio <= MOST.p50 && p99_ms.ratio <= MOST.p99)
-  return { ...result, most: MOST, kept, leases, concurrency: CONCURRENCY, neighbours: NEIGHBOURS, pairs }
-}
-
-/** Leases of a task each, then the end of each task, answered when its lease is confirmed revoked. */
-async function measure(fleet: Fleet, leases: number): Promise<Run> {
-  const tasks = await fleet.openTasks(leases, () => ({ agents: ['agent-1'], roles: ['works-read'] }))
-  const [agent, flows] = await Promise.all([fleet.token('agent-1'), fleet.token('flows')])
-  const asks = tasks.map((task) => ({ token: agent, body: JSON.stringify({ task, role: 'works-read' }) }))
-  const issue = await load(fleet.port, '/v1/leases', asks, CONCURRENCY)
-  const ends = tasks.map((task) => ({ token: flows, body: '{}', path: `/v1/tasks/${task}/complete?wait=10` }))
-  const revoke = await load(fleet.port, '', ends, CONCURRENCY)
-  if (issue.statuses['201'] !== leases || revoke.statuses['200'] !== leases)
-    throw new Error(`not all was issued and revoked: ${JSON.stringify([issue.statuses, revoke.statuses])}`)
-  return { issue, revoke }
-}
-
-/** Runs it while neighbours obtain from the other upstream, at one pace whatever becomes of it, and end their tasks. */
-async function beside<T>(fleet: Fleet, work: () => Promise<T>): Promise<T> {
-  const stop = new AbortController()
-  const [agent, flows] = await Promise.all([fleet.token('agent-2'), fleet.token('flows')])
-  const call = (path: string, token: string, body: string) =>
-    fetch(`http://127.0.0.1:${fleet.port}${path}`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body,
-      signal: AbortSignal.timeout(PACE_MS * 20),
-    })
-      .then((answer) => answer.arrayBuffer())
-      .catch(() => undefined)
-  const neighbour = async () => {
-    while (!stop.signal.aborted) {
-      const [task] = await fleet.openTasks(1, () => ({ agents: ['agent-2'], roles: ['neighbour-read'] }))
-      const until = performance.now() + PACE_MS
-      await call('/v1/leases', agent, JSON.stringify({ task, role: 'neighbour-read' }))
-      await call(`/v1/tasks/${task}/complete`, flows, '{}')
-      const left = until - performance.now()
-      if (left > 0) await new Promise((resolve) => setTimeout(resolve, left))
-    }
-  }
-  const neighbours = Promise.all(Array.from({ length: NEIGHBOURS }, neighbour))
-  const result = await work().finally(() => stop.abort())
-  await neighbours
-  return result
+  const of = (what: keyof Run) =>
+    Object.fromEntries(
+      FIELDS.map((field) => {
+        const middle = (some: readonly Run[]) => round(median(some.map((one) => one[what][field])))
+        const against = (some: readonly Run[]) => {
+          const ratios = some.map((one, n) => one[what][field] / (runs.undisturbed[n]?.[what][field] ?? Number.NaN))
+          return { ms: middle(some), ratio: round(median(ratios), 3) }
+        }
+        return [field, { undisturbed: middle(runs.undisturbed), hanging: against(runs.hanging), refusing: against(runs.refusing) }] as const
+      }),
+    )
+  const result = { issue: of('issue'), revoke: of('revoke'), emergency: of('emergency') }
+  const kept = Object.values(result).every(({ p50_ms, p99_ms }) =>
+    (['hanging', 'refusing'] as const).every((how) => (p50_ms?.[how].ratio ?? 9) <= MOST.p50 && (p99_ms?.[how].ratio ?? 9) <= MOST.p99),
+  )
+  return { ...result, most: MOST, kept, leases, concurrency: CONCURRENCY, neighbours: NEIGHBOURS, rounds }
 }

@@ -20,12 +20,13 @@ export function startSweeper(house: () => House, options: { tickMs?: number } = 
   let wake: () => void = () => {}
   let hinted = false
   const resume = createResume(tickMs)
+  const isFull = createNowAndThen(tickMs / 2)
 
   const loop = async (): Promise<void> => {
     while (!stopped) {
       hinted = false
       const next = performance.now() + LEAST_MS
-      const room = await sweep(house(), resume).catch((error: unknown) => {
+      const room = await sweep(house(), resume, isFull()).catch((error: unknown) => {
         house().metrics.sweeps.inc({ outcome: 'failed' })
         house().log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'a sweep failed; the next one follows')
         return undefined
@@ -50,27 +51,29 @@ export function startSweeper(house: () => House, options: { tickMs?: number } = 
   }
 }
 
-/** @returns when there may be room for more of what is due, of each upstream that has none now; nothing to wait for: at once */
-async function sweep(house: House, resume: (house: House) => Promise<void>): Promise<readonly Promise<void>[] | undefined> {
+/** @returns what to wait for before there is more to do: the first of these, or nothing. Undefined: the next tick. */
+async function sweep(house: House, resume: (house: House) => Promise<void>, full: boolean): Promise<readonly Promise<unknown>[] | undefined> {
   const capacity = new Map([...house.upstreams].map(([name, upstream]) => [name, upstream.freeRevokes()]))
-  const { claims, expired, lagMs, more } = await house.ledger.claim(capacity)
-  for (const claim of claims) void drive(house, claim)
+  const { claims, expired, lagMs, more, waiting } = await house.ledger.claim(capacity, { full })
+  const driven = claims.map((claim) => drive(house, claim).catch(() => undefined))
   for (const { provider } of expired) house.metrics.revoked.inc({ provider, outcome: 'expired', cause: 'expired' })
   house.metrics.sweeperLag.set(lagMs / 1000)
   house.metrics.sweeps.inc({ outcome: 'ok' })
   await resume(house)
-  if (!more) return undefined
-  const room = [...house.upstreams.values()].flatMap((upstream) => upstream.revokeRoom() ?? [])
-  return room.length > 0 || claims.length + expired.length > 0 ? room : undefined
+  const room = [...waiting].map((name) => house.upstreams.get(name)?.revokeRoom())
+  const busy = room.filter((one) => one !== undefined)
+  // Of an upstream that was busy and is not by now, nothing tells when there is room.
+  if (claims.length > 0 && (more || busy.length < room.length)) return [...driven, ...busy]
+  if (more && expired.length > 0) return []
+  return busy.length > 0 ? busy : undefined
 }
 
 /** Any replica goes on with a revocation whose broker may be gone; here, one at a time each, and not at each of many sweeps. */
-function createResume(everyMs: number): (house: House) => Promise<void> {
+function createResume(tickMs: number): (house: House) => Promise<void> {
   const resuming = new Set<string>()
-  let next = Number.NEGATIVE_INFINITY
+  const isTime = createNowAndThen(tickMs / 2)
   return async (house) => {
-    if (performance.now() < next) return
-    next = performance.now() + everyMs / 2
+    if (!isTime()) return
     for (const id of await house.ledger.openRevocations()) {
       if (resuming.has(id)) continue
       resuming.add(id)
@@ -79,6 +82,16 @@ function createResume(everyMs: number): (house: House) => Promise<void> {
         carryOn(house, id).finally(() => resuming.delete(id)),
       )
     }
+  }
+}
+
+/** True once in so long, the first time it is asked. */
+function createNowAndThen(everyMs: number): () => boolean {
+  let next = Number.NEGATIVE_INFINITY
+  return () => {
+    if (performance.now() < next) return false
+    next = performance.now() + everyMs
+    return true
   }
 }
 

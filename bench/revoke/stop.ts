@@ -15,10 +15,10 @@ export interface FreezeTimes {
 }
 
 /** `POST /v1/emergency/revoke`, as an operator sends it. */
-export async function stop(fleet: Fleet, selector: object): Promise<Stopped> {
+export async function stop(fleet: Fleet, selector: object, more: { freeze?: boolean } = {}): Promise<Stopped> {
   const headers = { authorization: `Bearer ${await fleet.token('oncall')}`, 'content-type': 'application/json' }
   const askedAt = performance.now()
-  const body = JSON.stringify({ selector, reason: 'bench' })
+  const body = JSON.stringify({ selector, reason: 'bench', ...more })
   const answer = await fetch(`http://127.0.0.1:${fleet.port}/v1/emergency/revoke`, { method: 'POST', headers, body })
   const freeze_ms = performance.now() - askedAt
   if (answer.status !== 202) throw new Error(`no stop: ${answer.status} ${await answer.text()}`)
@@ -41,14 +41,14 @@ export function timesOf(freezes: readonly number[]): FreezeTimes {
 }
 
 /** Waits until so many are confirmed revoked. @returns seconds since the stop was asked for */
-export async function allRevoked(fleet: Fleet, { id, askedAt }: Stopped, expected: number): Promise<number> {
+export async function allRevoked(fleet: Fleet, { id, askedAt }: Stopped, expected: number, everyMs = 100): Promise<number> {
   const headers = { authorization: `Bearer ${await fleet.token('oncall')}` }
   for (;;) {
     const answer = await fetch(`http://127.0.0.1:${fleet.port}/v1/emergency/revocations/${id}`, { headers })
     const seconds = (performance.now() - askedAt) / 1000
     const { revocation } = (await answer.json()) as { revocation: { matched: number; revoked: number; state: string } }
-    if (revocation.revoked >= expected) return round(seconds)
+    if (revocation.revoked >= expected) return round(seconds, 3)
     if (revocation.state === 'finished' || seconds > 600) throw new Error(`not all was revoked: ${JSON.stringify(revocation)}`)
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
 }

@@ -114,10 +114,22 @@ export interface Ledger {
    * claimed, and the lease is due at once for whoever sweeps.
    */
   close(lease: string, cause: Cause, event: Event, options?: { left?: boolean }): Promise<Result<{ lease: Lease; claim?: Claim }, 'not_found'>>
-  /** Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox. */
+  /**
+   * Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox.
+   * `more`: there is more, for which there was room; `waiting`: providers that have more due than they have room for.
+   * `full`, the default: also closes and expires what there is no room for; not to be asked for at each of many looks, where a line is long.
+   */
   claim(
     capacity: ReadonlyMap<string, number>,
-  ): Promise<{ claims: Claim[]; ended: number; expired: { lease: string; provider: string }[]; lagMs: number; more: boolean }>
+    options?: { full?: boolean },
+  ): Promise<{
+    claims: Claim[]
+    ended: number
+    expired: { lease: string; provider: string }[]
+    lagMs: number
+    more: boolean
+    waiting: ReadonlySet<string>
+  }>
   /** `here`: it is this call that settled it, and no other broker before. */
   settle(
     claim: Pick<Claim, 'attempt'> & { lease: string },

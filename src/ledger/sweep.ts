@@ -35,7 +35,7 @@ export function sweepCalls(
 ): Pick<Ledger, 'claim'> {
   let turn = 0
 
-  const round = async (capacity: ReadonlyMap<string, number>): Promise<Swept & { tasks: boolean }> => {
+  const round = async (capacity: ReadonlyMap<string, number>, full: boolean): Promise<Swept & { tasks: boolean }> => {
     const sentAt = Date.now()
     const known = store.witness.known()
     const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachable(store, (partition) => peek(store, partition))])
@@ -49,7 +49,7 @@ export function sweepCalls(
 
     // Another partition begins each time, so that none is always last.
     turn = (turn + 1) % Math.max(1, peeked.length)
-    const shares = share([...peeked.slice(turn), ...peeked.slice(0, turn)], capacity)
+    const { shares, waiting } = share([...peeked.slice(turn), ...peeked.slice(0, turn)], capacity, full)
     const args = {
       most_tasks: MOST_TASKS,
       most_checks: MOST_CHECKS,
@@ -67,17 +67,17 @@ export function sweepCalls(
     const failed = replies.find((reply) => reply.status === 'rejected')
     // What was claimed must reach its caller, even where another partition failed.
     if (failed && taken.length === 0) throw failed.reason
-    return { ...swept(store, taken), tasks: peeked.some(({ due }) => due.tasks > 0) }
+    return { ...swept(store, taken), waiting, tasks: peeked.some(({ due }) => due.tasks > 0) }
   }
 
   return {
-    claim: async (capacity) => {
-      const { tasks, ...first } = await round(capacity)
+    claim: async (capacity, { full = true } = {}) => {
+      const { tasks, ...first } = await round(capacity, full)
       if (!tasks) return first
       // Tasks that ended just now have leases due now, which the first look could not see.
       const left = new Map(capacity)
       for (const { lease } of first.claims) left.set(lease.provider, (left.get(lease.provider) ?? 0) - 1)
-      const second = await round(left).catch(() => undefined)
+      const second = await round(left, full).catch(() => undefined)
       if (!second) return first
       return {
         claims: [...first.claims, ...second.claims],
@@ -85,6 +85,7 @@ export function sweepCalls(
         ended: first.ended + second.ended,
         lagMs: Math.max(first.lagMs, second.lagMs),
         more: second.more,
+        waiting: second.waiting,
       }
     },
   }
@@ -109,7 +110,7 @@ async function outagesOf(store: Store): Promise<(partition: number) => Outage | 
   return (partition) => answers.get(partition)
 }
 
-function swept(store: Store, answers: unknown[][]): Swept {
+function swept(store: Store, answers: unknown[][]): Omit<Swept, 'waiting'> {
   const claims: Claim[] = []
   const expired: { lease: string; provider: string }[] = []
   let ended = 0
@@ -147,20 +148,20 @@ async function peek(store: Store, partition: number): Promise<Due> {
 
 /**
  * Who may take how much: no provider gets more over all partitions than it has room for. One without room still closes and expires, and
- * so does one that is not configured.
+ * so does one that is not configured, at a `full` look. `waiting`: who has more due than it may take.
  */
-function share(
-  peeked: readonly { partition: number; due: Due; outage: Outage }[],
-  capacity: ReadonlyMap<string, number>,
-): { partition: number; outage: Outage; rooms: (string | number)[] }[] {
+function share(peeked: readonly { partition: number; due: Due; outage: Outage }[], capacity: ReadonlyMap<string, number>, full: boolean) {
   const left = new Map(capacity)
-  return peeked.flatMap(({ partition, due, outage }) => {
+  const waiting = new Set<string>()
+  const shares = peeked.flatMap(({ partition, due, outage }) => {
     const rooms = due.leases.flatMap(({ provider, due: count }) => {
       const room = left.get(provider) ?? 0
       const mine = Math.max(0, Math.min(room, count, Math.max(MOST_CLAIMS, Math.ceil((capacity.get(provider) ?? 0) / peeked.length))))
       left.set(provider, room - mine)
-      return [provider, mine]
+      if (mine < count) waiting.add(provider)
+      return mine > 0 || full ? [provider, mine] : []
     })
     return rooms.length > 0 || due.tasks > 0 || due.settled > 0 ? [{ partition, outage, rooms }] : []
   })
+  return { shares, waiting }
 }

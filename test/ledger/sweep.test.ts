@@ -124,7 +124,7 @@ describe('claim', () => {
     }
     const first = await ledger.claim(new Map([['narrow', 3]]))
     expect(first.claims).toHaveLength(3)
-    expect(first.more).toBe(true)
+    expect([...first.waiting]).toEqual(['narrow'])
     for (const lease of leases) expect(await stateOf(ledger, lease.id)).toBe('closing')
     const second = await ledger.claim(new Map([['narrow', 100]]))
     expect(second.claims).toHaveLength(9)

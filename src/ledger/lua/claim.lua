@@ -6,7 +6,7 @@
 -- args: outage_from:number outage_to:number most_tasks:integer most_checks:integer budget:integer skew:number visibility:number
 --   retention:integer event
 -- rest: capacities
--- answer: claims, expired as lease provider agent, tasks ended, oldest due or 0, 1 when something is left
+-- answer: claims, expired as lease provider agent, tasks ended, oldest due or 0, 1 when something is left that there is room for
 -- event: task.ended, lease.closing, lease.expired, approval.expired
 -- include: tree lineage over settle approval
 for i = rest, #ARGV, 2 do
@@ -118,7 +118,7 @@ for i = rest, #ARGV, 2 do
       if took then room = room - 1 end
       if took ~= false then late(tonumber(due[j + 1])) end
     end
-    if redis.call('ZCOUNT', key, '-inf', now) > 0 then more = 1 end
+    if room > 0 and redis.call('ZCOUNT', key, '-inf', now) > 0 then more = 1 end
   end
 end
 
