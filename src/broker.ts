@@ -193,7 +193,8 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       })
       followQuarantine()
       drills = startDrills(house)
-      reconciling = startReconciling(house)
+      // What a ledger in quarantine does not know may be in use.
+      reconciling = startReconciling(house, { mayRevoke: async () => ledger.quarantined() === undefined })
       const app = (surface: Surface | 'all', trustProxy: readonly string[]) =>
         admitting(
           createApp({
