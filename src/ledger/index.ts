@@ -195,7 +195,7 @@ function callsOfQuarantine({ settle: _, observe: __, ...calls }: ReturnType<type
 }
 
 async function syncClock(store: Store): Promise<void> {
-  const sentAt = Date.now()
+  const sentAt = performance.now()
   const [seconds, micros] = await Promise.any(store.nodes.all().map(({ redis }) => redis.time())).catch((error: unknown) => {
     throw error instanceof AggregateError ? error.errors[0] : error
   })

@@ -43,16 +43,16 @@ export interface Store {
   readonly witness: Witness
 }
 
-/** Redis's clock, seen from here. */
+/** Redis's clock, seen from here: by `performance.now()`, because the wall clock of this machine may be set at any moment. */
 export class Clock {
   /** State: by how much Redis's clock is ahead of this process's. */
-  private offset = 0
+  private offset = performance.timeOrigin
   now(): number {
-    return Math.round(Date.now() + this.offset)
+    return Math.round(performance.now() + this.offset)
   }
-  /** `server` was read somewhere between `sentAt` and now, both of this process. */
+  /** `server` was read somewhere between `sentAt` and now, both of `performance.now()`. */
   sync(server: number, sentAt: number): void {
-    this.offset = server - (sentAt + Date.now()) / 2
+    this.offset = server - (sentAt + performance.now()) / 2
   }
 }
 

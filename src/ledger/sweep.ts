@@ -36,7 +36,7 @@ export function sweepCalls(
   let turn = 0
 
   const round = async (capacity: ReadonlyMap<string, number>, full: boolean): Promise<Swept & { tasks: boolean }> => {
-    const sentAt = Date.now()
+    const sentAt = performance.now()
     const known = store.witness.known()
     const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachable(store, (partition) => peek(store, partition))])
     const peeked = [...answers].flatMap(([partition, due]) => {

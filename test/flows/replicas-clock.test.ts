@@ -127,6 +127,19 @@ describe('a broker whose clock is an hour off', () => {
     }
   })
 
+  it('takes them by it while its own clock is being set', async () => {
+    const now = Math.floor(Date.now() / 1000)
+    const [flip, good, old] = [ahead, await prepared.token('triage'), await prepared.token('triage', { iat: now - 3_000, exp: now - 2_400 })]
+    for (let times = 0; times < 2; times++) {
+      flip.signal('SIGUSR2')
+      // The next look at the ledger's clock is up to a second away.
+      for (let n = 0; n < 20; n++) {
+        const asked = [good, old].map(async (token) => (await flip.call('GET', '/v1/whoami', token)).status)
+        expect(await Promise.all(asked)).toEqual([200, 401])
+      }
+    }
+  })
+
   it('takes back at its end what it renewed', async () => {
     for (const { broker } of brokers()) {
       const task = await openTask(broker, 'warehouse-read')
