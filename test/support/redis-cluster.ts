@@ -21,13 +21,18 @@ const HOST = '127.0.0.1'
 const SLOTS = 16_384
 const KEYS_AT_ONCE = 20
 
-export async function startCluster({ primaries = 3, replicas = true, config = [] as readonly string[] } = {}): Promise<RedisCluster> {
+export async function startCluster({
+  primaries = 3,
+  replicas = true,
+  config = [] as readonly string[],
+  password = undefined as string | undefined,
+} = {}): Promise<RedisCluster> {
   const count = replicas ? primaries * 2 : primaries
   const busPorts = await Promise.all(Array.from({ length: count }, freePort))
   const settings = ['cluster-enabled yes', 'cluster-node-timeout 1000', 'cluster-replica-validity-factor 0', 'cluster-allow-replica-migration no']
   const servers = await Promise.all(
     busPorts.map(async (bus): Promise<ClusterServer> => {
-      const server = await startServer([...settings, `cluster-port ${bus}`, ...config])
+      const server = await startServer([...settings, `cluster-port ${bus}`, ...config], { password })
       return Object.assign(server, { id: String(await server.client.cluster('MYID')) })
     }),
   )

@@ -21,23 +21,27 @@ export const DOWN_AFTER_MS = 1_000
 export async function startSentinel({
   replicas = 1,
   config = [],
+  password,
   lineTo = async (port) => port,
 }: {
   replicas?: number
   config?: readonly string[]
+  /** Of Redis and of the Sentinels. */
+  password?: string
   lineTo?: (port: number) => Promise<number>
 } = {}): Promise<RedisSentinel> {
-  const first = await startServer(config)
+  const first = await startServer(config, { password })
   const line = await lineTo(first.port)
-  const others = await Promise.all(Array.from({ length: replicas }, () => startServer([...config, `replicaof 127.0.0.1 ${line}`])))
+  const others = await Promise.all(Array.from({ length: replicas }, () => startServer([...config, `replicaof 127.0.0.1 ${line}`], { password })))
   const servers = [first, ...others]
   for (const one of others) await waitFor('the replica to follow', async () => (await infoOf(one, 'replication', 'master_link_status')) === 'up')
   const watch = [
     `sentinel monitor ${NAME} 127.0.0.1 ${first.port} 2`,
     `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER_MS}`,
     `sentinel failover-timeout ${NAME} 3000`,
+    ...(password === undefined ? [] : [`sentinel auth-pass ${NAME} ${password}`, `sentinel sentinel-pass ${password}`]),
   ]
-  const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startServer(watch, { sentinel: true })))
+  const sentinels = await Promise.all(Array.from({ length: SENTINELS }, () => startServer(watch, { sentinel: true, password })))
   const known = async (sentinel: RedisServer) => {
     const [, state] = /status=(\w+)/.exec(await sentinel.client.info('sentinel')) ?? []
     const [, count] = /slaves=(\d+)/.exec(await sentinel.client.info('sentinel')) ?? []

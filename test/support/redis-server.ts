@@ -19,19 +19,21 @@ export interface RedisServer {
   stop(): Promise<void>
 }
 
-export async function startServer(config: readonly string[], options: { sentinel?: boolean; port?: number } = {}): Promise<RedisServer> {
+export async function startServer(config: readonly string[], options: { sentinel?: boolean; password?: string } = {}): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'mayfly-redis-'))
-  const port = options.port ?? (await freePort())
+  const port = await freePort()
+  const { password } = options
   const file = join(folder, 'redis.conf')
   const data = ['save ""', 'appendonly yes', 'hash-max-listpack-value 1024', 'maxmemory-policy noeviction', 'repl-diskless-sync-delay 0']
-  const lines = [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, ...(options.sentinel ? [] : data), ...config]
+  const secret = password === undefined ? [] : [`requirepass ${password}`, ...(options.sentinel ? [] : [`masterauth ${password}`])]
+  const lines = [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, ...secret, ...(options.sentinel ? [] : data), ...config]
   await writeFile(file, `${lines.join('\n')}\n`)
   let server: ChildProcess
   const start = () => {
     server = spawn('redis-server', [file, ...(options.sentinel ? ['--sentinel'] : [])], { stdio: 'ignore' })
   }
   start()
-  const client = new Redis({ host: '127.0.0.1', port, protocol: 2, maxRetriesPerRequest: null, retryStrategy: () => 20 })
+  const client = new Redis({ host: '127.0.0.1', port, password, protocol: 2, maxRetriesPerRequest: null, retryStrategy: () => 20 })
   client.on('error', () => undefined)
   await client.ping()
   const kill = async () => {

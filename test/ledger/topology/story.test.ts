@@ -1,29 +1,42 @@
+import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import type { RedisAddress } from '../../../src/ledger/address.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
 import { startCluster } from '../../support/redis-cluster.js'
 import { startSentinel } from '../../support/redis-sentinel.js'
+import type { RedisServer } from '../../support/redis-server.js'
 import { waitFor } from '../../support/wait.js'
 import { event, eventsOf, granted, newLease, openTask, PLENTY, stateOf, taskNow } from '../fixture.js'
 import { openAt, PARTITIONS, taskIn } from './support.js'
 
 interface Place {
   readonly redis: RedisAddress
+  readonly servers: readonly RedisServer[]
   stop(): Promise<void>
 }
+const PASSWORD = 'of-the-servers'
+const USER = { username: 'mayfly', password: 'of-the-broker' }
+/** What docs/operations.md says that the broker's user needs, and no more. */
+async function addUser({ client }: RedisServer): Promise<void> {
+  const [, rules = ''] = /`ACL SETUSER mayfly on >… (.+?)`/.exec(await readFile('docs/operations.md', 'utf8')) ?? []
+  await client.call('ACL', 'SETUSER', USER.username, 'on', `>${USER.password}`, ...rules.split(' '))
+}
+
 const PLACES: [string, () => Promise<Place>][] = [
   [
     'Sentinel',
     async () => {
-      const sentinel = await startSentinel()
-      return { redis: { sentinel: sentinel.address }, stop: sentinel.stop }
+      const sentinel = await startSentinel({ password: PASSWORD })
+      for (const server of sentinel.servers) await addUser(server)
+      return { redis: { sentinel: { ...sentinel.address, ...USER, sentinelPassword: PASSWORD } }, servers: sentinel.servers, stop: sentinel.stop }
     },
   ],
   [
     'Cluster',
     async () => {
-      const cluster = await startCluster({ replicas: false })
-      return { redis: { cluster: cluster.address }, stop: cluster.stop }
+      const cluster = await startCluster({ replicas: false, password: PASSWORD })
+      for (const server of cluster.servers) await addUser(server)
+      return { redis: { cluster: { ...cluster.address, ...USER } }, servers: cluster.servers, stop: cluster.stop }
     },
   ],
 ]
@@ -110,8 +123,7 @@ describe.each(PLACES)('a ledger on %s', (_, start) => {
 
   it('goes on when scripts are forgotten', async () => {
     const task = await openTask(ledger)
-    await ledger.disconnect()
-    ledger = await openAt(place.redis)
+    await Promise.all(place.servers.map(({ client }) => client.script('FLUSH')))
     await granted(ledger, task.id)
   })
 })
