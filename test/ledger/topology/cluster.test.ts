@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Command } from 'ioredis'
+import { mostSaid } from '../../../src/ledger/cluster.js'
 import { keys } from '../../../src/ledger/keys.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
 import { type RedisCluster, startCluster } from '../../support/redis-cluster.js'
@@ -24,6 +25,14 @@ const everyPartition = Array.from({ length: PARTITIONS }, (_, partition) => part
 const slotOf = (partition: number) => new Command('exists', [keys.prefix(partition)]).getSlot()
 const tasksEverywhere = () => Promise.all(everyPartition.map((partition) => taskIn(ledger, partition)))
 const rogue = { selector: { agent: ['triage'] }, reason: 'gone rogue', by: 'sso/ada' }
+
+describe('who holds a slot', () => {
+  it('is whom most servers name: one that is cut off from the rest still names itself', () => {
+    expect(mostSaid([['cut-off'], ['new'], ['new']], 1)).toEqual(['new'])
+    expect(mostSaid([['one', ''], ['one', '']], 2)).toEqual(['one', undefined])
+    expect(mostSaid([], 1)).toEqual([undefined])
+  })
+})
 
 describe('a slot on its way to another server', () => {
   it('loses nothing under load, and refuses nothing but for a moment', async () => {
