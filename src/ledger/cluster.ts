@@ -164,7 +164,10 @@ export async function connectCluster(address: ClusterAddress, partitions: number
     isCluster: true,
     of: ownerAt,
     meta: () => ownerAt(partitions),
-    partitionOf: (node) => Math.max(0, owners.indexOf(node)),
+    partitionOf: (node) => {
+      const at = owners.indexOf(node)
+      return at >= 0 && at < partitions ? at : undefined
+    },
     all: () => [...new Set(owners)],
     look,
     doubt: later,

@@ -105,7 +105,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     tasks: new LRUCache<string, Task>({ max: options.taskCacheSize, ttl: TASK_CACHE_TTL_MS, ttlResolution: TASK_CACHE_TTL_MS / 100 }),
     outboxLimit: Math.max(1, Math.floor(options.outboxLimit / options.partitions)),
     clock: new Clock(),
-    witness: new Witness(options.partitions, options.outside?.kept()),
+    witness: new Witness(options.partitions, options.outside?.kept(), replication?.isKept),
     readyToIssue: gate.wait,
     ...createAsk(nodes, gate.wait),
   }

@@ -21,8 +21,8 @@ export interface Nodes {
   of(partition: number): Node
   /** Who holds `mf:meta`. */
   meta(): Node
-  /** One that this server holds, or whatever: `mf:meta` is anywhere. */
-  partitionOf(node: Node): number
+  /** One that this server holds; none where it has `mf:meta` alone. */
+  partitionOf(node: Node): number | undefined
   /** Everybody who holds a partition, each once. */
   all(): readonly Node[]
   /** Looks for who holds what: after an answer that it is elsewhere. Does not throw. */

@@ -61,6 +61,8 @@ export function eventCalls(store: Store): EventCalls {
       },
       read: async (partition, count) => {
         const entries = await store.ask(partition, (redis) => redis.xrange(keys.events(partition), '-', '+', 'COUNT', count))
+        // A log must not hold what a failover takes back: the ledger would stand behind it.
+        if (entries.length > 0 && store.replication && !(await store.replication.isKept(partition))) return []
         return entries.map((entry) => entryOf(partition, entry))
       },
       confirm: async (partition, reader, streamId) => {

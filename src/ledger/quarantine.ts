@@ -184,11 +184,19 @@ export function quarantineCalls(store: Store, freezes: Pick<FreezeCalls, 'apply'
     return underWay
   }
 
+  /** That this broker left its name: a failover that takes it back is none that lost anything. */
+  const isKept = async (): Promise<boolean> => {
+    const { nodes, replication } = store
+    if (!replication) return true
+    const partition = nodes.partitionOf(nodes.meta())
+    return partition !== undefined && (await replication.isKept(partition))
+  }
+
   const beat = async (): Promise<void> => {
     if (!outside || performance.now() - beatAt < BEAT_MS) return
     beatAt = performance.now()
     const at = numberOf(await runOnMeta(beatScript, { name: outside.name, keep_ms: KEEP_BEATS_MS, report: '' }))
-    if (at > 0) await outside.note({ beat: at })
+    if (at > 0 && (await isKept())) await outside.note({ beat: at })
   }
 
   const look = async (known: readonly Standing[], found: ReadonlyMap<number, Standing>): Promise<void> => {

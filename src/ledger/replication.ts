@@ -24,6 +24,8 @@ export type OnWaited = (what: Written, isReplicated: boolean, ms: number) => voi
 export interface Replication {
   /** Whether all that was written in a partition, up to now and answered, is with the replicas. Does not throw. */
   of(partition: number, what: Written): Promise<boolean>
+  /** The same, for what is only remembered: neither counted nor told. */
+  isKept(partition: number): Promise<boolean>
   /** The same of every partition. */
   everywhere(what: Written): Promise<boolean>
   stop(): void
@@ -105,10 +107,11 @@ export function createReplication(nodes: Nodes, { replicas, timeoutMs }: WaitOpt
   follow()
   nodes.onReturn(follow)
   return {
+    isKept: isWith,
     of: (partition, what) => counted(what, () => isWith(partition)),
     everywhere: (what) =>
       counted(what, async () => {
-        const held = nodes.all().map((node) => nodes.partitionOf(node))
+        const held = nodes.all().flatMap((node) => nodes.partitionOf(node) ?? [])
         return (await Promise.all(held.map(isWith))).every(Boolean)
       }),
     stop: () => {

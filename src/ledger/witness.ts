@@ -34,8 +34,11 @@ const NOTHING: Standing = { last: '', mark: 0, quarantine: [] }
 export class Witness {
   /** State: the most that was seen. */
   private readonly most: Standing[]
+  private readonly isKept: ((partition: number) => Promise<boolean>) | undefined
 
-  constructor(partitions: number, kept: Kept | undefined) {
+  /** `isKept`: whether what was answered in a partition up to now survives the loss of its primary. What may not is not remembered: its loss is no loss. */
+  constructor(partitions: number, kept: Kept | undefined, isKept?: (partition: number) => Promise<boolean>) {
+    this.isKept = isKept
     this.most = Array.from({ length: partitions }, (_, partition) => ({ ...NOTHING, last: kept?.held.get(partition) ?? '' }))
   }
 
@@ -45,11 +48,27 @@ export class Witness {
   }
 
   saw(partition: number, last: string): void {
+    this.onceKept(partition, () => this.remember(partition, last))
+  }
+
+  marked(partition: number, mark: number): void {
+    this.onceKept(partition, () => this.rememberMark(partition, mark))
+  }
+
+  private onceKept(partition: number, remember: () => void): void {
+    if (!this.isKept) remember()
+    else
+      void this.isKept(partition).then((isKept) => {
+        if (isKept) remember()
+      })
+  }
+
+  private remember(partition: number, last: string): void {
     const most = this.most[partition]
     if (most && isAfter(last, most.last)) this.most[partition] = { ...most, last }
   }
 
-  marked(partition: number, mark: number): void {
+  private rememberMark(partition: number, mark: number): void {
     const most = this.most[partition]
     if (most && mark > most.mark) this.most[partition] = { ...most, mark }
   }

@@ -29,7 +29,15 @@ const rogue = { selector: { agent: ['triage'] }, reason: 'gone rogue', by: 'sso/
 describe('who holds a slot', () => {
   it('is whom most servers name: one that is cut off from the rest still names itself', () => {
     expect(mostSaid([['cut-off'], ['new'], ['new']], 1)).toEqual(['new'])
-    expect(mostSaid([['one', ''], ['one', '']], 2)).toEqual(['one', undefined])
+    expect(
+      mostSaid(
+        [
+          ['one', ''],
+          ['one', ''],
+        ],
+        2,
+      ),
+    ).toEqual(['one', undefined])
     expect(mostSaid([], 1)).toEqual([undefined])
   })
 })

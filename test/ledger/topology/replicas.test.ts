@@ -20,7 +20,6 @@ beforeAll(async () => {
   })
 }, 30_000)
 afterAll(async () => {
-  await ledger?.disconnect()
   await Promise.all([primary?.stop(), replica?.stop()])
 })
 
@@ -92,6 +91,8 @@ describe('a ledger that waits for replicas', () => {
 })
 
 describe('a ledger that does not', () => {
+  beforeAll(() => ledger.disconnect())
+
   it('sends nothing for it, and says that replicas are there', async () => {
     const before = await calls('wait')
     const other = await openAt(addressOf(primary), { createMeta: false })
