@@ -193,8 +193,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       })
       followQuarantine()
       drills = startDrills(house)
-      // What a ledger in quarantine does not know may be in use.
-      reconciling = startReconciling(house, { mayRevoke: async () => ledger.quarantined() === undefined })
+      reconciling = startReconciling(house)
       const app = (surface: Surface | 'all', trustProxy: readonly string[]) =>
         admitting(
           createApp({

@@ -8,8 +8,6 @@ export interface ReconcileTimer {
 export interface ReconcileTimerOptions {
   readonly firstMs?: number
   readonly tickMs?: number
-  /** False while the ledger may know too little to say what is nobody's: then it only tells. */
-  readonly mayRevoke?: (house: House) => Promise<boolean>
 }
 
 /** A start has better things to do, and what it takes does not grow with what is live. */
@@ -26,7 +24,7 @@ export function startReconciling(house: () => House, options: ReconcileTimerOpti
   const loop = async (): Promise<void> => {
     await wait(options.firstMs ?? FIRST_MS)
     while (!signal.aborted) {
-      const ran = await reconcileInTime(house(), signal, options).catch((error: unknown) => {
+      const ran = await reconcileInTime(house(), signal).catch((error: unknown) => {
         house().log.warn({ error: error instanceof Error ? error.message : 'unknown' }, 'a reconciliation failed; the next one follows')
         return false
       })
@@ -44,13 +42,15 @@ export function startReconciling(house: () => House, options: ReconcileTimerOpti
   }
 }
 
-async function reconcileInTime(house: House, signal: AbortSignal, { mayRevoke = async () => true }: ReconcileTimerOptions): Promise<boolean> {
+async function reconcileInTime(house: House, signal: AbortSignal): Promise<boolean> {
   const { everyMs, revoke, most } = house.reconciling
   if (everyMs === 0) return false
   const lock = await house.ledger.register('@reconcile').lock('timer', everyMs)
   if (!lock) return false
   try {
-    await reconcile(house, { revoke: revoke && (await mayRevoke(house)), deadlineMs: Math.min(everyMs, LONGEST_MS), most }, {}, signal)
+    // A ledger that has forgotten something knows too little to say what is nobody's.
+    const mayRevoke = revoke && !house.ledger.quarantined()
+    await reconcile(house, { revoke: mayRevoke, deadlineMs: Math.min(everyMs, LONGEST_MS), most }, {}, signal)
     return true
   } catch (error) {
     // Not looked at this time: whoever ticks next may try.

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { type Provider, ProviderError } from '../../src/providers/provider.js'
 import { reconcile } from '../../src/reconcile.js'
+import { startReconciling } from '../../src/reconcile-timer.js'
 import { createUpstream } from '../../src/upstream.js'
 import { startTestBroker, type TestBroker } from '../support/broker.js'
 import { agedSights, someLease } from '../support/orphans.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
+import { waitFor } from '../support/wait.js'
 
 /** Upstreams that say anything, of any length, or nothing at all. */
 
@@ -113,5 +115,36 @@ describe('a listing', () => {
     const { status, body } = await test.call('GET', `/v1/leases/${lease}`, await test.token('oncall'))
     expect(status).toBe(200)
     expect(body.lease).toMatchObject({ state: 'revoked', cause: 'orphan', agent: '', role: '' })
+  })
+})
+
+// The last one: nothing comes after it.
+describe('a ledger that has forgotten what it knew', () => {
+  it('has orphans told of, and none revoked', async () => {
+    await redis.client.flushall()
+    const ask = async () => test.call('POST', '/v1/reconciliations', await test.token('oncall'), { revoke: true })
+    await waitFor('the quarantine', async () => (await ask()).body.code === 'quarantined')
+    const lease = `lease_${someLease()}`
+    const revoked: string[] = []
+    let looks = 0
+    const upstreams = new Map([
+      upstreamOf(
+        'live',
+        async function* () {
+          looks++
+          yield one(lease)
+        },
+        revoked,
+      ),
+    ])
+    for (let time = 1; time <= 3; time++) {
+      const timer = startReconciling(() => ({ ...test.broker.house(), upstreams }), { firstMs: 0, tickMs: 20 })
+      await waitFor('a look', () => looks >= time)
+      await timer.stop()
+      await agedSights(redis)
+      for (const key of await redis.client.keys('mf:*register*')) await redis.client.hdel(key, 'u:timer')
+    }
+    expect(revoked).toEqual([])
+    expect(await test.broker.house().metrics.registry.metrics()).toMatch(/mayfly_orphans_total\{provider="live",outcome="found"\} 1/)
   })
 })
