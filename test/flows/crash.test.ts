@@ -123,6 +123,15 @@ const scenarios: Record<string, Scenario> = {
     proxy.release()
     await complete(broker, id)
   },
+  async 'an emergency, whose deaths are verified'(broker) {
+    const id = await task(broker)
+    await ask(broker, id)
+    const body = { selector: { task: id }, reason: 'leak', freeze: false, verify: 'all' }
+    const oncall = await prepared.token('oncall')
+    const { revocation } = (await broker.call('POST', '/v1/emergency/revoke', oncall, body)).body
+    const path = `/v1/emergency/revocations/${revocation.id}`
+    await waitFor('all of it to be settled', async () => (await broker.call('GET', path, oncall)).body.revocation.state === 'finished', 20_000)
+  },
 }
 
 const nothingUpstream = () => waitFor('nothing upstream', async () => (await rolesUpstream()) === 0, 20_000)
