@@ -1,3 +1,4 @@
+import { setPriority } from 'node:os'
 import { startRedisUpstream } from '../test/providers/redis-upstream.js'
 import { startPostgres, type TestPostgres } from '../test/support/postgres.js'
 import { type Fleet, startFleet } from './fleet.js'
@@ -7,6 +8,8 @@ import { allRevoked, stop } from './revoke/stop.js'
 import { measureTaskEnds } from './revoke/task-ends.js'
 import { MEASURING, pinSelf, round } from './support.js'
 
+/** Redis shares a core with PostgreSQL and the load here; a ledger has one of its own, and does not wait for eight sessions of a database. */
+const REDIS_PRIORITY = -10
 type Say = (line: string) => void
 
 /** Taking back: what ends with its task, and the stop of a whole provider, in PostgreSQL and in a cheap upstream, with and without other work. */
@@ -19,7 +22,7 @@ export async function run({ quick, say }: { quick: boolean; say: Say }): Promise
   const test_upstream = await stopUpstream(quick ? 5_000 : 100_000, { quick, say })
   const most = (of: 'under_load' | 'while_closing') => Math.max(...[sql, test_upstream].map(({ freeze_ms }) => freeze_ms[of].most))
   const freeze_ms = { under_load: most('under_load'), while_closing: most('while_closing') }
-  return { freeze_ms, ratio: sql.ratio, postgres: sql, test_upstream, task_ends }
+  return { freeze_ms, ratio: sql.ratio, redis_priority: REDIS_PRIORITY, postgres: sql, test_upstream, task_ends }
 }
 
 /** Beside a bare loop of the same statements, once with nothing else to do, and once while others issue. */
@@ -64,6 +67,7 @@ async function stopUpstream(leases: number, { quick, say }: { quick: boolean; sa
 }
 
 async function withFleet<T>(fleet: Fleet, work: (fleet: Fleet) => Promise<T>): Promise<T> {
+  setPriority(fleet.redisPid, REDIS_PRIORITY)
   try {
     return await work(fleet)
   } finally {
