@@ -57,7 +57,8 @@ function kubernetesClaims(payload: JsonObject, claims: Map<string, string | read
   set('node', member('node', 'name'))
   set('node_uid', member('node', 'uid'))
   const subject = `system:serviceaccount:${claims.get('namespace')}:${claims.get('service_account')}`
-  if (payload.sub !== subject || !claims.has('service_account_uid')) {
+  const isNamed = ['namespace', 'service_account', 'service_account_uid'].every((name) => claims.has(name))
+  if (payload.sub !== subject || !isNamed) {
     refuse('token_invalid', '"sub" and "kubernetes.io" do not name one service account with its uid')
   }
   return claims

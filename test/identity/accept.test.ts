@@ -175,6 +175,7 @@ it('a Kubernetes service account token names its namespace, account, pod and the
   const refusals: [Record<string, unknown>, RegExp][] = [
     [{ ...claims, sub: 'system:serviceaccount:team-b:triage' }, /do not name one service account/],
     [{ ...claims, 'kubernetes.io': { ...kubernetes, serviceaccount: { name: 'triage' } } }, /do not name one service account/],
+    [{ ...claims, sub: 'system:serviceaccount:undefined:undefined', 'kubernetes.io': { serviceaccount: { uid: 'sa-uid' } } }, /do not name one/],
     [{ ...claims, 'kubernetes.io': undefined, namespace: 'team-a', service_account: 'triage' }, /has "kubernetes.io"/],
     [
       { ...claims, 'kubernetes.io': { ...kubernetes, pod: undefined }, pod_uid: 'mine' },
