@@ -7,10 +7,12 @@ import { refusal } from './refusals.js'
 import { isOpener, refuseOperation } from './task.js'
 import type { Approval, EventType, Operator, Principal, RequestContext } from './types.js'
 
-/** One operator's consent to one request, for each of the groups asked that the operator is in. */
+/** One operator's consent to one request, for each of the groups asked that the operator is in. Never by a break-glass key, which shows no person. */
 export async function approve(house: House, operator: Operator, id: string, reason: string | undefined, context: RequestContext): Promise<Approval> {
   const approval = await mayDecide(house, operator, id, context)
   const no = (error: MayflyError) => refuseOperation(house, operator, context, error)
+  // Whose hands such a key is in, nobody knows: perhaps those of whoever the request is for. A no gives nothing to anybody, so it may say that.
+  if (house.breakGlass.has(operator.issuer)) throw await no(faceless())
   if (isOwn(house, approval, operator)) throw await no(own())
   const groups = approval.needs.map(({ group }) => group).filter((group) => operator.groups.includes(group))
   if (groups.length === 0) throw await no(notAsked(approval))
@@ -82,6 +84,11 @@ function toldOf(type: EventType, { id, task, role, digest }: Approval, operator:
 function own(): MayflyError {
   const message = 'this request is your own: your agent asks, or it acts for you, or you opened the task'
   return new MayflyError('denied', message, { next: 'have somebody else decide' })
+}
+
+function faceless(): MayflyError {
+  const message = 'only a person can agree to this, and a break-glass key does not show who uses it'
+  return new MayflyError('denied', message, { next: 'agree with an account of your own' })
 }
 
 function notAsked({ needs }: Approval): MayflyError {

@@ -10,6 +10,7 @@ const OPERATORS = [
   '  - {id: "sso/{sub}", match: {issuer: test, sub: "emp-*"}, groups: [sre-oncall], person: "{email}"}',
   '  - {id: "adm/{sub}", match: {issuer: test, sub: "adm-*"}, groups: [sre-oncall, security], person: ["{upn}", "{email}"]}',
   '  - {id: "bare/{sub}", match: {issuer: test, sub: "bare-*"}, groups: [sre-oncall]}',
+  '  - {id: glass, match: {issuer: glass, sub: anybody}, groups: [sre-oncall, security]}',
 ]
 
 let redis: TestRedis
@@ -22,6 +23,7 @@ beforeAll(async () => {
     ...writing,
     redisSocket: redis.socketPath,
     operators: `${writing.operators}\n${OPERATORS.join('\n')}`,
+    issuers: '  glass: {jwks: env:JWKS, issuer: "https://glass.test", audience: mayfly, break_glass: true}',
     agents: '  - {id: kims, match: {issuer: test, sub: kims}, owner: sso/kim@example.com, autonomy: supervised, team: platform}\n',
   })
   call = checking(test.call)
@@ -70,6 +72,18 @@ describe('nobody agrees to what is their own, whatever their account is called',
     expect(await approve(id, 'emp-3')).toMatchObject({ status: 401, code: 'token_invalid' })
     expect(await approve(id, 'adm-3', { email: 'kim@example.com' })).toMatchObject({ status: 401 })
     expect((await call('GET', `/v1/approvals/${id}`, agent)).body.approval.state).toBe('open')
+  })
+})
+
+describe('nobody agrees with a break-glass key, which does not show who uses it', () => {
+  it('but it may say no', async () => {
+    const glass = () => test.token('anybody', { iss: 'https://glass.test' })
+    const decide = async (id: string, verb: 'approve' | 'deny') => (await call('POST', `/v1/approvals/${id}/${verb}`, await glass(), {})).body
+    const id = await ask('api-both')
+    const detail = 'only a person can agree to this, and a break-glass key does not show who uses it'
+    expect(await decide(id, 'approve')).toMatchObject({ status: 403, code: 'denied', detail, next: 'agree with an account of your own' })
+    expect((await call('GET', `/v1/approvals/${id}`, agent)).body.approval).toMatchObject({ state: 'open', needs: [{ given: 0 }, { given: 0 }] })
+    expect(await decide(id, 'deny')).toMatchObject({ approval: { state: 'denied' } })
   })
 })
 
