@@ -8,6 +8,7 @@
 -- answer: 'created' | 'known', id, record, facts of the root, where its event is | 'quarantined' 'conflict' 'parent_ended' 'stale' 'too_deep' 'frozen' 'quota' 'outbox_full', detail
 -- event: task.opened
 -- include: clock record event lineage freeze external
+if (#ARGV - rest) % 2 == 0 then return redis.error_reply('ERR an agent without its bindings') end
 local same = read(KEYS[1])
 if same then
   if same.dg ~= digest then return { 'conflict', 'the id is taken' } end

@@ -110,6 +110,8 @@ describe('a primary that dies under load', () => {
     await load.stop()
     expect(new Set(load.refused)).toEqual(new Set(['ledger_unavailable']))
 
+    // This one has had nothing to ask meanwhile, and finds out by itself.
+    await waitFor('the other to see them all', async () => !(await other.status()).problems.some((one) => one.includes('cannot be reached')), 20_000)
     const set = await other.freeze(rogue, event('freeze.set'))
     expect(set).toMatchObject({ holding: PARTITIONS, unreachable: 0 })
     for (const task of tasks) expect(await ledger.grant(newLease(ledger, await taskNow(ledger, task)), event())).toMatchObject({ refused: 'frozen' })
