@@ -8,7 +8,7 @@ import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
 import { ofReachable, partitionsOf, type Store } from './store.js'
 
-const freezeScript = defineScript('freeze', 'freezes', ['id', 'kind', 'generation', 'json', 'shape', 'event', 'type'], { rest: 'fields' })
+const freezeScript = defineScript('freeze', 'freezes', ['id', 'kind', 'generation', 'json', 'shape', 'event', 'type', 'known'], { rest: 'fields' })
 
 /** What a stop is told by is not refused because the outbox is full. */
 const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
@@ -61,6 +61,7 @@ export function freezeCalls(store: Store): FreezeCalls {
       shape,
       event: event ? JSON.stringify(event) : '',
       type: event?.type ?? '',
+      known: store.witness.mark(partition),
     }
     const [, mark] = listOf(await store.run(freezeScript, keys.freezes(partition), args, fields))
     store.witness.marked(partition, numberOf(mark))

@@ -7,7 +7,7 @@ import { ofReachable, partitionOfLease, partitionOfTask, partitionsOf, type Stor
 
 const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
 const holdScript = defineScript('hold-outbox', 'audit', ['reader', 'ttl_ms'])
-const confirmScript = defineScript('confirm-outbox', 'audit', ['reader', 'id', 'next'])
+const confirmScript = defineScript('confirm-outbox', 'audit', ['reader', 'id', 'next', 'known'])
 
 /** Refusals kept per partition; older ones go. */
 const MOST_REFUSED = 1_000
@@ -67,10 +67,10 @@ export function eventCalls(store: Store): EventCalls {
       },
       confirm: async (partition, reader, streamId) => {
         const [ms = '0', count = '0'] = streamId.split('-')
-        const args = { reader, id: streamId, next: `${ms}-${Number(count) + 1}` }
-        const mark = numberOf(await store.run(confirmScript, keys.audit(partition), args))
-        store.witness.marked(partition, mark)
-        return mark > 0
+        const args = { reader, id: streamId, next: `${ms}-${Number(count) + 1}`, known: store.witness.mark(partition) }
+        const [held, mark] = listOf(await store.run(confirmScript, keys.audit(partition), args))
+        store.witness.marked(partition, numberOf(mark))
+        return numberOf(held) === 1
       },
       length: async () => {
         const lengths = await Promise.all(partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.xlen(keys.events(partition)))))

@@ -87,6 +87,41 @@ describe('a ledger in quarantine', () => {
   })
 })
 
+describe('before anybody has looked', () => {
+  /** What audit does with what is told here; a freeze besides. */
+  const goOn = async ({ ledger }: Fixture): Promise<void> => {
+    await ledger.freeze({ selector: { agent: ['another'] }, reason: 'odd', by: 'oncall' }, event('freeze.set'))
+    expect(await ledger.outbox.hold('one', HOUR)).toContain(0)
+    for (const partition of [0, 1, 2, 3]) {
+      await ledger.record(event('request.refused'))
+      const last = (await ledger.outbox.read(partition, 100)).at(-1)
+      if (last) expect(await ledger.outbox.confirm(partition, 'one', last.streamId)).toBe(true)
+    }
+  }
+
+  it('a partition that was emptied issues nothing, although what is told there is written down', async () => {
+    fixture = await startLedger()
+    const { client } = fixture.redis
+    await goOn(fixture)
+    await openTask(fixture.ledger)
+    await client.del(...(await client.keys('mf:{*')))
+    await goOn(fixture)
+    await expect(openTask(fixture.ledger)).rejects.toThrow('quarantined')
+  })
+
+  it('nor does one of before', async () => {
+    fixture = await startLedger()
+    const { client } = fixture.redis
+    const all = await Promise.all((await client.keys('mf:{*')).map(async (key) => [key, await client.dumpBuffer(key)] as const))
+    await goOn(fixture)
+    await openTask(fixture.ledger)
+    await client.del(...(await client.keys('mf:{*')))
+    for (const [key, value] of all) if (value) await client.restore(key, 0, value)
+    await goOn(fixture)
+    await expect(openTask(fixture.ledger)).rejects.toThrow('quarantined')
+  })
+})
+
 describe('stream ids', () => {
   it.each([
     ['2-0', '1-9', true],

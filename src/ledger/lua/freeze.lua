@@ -2,7 +2,7 @@
 -- Writes a freeze ('F') or the tombstone of a thaw ('T') into this partition. The highest generation wins, so that it may be repeated
 -- and applied in any order.
 -- key: freezes
--- args: id kind generation:number json shape event type
+-- args: id kind generation:number json shape event type known:integer
 -- rest: fields
 -- answer: 1 | 0 when it is there already, or something newer is; the mark of the partition (lib/freeze.lua)
 -- event: freeze.set | freeze.thawed, in the freeze's own partition
@@ -36,9 +36,10 @@ if kind == 'F' and shape ~= '' then
   end
 end
 if event ~= '' then tell(type, event) end
--- A Redis that has forgotten this one is told by it; never ahead of the clock, which is all that is known of it elsewhere.
+-- A Redis that has forgotten this one is told by it; never ahead of the clock, which is all that is known of it elsewhere. Not where the broker
+-- knows a higher one already: this is such a Redis.
 local mark = redis.call('HGET', KEYS[1], 'mark')
-if mark and tonumber(mark) < math.min(generation, now) then
+if mark and tonumber(mark) >= known and tonumber(mark) < math.min(generation, now) then
   mark = string.format('%.0f', math.min(generation, now))
   redis.call('HSET', KEYS[1], 'mark', mark)
 end
