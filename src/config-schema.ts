@@ -115,9 +115,16 @@ const agent = z.strictObject({
 })
 const orchestrator = z.strictObject({ ...rule, ...onBehalfOf })
 const operator = z.strictObject({ ...rule, groups: z.array(name).min(1), person: z.union([word, z.array(word).min(1).max(8)]).optional() })
+const agentPattern = word.regex(/^(?:\*|[^*]+?(?:\/\*)?)$/, 'must be the id of an agent, "prefix/*" for all that begin so, or "*" for all')
 const gateway = z
-  .strictObject({ ...rule, audiences: z.array(word).default([]), tools: z.array(toolPattern).default([]) })
+  .strictObject({
+    ...rule,
+    audiences: z.array(word).default([]),
+    tools: z.array(toolPattern).default([]),
+    agents: z.array(agentPattern).min(1).optional(),
+  })
   .refine(({ audiences, tools }) => audiences.length + tools.length > 0, 'name the audiences or the tools that it stands in front of')
+  .refine(({ agents, tools }) => agents === undefined || tools.length > 0, 'agents are those that call its tools, and it has none')
 const shownBy = z.record(word, z.string().min(1)).refine((claims) => Object.keys(claims).length > 0, 'name the claims by which a token shows it')
 const human = z.strictObject({
   id: word,

@@ -87,6 +87,8 @@ export interface Gateway extends Caller {
   readonly audiences: readonly string[]
   /** Of the catalogue, those that it stands in front of: it asks, in an agent's stead, about these alone. */
   readonly tools: readonly string[]
+  /** In whose stead: ids, `prefix/*` for all that begin so, `*` for all. Absent: whichever agent it names. */
+  readonly agents?: readonly string[]
 }
 /** Who is calling, verified from a token. */
 export type Principal = Agent | Orchestrator | Operator | Gateway

@@ -13,18 +13,18 @@ const NO_TOKENS = 'publish one with "use": "jwt-svid" and a "kid", or take the a
 
 export async function identityFindings({ identity: options, listeners }: Config, tokenFile: string | undefined): Promise<Finding[]> {
   const lint = lintIdentity(options).map((what): Finding => ({ area: 'issuers', level: 'fail', what }))
-  const nameless = namelessFindings(options)
+  const loose = [...namelessFindings(options), ...gatewayFindings(options)]
   let identity: Identity
   try {
     identity = createIdentity(options, { consume: () => Promise.resolve(true), now: () => Date.now() })
   } catch (error) {
-    return [...lint, ...nameless, { area: 'issuers', level: 'fail', what: messageOf(error), mend: 'mend it in the configuration' }]
+    return [...lint, ...loose, { area: 'issuers', level: 'fail', what: messageOf(error), mend: 'mend it in the configuration' }]
   }
   try {
     const states = await keysOf(identity)
     const issuers = [...states.map(issuerFinding), ...states.flatMap((state) => bundleFindings(state, options, listeners))]
     const token = tokenFile === undefined ? [] : await tokenFindings(identity, tokenFile)
-    return [...lint, ...nameless, ...issuers, ...token]
+    return [...lint, ...loose, ...issuers, ...token]
   } finally {
     await identity.close()
   }
@@ -38,6 +38,15 @@ function namelessFindings({ operators = [] }: IdentityOptions): Finding[] {
     return [
       { area: 'issuers', level: 'warn', what, mend: 'name the claim that says what owners and humans are called, for example person: "{email}"' },
     ]
+  })
+}
+
+/** What is counted against an agent then rests on the word of each of them. */
+function gatewayFindings({ gateways = [] }: IdentityOptions): Finding[] {
+  return gateways.flatMap(({ tools = [], agents }, index) => {
+    if (agents !== undefined || tools.length === 0) return []
+    const what = `gateways[${index}]: no agents: it can have calls of any agent that it names counted, and the agent suspended for them`
+    return [{ area: 'issuers', level: 'warn', what, mend: 'name those that call its tools, for example agents: [triage, "team-a/*"]; "*" says all' }]
   })
 }
 

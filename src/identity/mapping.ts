@@ -4,6 +4,7 @@ import { allMatch, at, compileMatch, type Patterns } from './match.js'
 import type { AgentRule, GatewayRule, HumanRule, IdentityOptions, OperatorRule, OrchestratorRule } from './options.js'
 import type { Claims } from './presets.js'
 import { refuse } from './refuse.js'
+import { canBe } from './roster.js'
 import { compileTemplate, idValue, type Template } from './template.js'
 
 /** What a rule doesn't say of a principal, because the token does. */
@@ -44,9 +45,11 @@ export function compileMapping(options: IdentityOptions, issuers: readonly Issue
     ...compile('agent', options.agents, buildAgent),
     ...compile('orchestrator', options.orchestrators, buildOrchestrator),
     ...compile('operator', options.operators, buildOperator),
-    ...compile('gateway', options.gateways, (rule: GatewayRule): Build<Principal> => {
-      const { audiences, tools = [] } = rule
-      return (id, _claims, facts) => ({ kind: 'gateway', id, ...facts, ...common(rule), audiences, tools })
+    ...compile('gateway', options.gateways, (rule: GatewayRule, path: string): Build<Principal> => {
+      const { audiences, tools = [], agents } = rule
+      const nobody = agents?.find((pattern) => !options.agents?.some((agent) => canBe(agent, pattern)))
+      if (nobody !== undefined) throw new Error(`${path}.agents: no rule makes an agent "${nobody}"`)
+      return (id, _claims, facts) => ({ kind: 'gateway', id, ...facts, ...common(rule), audiences, tools, agents })
     }),
   ])
   const humans = byIssuer<Human>(compile('human', options.humans, buildHuman))

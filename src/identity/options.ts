@@ -150,6 +150,8 @@ export interface GatewayRule extends Rule {
   readonly audiences: readonly string[]
   /** Names of tools that it stands in front of; absent: none. */
   readonly tools?: readonly string[]
+  /** In whose stead it asks: ids, `prefix/*` for all that begin so, `*` for all; absent: whichever agent it names. */
+  readonly agents?: readonly string[]
 }
 /** A person, who calls nothing. */
 export interface HumanRule {

@@ -8,6 +8,7 @@ import type { AgentRule, HumanRule } from './options.js'
 export type Roster = (agent: { readonly id: string; readonly issuer?: string; readonly instance?: string }) => readonly Agent[]
 
 const PLACEHOLDER = /\{[^{}]*\}/
+const ALL_PLACEHOLDERS = /\{[^{}]*\}/g
 /** What `{claim}` may be filled with: see `template.ts`. */
 const VALUE = '[^/:*{}"\'`\\\\\\p{C}\\p{Z}]+'
 
@@ -47,6 +48,15 @@ function isLike(one: HumanProof, other: HumanProof): boolean {
 /** The ids that a rule can make. */
 export function idsOf({ id }: Pick<AgentRule, 'id'>): RegExp {
   return new RegExp(`^${id.split(PLACEHOLDER).map(escaped).join(VALUE)}$`, 'u')
+}
+
+/** Whether a rule can make an id that a pattern means: an id, `prefix/*` or `*`. A claim fills no more than a part between two slashes. */
+export function canBe({ id }: Pick<AgentRule, 'id'>, pattern: string): boolean {
+  if (pattern === '*') return true
+  if (!pattern.endsWith('/*')) return idsOf({ id }).test(pattern)
+  const parts = id.replace(ALL_PLACEHOLDERS, '{}').split('/')
+  const wanted = pattern.slice(0, -2).split('/')
+  return parts.length > wanted.length && wanted.every((text, index) => idsOf({ id: parts[index] ?? '' }).test(text))
 }
 
 function agentOf({ match, labels, team, owner, autonomy, openTasks, openTools }: AgentRule, id: string, instance: string | undefined): Agent {

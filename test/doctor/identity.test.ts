@@ -46,6 +46,13 @@ describe('the doctor on a trust domain', () => {
       expect.stringMatching(/^warn issuers: mesh: its bundle has no X.509 authority: certificates at the public listener/),
     )
   })
+  it('warns of gateways that may ask for any agent', async () => {
+    const made = await prepared(prod.bundle())
+    const found = (await findings(made)).filter((line) => line.includes('gateways'))
+    expect(found).toEqual([
+      'warn issuers: gateways[1]: no agents: it can have calls of any agent that it names counted, and the agent suspended for them',
+    ])
+  })
   it('refuses a rule that binds no workload', async () => {
     expect(await findings(await prepared(prod.bundle(), 'path_4: triage'))).toContainEqual(
       expect.stringMatching(/^fail issuers: agents\[\d\]\.match: no subject is bound/),

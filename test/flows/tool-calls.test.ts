@@ -34,6 +34,8 @@ const AGENTS = `
   - {id: twin, match: {issuer: test, sub: twin-a}, owner: sre@example.com, autonomy: supervised, team: platform}
   - {id: twin, match: {issuer: spare, sub: twin-b}, owner: sre@example.com, autonomy: autonomous, team: platform}
   - {id: snared, match: {issuer: test, sub: snared}, owner: sre@example.com, autonomy: supervised, team: platform}
+  - {id: "squad/{sub}", match: {issuer: test, sub: member-*}, owner: sre@example.com, autonomy: supervised, team: platform}
+  - {id: quiet, match: {issuer: test, sub: quiet}, owner: sre@example.com, autonomy: supervised, team: platform}
   - {id: trapped, match: {issuer: test, sub: trapped}, owner: sre@example.com, autonomy: supervised, team: platform}
 `
 const TOOLS = [{ tool: 'tickets/get' }, { tool: 'tickets/create' }, { tool: 'vault/read' }, { tool: 'web.post' }]
@@ -53,6 +55,8 @@ beforeAll(async () => {
     redisSocket: redis.socketPath,
     policy: POLICY,
     agents: AGENTS,
+    gateways:
+      '  - {id: narrow, match: {issuer: test, sub: narrow}, audiences: ["https://reports.example"], tools: [tickets/*], agents: [reporter, squad/*]}',
     issuers: '  spare: {jwks: env:JWKS, issuer: "https://spare.test", audience: mayfly}',
     limits: '{requests_per_second: 100000, per_agent_live: 0}',
   })
@@ -139,6 +143,40 @@ describe('a gateway', () => {
     for (const body of [GET, { ...shown, agent: 'triage' }]) expect((await ask(task, body, proxy)).status).toBe(422)
     await call('DELETE', `/v1/leases/${lease.id}`, agent)
     expect((await ask(task, shown, proxy)).body.code).toBe('denied')
+  })
+
+  it('asks for its own agents alone, and what it says of others counts against none of them', async () => {
+    const narrow = await test.token('narrow')
+    const agents = ['reporter', 'squad/member-1']
+    const task = await openTask({ assignees: ['triage', 'quiet', ...agents].map((one) => ({ agent: one })) })
+    for (const one of agents) expect((await ask(task, { ...GET, agent: one }, narrow)).body).toMatchObject({ decision: 'allow', enforced: true })
+    const { lease, credential } = (await call('POST', '/v1/leases', agent, { task, role: 'api-token' })).body
+    const elsewhere = await openTask({ assignees: [{ agent: 'triage' }] })
+    const detail = 'this gateway does not ask in the stead of that agent'
+    for (const whom of [
+      { agent: 'quiet' },
+      { agent: 'nobody' },
+      { agent: 'squad' },
+      { agent: 'reporters' },
+      { agent: 'squad-2/x' },
+      { token: credential.token },
+    ])
+      for (const other of [task, elsewhere])
+        expect(await ask(other, { ...GET, ...whom }, narrow)).toMatchObject({ status: 403, body: { code: 'denied', detail } })
+    expect((await ask(task, { calls: [GET, GET], agent: 'quiet' }, narrow)).body).toMatchObject({ code: 'denied', detail })
+    const denied = () => told(({ type, detail }) => type === 'tool.denied' && detail?.agent?.id === 'quiet')
+    expect(await denied()).toEqual([])
+    // A gateway without such a list has it counted, and by then whatever came before is counted too.
+    expect((await ask(elsewhere, { ...GET, agent: 'quiet' }, proxy)).body.code).toBe('not_found')
+    expect(await denied()).toHaveLength(1)
+    const oncall = await test.token('oncall')
+    const risk = async () => (await call('GET', '/v1/agents/quiet', oncall)).body.risk
+    await waitFor('what the agent did is counted', async () => (await risk()).counted_since !== undefined)
+    const { signals } = await risk()
+    expect(signals.refused).toBeGreaterThan(0)
+    // Of what was refused, each is 3 points.
+    expect(signals.refused).toBeLessThanOrEqual(3)
+    await call('DELETE', `/v1/leases/${lease.id}`, agent)
   })
 
   it('is the only one to ask for another', async () => {

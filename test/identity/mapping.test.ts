@@ -39,6 +39,37 @@ describe('claims map to exactly one principal', () => {
     expect(await verify({ role: 'gateway' })).toMatchObject({ kind: 'gateway', id: 'reports', audiences: ['https://reports.example'] })
     expect(Object.isFrozen(await verify({ role: 'flows' }))).toBe(true)
   })
+  it('of a gateway, with the agents in whose stead it asks, which some rule has to make', async () => {
+    const signer = await newSigner()
+    const open = (ids: string[], agents: string[]) =>
+      createIdentity(
+        {
+          ...staticOptions(signer),
+          agents: ids.map((id) => ({ ...agent, id, match: match({ role: 'bot' }) })),
+          gateways: [{ id: 'proxy', match: match({ role: 'gateway' }), audiences: [], tools: ['t'], agents }],
+        },
+        house(),
+      )
+    const token = bearer(await signer.token({ role: 'gateway' }))
+    for (const [id, pattern] of [
+      ['bot', 'bot'],
+      ['bot', '*'],
+      ['bot/{sub}', 'bot/*'],
+      ['bot/{sub}', 'bot/worker-1'],
+      ['{team}/bot-{sub}/{run}', 'red/bot-7/*'],
+      ['{team}/bot-{sub}/{run}', 'red/*'],
+    ] as const)
+      expect(await open([id], [pattern]).verify(token)).toMatchObject({ agents: [pattern] })
+    for (const [id, pattern] of [
+      ['bot', 'bots'],
+      ['bot', 'bot/*'],
+      ['bot/{sub}', 'bot'],
+      ['bot/{sub}', 'bots/*'],
+      ['bot/{sub}', 'bot/worker-1/*'],
+      ['{team}/bot-{sub}/{run}', 'red/rot-7/*'],
+    ] as const)
+      expect(() => open(['other', id], [pattern])).toThrow(`gateways[0].agents: no rule makes an agent "${pattern}"`)
+  })
   it('none is a refusal, and so is a claim that is missing, an object, or a list of other things', async () => {
     const signer = await newSigner()
     const rules = { agents: [{ ...agent, id: 'bot', match: match({ role: '*' }) }] }

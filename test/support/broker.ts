@@ -73,6 +73,8 @@ export interface TestBrokerOptions {
   readonly issuers?: string
   /** More YAML below `operators:`, indented by two. */
   readonly operators?: string
+  /** More YAML below `gateways:`, indented by two. */
+  readonly gateways?: string
   /** YAML of `listeners.public.tls`. */
   readonly tls?: string
   /** Which of the policies that Mayfly ships; those that most tests need when absent. Each costs a start some time. */
@@ -275,6 +277,7 @@ ${options.operators ?? ''}
 gateways:
   - {id: reports-api, match: ${match('reports-api')}, audiences: ["https://reports.example"]}
   - {id: mcp-proxy, match: ${match('mcp-proxy')}, audiences: ["https://reports.example"], tools: [tickets/*]}
+${options.gateways ?? ''}
 providers:
   tokens: {type: jwt, verification: introspection}
   signed: {type: jwt, verification: signature}
