@@ -105,8 +105,8 @@ describe('before anybody has looked', () => {
     await goOn(fixture)
     await openTask(fixture.ledger)
     await client.del(...(await client.keys('mf:{*')))
-    await goOn(fixture)
-    await expect(openTask(fixture.ledger)).rejects.toThrow('quarantined')
+    for (let times = 0; times < 4; times++) await goOn(fixture)
+    for (let n = 0; n < 16; n++) await expect(openTask(fixture.ledger)).rejects.toThrow('quarantined')
   })
 
   it('nor does one of before', async () => {
@@ -117,8 +117,8 @@ describe('before anybody has looked', () => {
     await openTask(fixture.ledger)
     await client.del(...(await client.keys('mf:{*')))
     for (const [key, value] of all) if (value) await client.restore(key, 0, value)
-    await goOn(fixture)
-    await expect(openTask(fixture.ledger)).rejects.toThrow('quarantined')
+    for (let times = 0; times < 4; times++) await goOn(fixture)
+    for (let n = 0; n < 16; n++) await expect(openTask(fixture.ledger)).rejects.toThrow('quarantined')
   })
 })
 
