@@ -1,10 +1,11 @@
-/** `npm run bench -- <issue|decide|scale|revoke|bulkhead|overload|failover> [--json] [--quick]`. Each prints what it measured; ratios are against a baseline of the same run. */
+/** `npm run bench -- <issue|decide|scale|startup|revoke|bulkhead|overload|failover> [--json] [--quick]`. Each prints what it measured; ratios are against a baseline of the same run. */
 import { parseArgs } from 'node:util'
 
 const BENCHES = {
   issue: './issue.js',
   decide: './decide.js',
   scale: './scale.js',
+  startup: './startup.js',
   revoke: './revoke.js',
   bulkhead: './bulkhead.js',
   overload: './overload.js',

@@ -2,7 +2,7 @@ import { Redis } from 'ioredis'
 import { waitFor } from '../test/support/wait.js'
 import { type Fleet, startFleet } from './fleet.js'
 import { load, type Request } from './load.js'
-import { commandsOfAStart, measureStartup } from './scale/startup.js'
+import { commandsOfAStart } from './scale/startup.js'
 import { MEASURING, pinSelf, round } from './support.js'
 
 const AGENTS = 1_000
@@ -14,7 +14,6 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
   const leases = quick ? 20_000 : 200_000
   const tasks = leases / 50
   pinSelf(MEASURING)
-  const startup = await measureStartup({ quick, say })
   const fleet = await startFleet({ roles: ROLES, ttlSeconds: 3_600 })
   const redis = new Redis(fleet.redisSocket)
   const startupEmpty = await commandsOfAStart(fleet)
@@ -56,7 +55,6 @@ export async function run({ quick, say }: { quick: boolean; say: (line: string) 
   redis.disconnect()
   await fleet.stop()
   return {
-    startup,
     leases,
     bytes_per_lease: round(bytes / leases, 0),
     startup_commands: { empty: startupEmpty, full: startupFull },
