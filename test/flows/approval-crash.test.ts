@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
-import { type BrokerProcess, type Prepared, prepare, startBrokerProcess } from '../support/broker.js'
+import { type BrokerProcess, type Prepared, prepare, SHORT_LIVED, startBrokerProcess } from '../support/broker.js'
 import { type HoldingProxy, startHoldingProxy } from '../support/holding-proxy.js'
 import { startPostgres, type TestPostgres } from '../support/postgres.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
@@ -25,7 +25,7 @@ beforeAll(async () => {
     postgresTimeout: '2s',
     roles: '  warehouse-write: {provider: warehouse, access: write, sensitivity: restricted, max_ttl: 15m, params: {member_of: [writers]}}',
   })
-  broker = await startBrokerProcess(prepared)
+  broker = await startBrokerProcess(prepared, { node: SHORT_LIVED })
 }, 60_000)
 afterAll(async () => {
   await broker?.kill()
@@ -57,7 +57,7 @@ describe('an approval that a lease holds', () => {
     await broker.kill()
     await asked
     proxy.release()
-    broker = await startBrokerProcess(prepared)
+    broker = await startBrokerProcess(prepared, { node: SHORT_LIVED })
     await waitFor('the lease to be settled and its approval freed', async () => (await stateOf(approval)) === 'granted', 30_000)
     expect(await loginsUpstream()).toBe(0)
     const again = await Promise.all([obtain(task, { approval }), obtain(task, { approval })])

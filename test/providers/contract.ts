@@ -4,6 +4,7 @@ import { type Minted, type Provider, ProviderError } from '../../src/providers/p
 import type { Handle } from '../../src/types.js'
 import { closedPort, startPausingProxy, startStallingServer } from '../support/faulty-upstream.js'
 import { startHoldingProxy } from '../support/holding-proxy.js'
+import { waitFor } from '../support/wait.js'
 import { factsOf, pageOf, reasonLine, rowOf, shownRows, tell } from './facts.js'
 import { type Harness, HOSTILE_TEXTS, newLeaseId, type Opened, open, requestOf, SHORT_MS, TIMEOUT_MS, TTL_MS } from './harness.js'
 
@@ -172,6 +173,8 @@ const CASES = {
       await proxy.paused()
       await failed
       expect(Date.now()).toBeGreaterThanOrEqual(request.until)
+      // The upstream's own clock may be read in whole milliseconds, and a turn before.
+      await waitFor('its end to have passed', () => Date.now() > request.until + 20)
       await proxy.resume()
       await expectNothingOf(harness, request.handle)
     },
