@@ -173,7 +173,7 @@ describe('renew against expiry', () => {
         const expires = Date.parse(body.lease.expires_at)
         const fresh = await test.token('triage')
         // From well before to just after, since the request takes its time too.
-        const at = expires - 40 + Math.random() * 50
+        const at = expires - 120 + Math.random() * 150
         await waitFor('the expiry to be near', () => Date.now() > at - 15)
         await elapse(at - Date.now())
         const answer = await test.call('POST', `/v1/leases/${body.lease.id}/renew`, fresh, { ttl: 1 })

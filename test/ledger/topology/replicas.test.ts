@@ -18,6 +18,9 @@ beforeAll(async () => {
     wait: { replicas: 1, timeoutMs: 300 },
     onWaited: (what, isReplicated) => waited.push({ what, isReplicated }),
   })
+  // A replica that has just come may take its time to answer for the first time.
+  const { id } = await openTask(ledger)
+  await waitFor('the replica to be heard', async () => 'lease' in (await ask(ledger, id)))
 }, 30_000)
 afterAll(async () => {
   await Promise.all([primary?.stop(), replica?.stop()])
