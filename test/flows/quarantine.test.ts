@@ -195,7 +195,8 @@ describe('a backup that was restored', () => {
     for (const on of [test, other]) {
       const opened = async () => on.call('POST', '/v1/tasks', await test.token('flows'), { ...taskBody(), envelope })
       await waitFor('nothing to be opened', async () => (await opened()).body.code === 'quarantined')
-      expect((await obtain(on, test, over)).body.code).toBe('quarantined')
+      // Its end may have been done again by then.
+      expect(['quarantined', 'task_ended']).toContain((await obtain(on, test, over)).body.code)
       expect((await on.call('POST', `/v1/leases/${used.id}/renew`, await test.token('triage'), { ttl: 900 })).body.code).toBe('quarantined')
     }
     const seen = await waitFor('both logs to be read', async () => {
