@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { request } from 'node:http'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type Fleet, startFleet } from './fleet.js'
 import { bytesOf, type Flooded, flood } from './flood.js'
 import { load } from './load.js'
+import { post } from './post.js'
 import type { Probed } from './probe.js'
 import { cpuMicroseconds, MEASURING, percentile, pinSelf, round } from './support.js'
 
@@ -98,18 +98,6 @@ async function probe(fleet: Fleet, ends: string[]): Promise<{ stop(): Promise<{ 
   }
 }
 
-function post(port: number, path: string, token: string, body: object): Promise<number> {
-  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
-  return new Promise((resolve, reject) => {
-    const asked = request({ port, host: '127.0.0.1', method: 'POST', path, headers, agent: false, timeout: 10_000 }, (answer) => {
-      answer.resume().once('end', () => resolve(answer.statusCode ?? 0))
-    })
-    asked.once('timeout', () => asked.destroy(new Error('no answer')))
-    asked.once('error', reject)
-    asked.end(JSON.stringify(body))
-  })
-}
-
 type One = { readonly token: string; readonly body: string } | undefined
 
 /** The median of some requests that nothing is in the way of. */
@@ -121,7 +109,7 @@ async function alone(fleet: Fleet, one: One): Promise<number> {
 
 async function timed({ port }: Fleet, one: One): Promise<number> {
   const started = performance.now()
-  const status = await post(port, '/v1/leases', one?.token ?? '', JSON.parse(one?.body ?? '{}'))
+  const status = await post(port, { path: '/v1/leases', token: one?.token ?? '', body: JSON.parse(one?.body ?? '{}') })
   return status === 201 ? performance.now() - started : Number.POSITIVE_INFINITY
 }
 

@@ -2,8 +2,8 @@
  * `probe.ts <port> <every ms>`: calls what its standard input says, a JSON list of `{path, token, body, expected}` for each line that it keeps calling, one after the other,
  * each on a new connection, until the input ends; then prints what that took. A process of its own: one that floods is late itself.
  */
-import { request } from 'node:http'
 import { createInterface } from 'node:readline'
+import { post } from './post.js'
 import { percentile, round } from './support.js'
 
 export interface Probed {
@@ -37,21 +37,9 @@ async function repeat(calls: readonly Call[]): Promise<Probed> {
   for (const call of calls) {
     if (over) break
     const started = performance.now()
-    if ((await post(call).catch(() => 0)) !== call.expected) failed++
+    if ((await post(port, call).catch(() => 0)) !== call.expected) failed++
     latencies.push(performance.now() - started)
     await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
   return { calls: latencies.length, failed, p50_ms: round(percentile(latencies, 50)), p99_ms: round(percentile(latencies, 99)) }
-}
-
-function post({ path, token, body }: Call): Promise<number> {
-  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
-  return new Promise((resolve, reject) => {
-    const asked = request({ port, host: '127.0.0.1', method: 'POST', path, headers, agent: false, timeout: 10_000 }, (answer) => {
-      answer.resume().once('end', () => resolve(answer.statusCode ?? 0))
-    })
-    asked.once('timeout', () => asked.destroy(new Error('no answer')))
-    asked.once('error', reject)
-    asked.end(JSON.stringify(body))
-  })
 }

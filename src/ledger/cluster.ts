@@ -5,6 +5,7 @@ import type { ClusterAddress, HostAndPort } from './address.js'
 import { type Log, messageOf, open, unreachable } from './connection.js'
 import { keys, META } from './keys.js'
 import { leave, type Node, type Nodes } from './nodes.js'
+import { listOf, numberOf, textOf } from './reply.js'
 
 /**
  * A Redis Cluster, as one connection for each server that holds a partition. Not ioredis's own client for it: that one follows a slot to
@@ -183,17 +184,24 @@ export async function connectCluster(address: ClusterAddress, partitions: number
 /** Who holds each slot, as one server sees it; '' where it knows nobody. Undefined: it does not say. */
 async function viewOf(redis: Redis, name: string, slots: readonly number[]): Promise<View | undefined> {
   try {
-    const ranges = (await within(SLOTS_TIMEOUT_MS, redis.cluster('SLOTS'))) as unknown as [number, number, [string | null, number]][]
+    const ranges = listOf(await within(SLOTS_TIMEOUT_MS, redis.cluster('SLOTS'))).map(rangeOf)
     return slots.map((slot) => {
-      const [, , holder] = ranges.find(([from, to]) => from <= slot && slot <= to) ?? []
+      const holder = ranges.find(({ from, to }) => from <= slot && slot <= to)
       if (!holder) return ''
       // It does not know under which name it is called: under this one.
-      const [host, port] = holder
-      return `${host === null || host === '' || host === '?' ? hostAndPort(name).host : host}:${port}`
+      const { host, port } = holder
+      return `${host === '' || host === '?' ? hostAndPort(name).host : host}:${port}`
     })
   } catch {
     return undefined
   }
+}
+
+/** https://redis.io/docs/latest/commands/cluster-slots/: first and last slot, then the primary as host (or nil), port, and more. */
+function rangeOf(reply: unknown): { from: number; to: number } & HostAndPort {
+  const [from, to, primary] = listOf(reply)
+  const [host, port] = listOf(primary)
+  return { from: numberOf(from), to: numberOf(to), host: textOf(host), port: numberOf(port) }
 }
 
 /** For each slot, the holder that most servers name: one that is cut off from the rest still names itself. */

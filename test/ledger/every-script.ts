@@ -1,17 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import type { RiskRules } from '../../src/ledger/ledger.js'
 import type { Outside } from '../../src/ledger/witness.js'
-import { event, type Fixture, granted, HOUR, makeDue, newLease, newTask, openTask, PLENTY, reserved, taskNow, tokenNow } from './fixture.js'
+import { event, type Fixture, granted, HOUR, makeDue, newLease, newTask, openTask, PLENTY, RULES, reserved, taskNow, tokenNow } from './fixture.js'
 
-const MINUTE = 60_000
-const RULES: RiskRules = {
-  halfLifeMs: 10 * MINUTE,
-  rate: { limit: 100, windowMs: MINUTE, points: 20, most: 85 },
-  loop: { limit: 5, windowMs: 5 * MINUTE, points: 31, most: 65 },
-  refused: { points: 3, most: 45 },
-  novelty: { points: 6, most: 35, learnMs: 60 * MINUTE, memoryMs: 1_000 * MINUTE },
-  drift: { points: 45, most: 65 },
-}
 const AGENT = { id: 'triage', owner: 'sre@example.com', issuer: 'cluster' }
 const PROOF = { subject: 'jane', issuer: 'people', claims: {}, tokenIssuedAt: 1, tokenExpiresAt: 9_999_999_999_999 }
 

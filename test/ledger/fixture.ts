@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { type LedgerOptions, openLedger } from '../../src/ledger/index.js'
-import type { Ledger, NewLease, NewTask, OutboxEntry } from '../../src/ledger/ledger.js'
+import type { Ledger, NewLease, NewTask, OutboxEntry, RiskRules } from '../../src/ledger/ledger.js'
 import type { Event, EventType, Task } from '../../src/types.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
 
 export const HOUR = 3_600_000
+export const MINUTE = 60_000
 
 export interface Fixture {
   readonly redis: TestRedis
@@ -152,3 +153,13 @@ export async function makeDue(redis: TestRedis, index: string, id: string): Prom
 }
 
 export const PLENTY = new Map([['warehouse', 1_000]])
+
+/** How risk is counted, where a test says nothing else. */
+export const RULES: RiskRules = {
+  halfLifeMs: 10 * MINUTE,
+  rate: { limit: 100, windowMs: MINUTE, points: 20, most: 85 },
+  loop: { limit: 5, windowMs: 5 * MINUTE, points: 31, most: 65 },
+  refused: { points: 3, most: 45 },
+  novelty: { points: 6, most: 35, learnMs: 60 * MINUTE, memoryMs: 1_000 * MINUTE },
+  drift: { points: 45, most: 65 },
+}

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { hashed, keys, partitionFor } from '../../src/ledger/keys.js'
-import type { CountedAct, Ledger, RiskRules } from '../../src/ledger/ledger.js'
-import { event, eventsOf, type Fixture, granted, openTask, startLedger } from './fixture.js'
+import type { CountedAct, Ledger } from '../../src/ledger/ledger.js'
+import { event, eventsOf, type Fixture, granted, MINUTE, openTask, RULES, startLedger } from './fixture.js'
 
 let fixture: Fixture
 beforeAll(async () => {
@@ -9,15 +9,6 @@ beforeAll(async () => {
 })
 afterAll(() => fixture.stop())
 
-const MINUTE = 60_000
-const RULES: RiskRules = {
-  halfLifeMs: 10 * MINUTE,
-  rate: { limit: 100, windowMs: MINUTE, points: 20, most: 85 },
-  loop: { limit: 5, windowMs: 5 * MINUTE, points: 31, most: 65 },
-  refused: { points: 3, most: 45 },
-  novelty: { points: 6, most: 35, learnMs: 60 * MINUTE, memoryMs: 1_000 * MINUTE },
-  drift: { points: 45, most: 65 },
-}
 /** An agent of its own for each test. */
 let agents = 0
 const someone = () => `agent-${++agents}`

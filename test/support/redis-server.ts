@@ -1,22 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Redis } from 'ioredis'
-import { waitFor } from './wait.js'
+import { type RedisProcess, startProcess } from './redis-process.js'
 
 /** A real redis-server on a loopback port, in a folder of its own: what Sentinels and Clusters are made of. */
-export interface RedisServer {
+export interface RedisServer extends RedisProcess {
   readonly port: number
-  readonly client: Redis
-  readonly pid: () => number
-  /** SIGKILL, and nothing else. */
-  kill(): Promise<void>
-  /** Another server in the same folder, at the same port. */
-  restart(): Promise<void>
-  stop(): Promise<void>
 }
 
 export async function startServer(config: readonly string[], options: { sentinel?: boolean; password?: string } = {}): Promise<RedisServer> {
@@ -28,36 +18,8 @@ export async function startServer(config: readonly string[], options: { sentinel
   const secret = password === undefined ? [] : [`requirepass ${password}`, ...(options.sentinel ? [] : [`masterauth ${password}`])]
   const lines = [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, ...secret, ...(options.sentinel ? [] : data), ...config]
   await writeFile(file, `${lines.join('\n')}\n`)
-  let server: ChildProcess
-  const start = () => {
-    server = spawn('redis-server', [file, ...(options.sentinel ? ['--sentinel'] : [])], { stdio: 'ignore' })
-  }
-  start()
-  const client = new Redis({ host: '127.0.0.1', port, password, protocol: 2, maxRetriesPerRequest: null, retryStrategy: () => 20 })
-  client.on('error', () => undefined)
-  await client.ping()
-  const kill = async () => {
-    if (server.exitCode !== null || server.signalCode !== null) return
-    const ended = once(server, 'exit')
-    server.kill('SIGKILL')
-    await ended
-  }
-  return {
-    port,
-    client,
-    pid: () => server.pid ?? 0,
-    kill,
-    restart: async () => {
-      await kill()
-      start()
-      await waitFor('redis to answer again', async () => (await client.ping().catch(() => '')) === 'PONG')
-    },
-    stop: async () => {
-      client.disconnect()
-      await kill()
-      await rm(folder, { recursive: true, force: true })
-    },
-  }
+  const args = [file, ...(options.sentinel ? ['--sentinel'] : [])]
+  return { port, ...(await startProcess(folder, args, { host: '127.0.0.1', port, password })) }
 }
 
 export async function freePort(): Promise<number> {

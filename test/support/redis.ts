@@ -1,24 +1,13 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { Redis } from 'ioredis'
+import { type RedisProcess, startProcess } from './redis-process.js'
 import { waitFor } from './wait.js'
 
-export interface TestRedis {
+export interface TestRedis extends RedisProcess {
   readonly socketPath: string
-  /** Reconnects by itself; waits while the server is away. */
-  readonly client: Redis
-  readonly pid: () => number
-  /** Ends the server in order, and removes its folder. */
-  stop(): Promise<void>
-  /** SIGKILL, and nothing else. */
-  kill(): Promise<void>
-  /** Another server in the same folder: with AOF it has the same data, without it has none. */
-  restart(): Promise<void>
 }
 
 /** What clients send to a server from now on, a line a command; what scripts do within is not among it. */
@@ -58,35 +47,5 @@ export async function startRedis(config: readonly string[] = []): Promise<TestRe
     const [name = '', ...values] = line.split(' ')
     return [`--${name}`, ...values.map((value) => (value === '""' ? '' : value))]
   })
-  let server: ChildProcess
-  const start = () => {
-    server = spawn('redis-server', args, { stdio: 'ignore' })
-  }
-  start()
-  const client = new Redis({ path: socketPath, protocol: 2, maxRetriesPerRequest: null, retryStrategy: () => 20 })
-  client.on('error', () => undefined)
-  await client.ping()
-
-  const kill = async () => {
-    if (server.exitCode !== null || server.signalCode !== null) return
-    const ended = once(server, 'exit')
-    server.kill('SIGKILL')
-    await ended
-  }
-  return {
-    socketPath,
-    client,
-    pid: () => server.pid ?? 0,
-    kill,
-    restart: async () => {
-      await kill()
-      start()
-      await waitFor('redis to answer again', async () => (await client.ping().catch(() => '')) === 'PONG')
-    },
-    stop: async () => {
-      client.disconnect()
-      await kill()
-      await rm(folder, { recursive: true, force: true })
-    },
-  }
+  return { socketPath, ...(await startProcess(folder, args, { path: socketPath })) }
 }
