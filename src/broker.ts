@@ -180,11 +180,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       audit = startAudit(ledger.outbox, {
         reader: randomUUID(),
         sinks: config.sinks.map((sink) => createJsonlSink(sink.name, sink.path)),
-        // One that stays behind notices less; the events are there all the same.
-        beforeConfirmed: (last) =>
-          (witness?.hold(last) ?? Promise.resolve()).catch((error: unknown) =>
-            log.error({ error: error instanceof Error ? error.message : 'unknown' }, 'the witness of the ledger cannot be written'),
-          ),
+        beforeConfirmed: (last) => witness?.hold(last),
         onWritten: (sink, count) => metrics.auditWritten.inc({ sink, outcome: 'written' }, count),
         onFailed: (sink, error) => {
           metrics.auditWritten.inc({ sink, outcome: 'failed' })

@@ -14,8 +14,8 @@ export interface Emergency {
 }
 
 /**
- * The stop. The freeze holds in every partition that can be reached before anything else is done, and before this answers; then a
- * record is written that any replica can go on from, and the leases are closed page by page. Never waits for the outbox. `by`: whose decision it
+ * The stop. The freeze holds in every partition that can be reached before anything else is done, and before this answers; with it goes a
+ * record that any replica can go on from, and the leases are closed page by page. Never waits for the outbox. `by`: whose decision it
  * is, where that is not the principal's, whose request brought it about.
  */
 export async function emergencyRevoke(
@@ -26,27 +26,41 @@ export async function emergencyRevoke(
 ): Promise<Emergency> {
   const { selector, reason, kind, verify } = ask
   const by = ask.by ?? principal.id
-  // Should this broker die before the next step, the trail still says what was meant: a stop that was never started.
+  if (!ask.freeze) return { revocation: await revokeAll(house, principal, { selector, reason, by, verify }, context) }
+  // Where its own partition cannot be reached, the trail still says what was meant: a stop that was never started.
   const setting = event('freeze.set', context, principal, { detail: { selector, reason, emergency: true, kind } })
-  const frozen = ask.freeze ? await house.ledger.freeze({ selector, reason, by, kind }, setting) : undefined
-  const revocation = await revokeAll(house, principal, { selector, reason, by, verify, freeze: frozen?.freeze.id }, context)
-  return { revocation, freeze: frozen }
+  const revoke = opening({ selector, reason, verify }, principal, context)
+  const frozen = await house.ledger.freeze({ selector, reason, by, kind, revoke }, setting)
+  if (frozen.revocation) return { revocation: begin(house, frozen.revocation), freeze: frozen }
+  return { revocation: await revokeAll(house, principal, { selector, reason, by, verify, freeze: frozen.freeze.id }, context), freeze: frozen }
 }
 
-/** The second half of a stop, `freeze` being the first where there is one: begun once for each freeze, however often this is asked. */
+/** A stop without its freeze, or of a freeze that was set before: begun once for each, however often this is asked. */
 export async function revokeAll(
   house: House,
   principal: Principal,
   ask: { selector: Selector; reason: string; by: string; freeze?: string; verify?: Verify },
   context: RequestContext,
 ): Promise<EmergencyRevocation> {
-  const { selector, reason, by, freeze, verify = 'sample' } = ask
-  const told = event('revocation.started', context, principal, { detail: { selector, reason, verify } })
-  const revocation = await house.ledger.openRevocation({ ...ask, verify }, told).catch((error: unknown) => {
+  const { freeze } = ask
+  const { verify, event: started } = opening(ask, principal, context)
+  const revocation = await house.ledger.openRevocation({ ...ask, verify }, started).catch((error: unknown) => {
     throw freeze === undefined ? error : onlyFrozen(freeze, error)
   })
+  return begin(house, revocation)
+}
+
+function opening(
+  { selector, reason, verify = 'sample' }: Pick<EmergencyRevocation, 'selector' | 'reason'> & { verify?: Verify },
+  principal: Principal,
+  context: RequestContext,
+) {
+  return { verify, event: event('revocation.started', context, principal, { detail: { selector, reason, verify } }) }
+}
+
+function begin(house: House, revocation: EmergencyRevocation): EmergencyRevocation {
   house.metrics.emergency.inc()
-  house.log.warn({ revocation: revocation.id, by, selector }, 'emergency revoke started')
+  house.log.warn({ revocation: revocation.id, by: revocation.by, selector: revocation.selector }, 'emergency revoke started')
   house.background.run('emergency', carryOn(house, revocation.id))
   return revocation
 }

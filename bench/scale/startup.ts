@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { waitFor } from '../../test/support/wait.js'
 import { type Fleet, startFleet } from '../fleet.js'
@@ -9,6 +10,7 @@ const ROLES = ['role-0', 'role-long']
 const STARTS = 10
 /** After a start, while all that lives is decided anew. */
 const SETTLE_MS = 15_000
+const SAMPLE_MS = 50
 
 /** What a start costs with many live leases, beside one on an empty ledger and one with a tenth: alternating, in the same run. */
 export async function measureStartup({ quick, say }: { quick: boolean; say: (line: string) => void }): Promise<object> {
@@ -32,7 +34,7 @@ export async function measureStartup({ quick, say }: { quick: boolean; say: (lin
     }
     say(`start ${n}: empty ${round(ms.empty.at(-1) ?? 0, 0)} ms, full ${round(ms.full.at(-1) ?? 0, 0)} ms`)
   }
-  const rss_mib = { empty: await rssAfterStart(empty), tenth: await rssAfterStart(fleets.tenth), full: await rssAfterStart(full) }
+  const memory = { empty: await memoryAfterStart(empty), tenth: await memoryAfterStart(fleets.tenth), full: await memoryAfterStart(full) }
   await full.startBroker()
   const checked = await check(full, leases, sample)
   for (const one of Object.values(fleets)) await one.stop()
@@ -43,7 +45,7 @@ export async function measureStartup({ quick, say }: { quick: boolean; say: (lin
     issued_by_broker: issued,
     commands,
     ms: { ...middle, difference: round(median(ms.full.map((one, n) => one - (ms.empty[n] ?? 0))), 0), starts },
-    rss_mib,
+    memory,
     ...checked,
   }
 }
@@ -74,12 +76,19 @@ export async function commandsOfAStart(fleet: Fleet): Promise<number> {
   return sent
 }
 
-async function rssAfterStart(fleet: Fleet): Promise<number> {
+/**
+ * While all that lives is decided anew: `rss_mib` with what V8 has yet to collect, which depends on how much is done; `heap_mib` the least that the heap
+ * came down to, which is what is kept.
+ */
+async function memoryAfterStart(fleet: Fleet): Promise<{ rss_mib: number; heap_mib: number }> {
   await fleet.startBroker()
-  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
+  await pause(SETTLE_MS)
+  let heap = Number.POSITIVE_INFINITY
+  for (const until = performance.now() + SETTLE_MS; performance.now() < until; await pause(SAMPLE_MS))
+    heap = Math.min(heap, Number(/^mayfly_nodejs_heap_size_used_bytes (\S+)$/m.exec(await fleet.metrics())?.[1]))
   const status = readFileSync(`/proc/${fleet.pid}/status`, 'utf8')
   await fleet.stopBroker()
-  return round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024, 0)
+  return { rss_mib: round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024, 0), heap_mib: round(heap / 2 ** 20, 0) }
 }
 
 /** What was written beside the broker is to it what it wrote itself: counted, shown, returned, and ended with its task. */

@@ -32,7 +32,7 @@ export interface AuditOptions {
   readonly sinks: readonly Sink[]
   readonly pollMs?: number
   /** Before they are confirmed: whatever is trimmed has been there. */
-  readonly beforeConfirmed?: (last: ReadonlyMap<number, string>) => Promise<void>
+  readonly beforeConfirmed?: (last: ReadonlyMap<number, string>) => void
   readonly onWritten: (sink: string, count: number) => void
   readonly onFailed: (sink: string, error: unknown) => void
 }
@@ -78,7 +78,7 @@ export function startAudit(source: EventSource, options: AuditOptions): Audit {
       }
     }
     const lasts = batches.flatMap((batch) => batch.at(-1) ?? [])
-    await options.beforeConfirmed?.(new Map(lasts.map(({ partition, streamId }) => [partition, streamId])))
+    options.beforeConfirmed?.(new Map(lasts.map(({ partition, streamId }) => [partition, streamId])))
     const confirmed = await Promise.all(batches.map((batch) => confirmLast(source, options.reader, batch)))
     if (confirmed.includes(false)) held = undefined
     return batches.some((batch) => batch.length === BATCH)

@@ -1,10 +1,11 @@
 import { createReadStream } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import type { Event } from '../types.js'
+import { EVENTS_FILE } from './jsonl.js'
 
 /** An event as the sink wrote it. */
 export interface Recorded {
@@ -34,6 +35,9 @@ export interface Extent {
 const FILE = /^events\b.*\.jsonl(?:[.-][\w.-]*)?$/
 /** How each line begins. */
 const HEAD = /^\{"partition":(\d+),"stream_id":"(\d+)-(\d+)","at":"([^"]+)",/
+const HEADS = new RegExp(HEAD, 'gm')
+/** More than is written between two versions of the witness. */
+const END_BYTES = 8 * 1024 * 1024
 
 /**
  * Reads a JSONL sink's folder from its first event to its last, changing nothing, a line at a time whatever its size. An event that was written
@@ -69,6 +73,24 @@ export async function readHistory(folder: string, reader: Reader, { deadlineMs }
     }
   }
   return done(true)
+}
+
+/** By partition, the last event of the file that is written, as far as its end says: a partition that was quiet for long is not there. */
+export async function lastRecorded(folder: string): Promise<Map<number, string>> {
+  const file = await open(join(folder, EVENTS_FILE)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (!file) return new Map()
+  try {
+    const { size } = await file.stat()
+    const length = Math.min(size, END_BYTES)
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length)
+    const heads = [...buffer.toString('utf8', 0, bytesRead).matchAll(HEADS)]
+    return new Map(heads.map(([, partition, ms, count]) => [Number(partition), `${ms}-${count}`]))
+  } finally {
+    await file.close()
+  }
 }
 
 /** In the order of their first events: what they are called says nothing. */

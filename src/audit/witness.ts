@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
+import { lastRecorded } from './history.js'
 
 /** Beside the events: what was seen of the ledger, so that one which has forgotten some of it is recognised. */
 export const WITNESS_FILE = 'witness.json'
@@ -25,8 +26,8 @@ export interface WitnessFile {
   /** As it is by now; undefined before anything was noted of a ledger. */
   kept(): { readonly ledger: string; readonly generation: number; readonly beat: number; readonly held: ReadonlyMap<number, string> } | undefined
   note(change: { readonly ledger?: string; readonly generation?: number; readonly beat?: number }): Promise<void>
-  /** These events are in the log, on disk. */
-  hold(last: ReadonlyMap<number, string>): Promise<void>
+  /** These events are in the log, on disk; written with the next note. Until then the log itself says so, to whoever opens this. */
+  hold(last: ReadonlyMap<number, string>): void
 }
 
 /**
@@ -39,6 +40,11 @@ export async function openWitness(folder: string, instance: string): Promise<Wit
   let content = (await read(file)) ?? { instance, name: randomUUID(), generation: 1, beat: 0, held: {} }
   if (content.instance !== instance)
     throw new Error(`${folder} holds the audit log of instance "${content.instance}", the configuration is that of "${instance}"`)
+
+  const hold = (last: ReadonlyMap<number, string>): void => {
+    content = { ...content, held: { ...content.held, ...Object.fromEntries(last) } }
+  }
+  hold(await lastRecorded(folder))
 
   /** One after the other, each with all that is known by then. */
   let writing: Promise<void> = Promise.resolve()
@@ -58,10 +64,7 @@ export async function openWitness(folder: string, instance: string): Promise<Wit
       content = { ...content, ...change }
       return write()
     },
-    hold: (last) => {
-      content = { ...content, held: { ...content.held, ...Object.fromEntries(last) } }
-      return write()
-    },
+    hold,
   }
 }
 

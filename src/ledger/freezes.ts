@@ -4,11 +4,21 @@ import type { Event, Freeze } from '../types.js'
 import { keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { listOf, numberOf } from './reply.js'
+import { justOpened, type Opening, openingOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
 import { ofReachable, partitionsOf, type Store } from './store.js'
 
-const freezeScript = defineScript('freeze', 'freezes', ['id', 'kind', 'generation', 'json', 'shape', 'event', 'type', 'known'], { rest: 'fields' })
+const freezeScript = defineScript(
+  'freeze',
+  'freezes',
+  [
+    ...(['id', 'kind', 'generation', 'json', 'shape', 'event', 'type', 'known'] as const),
+    ...(['revocation', 'selector', 'reason', 'by', 'verify', 'started'] as const),
+  ],
+  { rest: 'fields' },
+)
+const NO_REVOCATION = { revocation: '', selector: '', reason: '', by: '', verify: '', started: '' }
 
 /** What a stop is told by is not refused because the outbox is full. */
 const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
@@ -28,6 +38,14 @@ export interface Held {
 interface Write extends Held {
   readonly partition: number
   readonly event?: Event
+  readonly opening?: Opening
+}
+
+interface Written {
+  readonly holding: number
+  readonly unreachable: number
+  /** Of the emergency that was opened with it. */
+  readonly startedAt?: number
 }
 
 export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'> {
@@ -48,7 +66,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   let looking: NodeJS.Timeout | undefined
   let isOver = false
 
-  const write = async ({ partition, frozen, freeze, event }: Write): Promise<void> => {
+  /** @returns when the emergency that it opens started */
+  const write = async ({ partition, frozen, freeze, event, opening }: Write): Promise<number> => {
     const { fields, shape } = freezeFields(freeze.selector)
     // What issues looks for this one with the same command that tells whether there is any.
     if (freeze.kind === 'quarantine') fields.push('quarantine')
@@ -62,9 +81,11 @@ export function freezeCalls(store: Store): FreezeCalls {
       event: event ? JSON.stringify(event) : '',
       type: event?.type ?? '',
       known: store.witness.mark(partition),
+      ...(opening ? openingArgs(opening) : NO_REVOCATION),
     }
-    const [, mark] = listOf(await store.run(freezeScript, keys.freezes(partition), args, fields))
+    const [, mark, startedAt] = listOf(await store.run(freezeScript, keys.freezes(partition), args, fields))
     store.witness.marked(partition, numberOf(mark))
+    return Number(startedAt)
   }
 
   const repeat = async (): Promise<void> => {
@@ -75,18 +96,28 @@ export function freezeCalls(store: Store): FreezeCalls {
     timer = owed.length > 0 && !isOver ? setTimeout(() => void repeat(), REPEAT_MS).unref() : undefined
   }
 
-  /** To every partition at once; the event to the freeze's own. Who cannot be reached now is told later. */
-  const writeEverywhere = async (held: Held, event?: Event): Promise<{ holding: number; unreachable: number }> => {
+  /**
+   * To every partition at once; the event to the freeze's own, which is the last: what it opens finds the freeze everywhere. On one connection
+   * commands are done in their order; where there are several, the others are waited for. Who cannot be reached now is told later.
+   */
+  const writeEverywhere = async (held: Held, event?: Event, opening?: Opening): Promise<Written> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
-    const writes = partitionsOf(store).map((partition) => ({ ...held, partition, event: partition === home ? event : undefined }))
-    const results = await Promise.allSettled(writes.map(write))
+    const elsewhere = partitionsOf(store).flatMap((partition): Write[] => (partition === home ? [] : [{ ...held, partition }]))
+    const own = home === undefined ? [] : [{ ...held, partition: home, event, opening }]
+    const writes: readonly Write[] = [...elsewhere, ...own]
+    const others = Promise.allSettled(elsewhere.map(write))
+    if (opening && store.nodes.isCluster) await others
+    const results = await Promise.all([Promise.allSettled(own.map(write)), others]).then(([last, rest]) => [...rest, ...last])
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
     const missed = writes.filter((_, index) => results[index]?.status === 'rejected')
     const told = missed.some(({ event: its }) => its) && (await tellElsewhere(writes, missed, event))
-    owed.push(...missed.map((one) => (told ? { ...one, event: undefined } : one)))
+    // Whoever stopped is told that nothing was opened, and opens it, or asks again.
+    owed.push(...missed.map((one) => ({ ...one, opening: undefined, ...(told && { event: undefined }) })))
     if (failures.length > 0) timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
-    return { holding: writes.length - failures.length, unreachable: failures.length }
+    const last = results.at(-1)
+    const startedAt = opening && last?.status === 'fulfilled' ? last.value : undefined
+    return { holding: writes.length - failures.length, unreachable: failures.length, startedAt }
   }
 
   /** Its own partition cannot be reached: that it was asked for must not be known to this process alone. */
@@ -133,12 +164,14 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   return {
-    freeze: async ({ selector, reason, by, kind }, event) => {
+    freeze: async ({ selector, reason, by, kind, revoke }, event) => {
       freezeFields(selector)
       const at = store.clock.now()
       const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at, kind }
-      const written = await writeEverywhere({ frozen: true, freeze }, named(event, freeze))
-      return { freeze, ...written, replicated: store.replication?.everywhere('frozen') }
+      const opening = revoke && openingOf({ selector, reason, by, freeze: freeze.id, verify: revoke.verify }, revoke.event, store)
+      const { startedAt, ...written } = await writeEverywhere({ frozen: true, freeze }, named(event, freeze), opening)
+      const revocation = opening && startedAt !== undefined ? justOpened(opening, startedAt) : undefined
+      return { freeze, ...written, revocation, replicated: store.replication?.everywhere('frozen') }
     },
 
     thaw: async (id, { reason, by }, event) => {
@@ -177,6 +210,10 @@ export function freezeCalls(store: Store): FreezeCalls {
       clearTimeout(looking)
     },
   }
+}
+
+function openingArgs({ id, selector, reason, by, verify, event }: Opening): typeof NO_REVOCATION {
+  return { revocation: id, selector: JSON.stringify(selector), reason, by, verify, started: JSON.stringify(event) }
 }
 
 /** Its event says which it is, and how new: what was frozen can be told from the record alone. */

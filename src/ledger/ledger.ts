@@ -171,7 +171,11 @@ export interface Ledger {
   callTool(call: NewCall, event: Event): Promise<Result<object, CallRefusal>>
 
   // --- the stop
-  freeze(freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind'] }, event: Event): Promise<Frozen>
+  /** `revoke`: also opens the emergency that goes with it, in the same step; its event says which it is. */
+  freeze(
+    freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind']; revoke?: { verify: Verify; event: Event } },
+    event: Event,
+  ): Promise<Frozen>
   thaw(id: string, by: { reason: string; by: string }, event: Event): Promise<Result<{ freeze: Freeze }, 'not_found'>>
   /** Notes who wants it thawed, which takes others too; answers all who do, and did within `ttlMs` of the last one. */
   askThaw(freeze: string, ask: ThawAsk, ttlMs: number, event: Event): Promise<ThawAsk[]>
@@ -363,6 +367,8 @@ export interface Frozen {
   readonly freeze: Freeze
   readonly holding: number
   readonly unreachable: number
+  /** Absent where none was to be opened, and where its partition could not be reached. */
+  readonly revocation?: EmergencyRevocation
   readonly replicated?: Promise<boolean>
 }
 

@@ -1,11 +1,11 @@
-import { randomInt } from 'node:crypto'
 import pLimit from 'p-limit'
 import { type Claim, type EmergencyRevocation, namesTasksAlone, type Selector, type Verify } from '../types.js'
-import { keys, newId, partitionOf, partitionOfKey } from './keys.js'
+import { keys, partitionOf, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { revocationLeaseCalls } from './revocation-leases.js'
+import { justOpened, openingOf, revocationOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
 import { internalEvent, partitionsOf, type Store } from './store.js'
@@ -94,30 +94,11 @@ export function revocationCalls(store: Store): RevocationCalls {
       return [...found.values()].sort((a, b) => (a.provider < b.provider ? -1 : 1))
     },
 
-    openRevocation: async ({ selector, reason, by, freeze, verify = 'none', id: known }, event) => {
-      matcherOf(selector)
-      const id = known ?? (freeze === undefined ? newId('revocation', randomInt(store.options.partitions)) : revocationOf(freeze))
-      const partition = partitionOf(id, 'revocation', store.options.partitions)
-      if (partition === undefined) throw new RangeError(`"${freeze}" is no id of a freeze`)
-      const told = { ...event, detail: { ...event.detail, revocation: id, freeze } }
-      const args = { id, selector: JSON.stringify(selector), reason, by, freeze: freeze ?? '', verify, event: JSON.stringify(told) }
-      const startedAt = numberOf(await store.run(openScript, keys.revocation(partition, id), args))
-      return {
-        id,
-        selector,
-        reason,
-        by,
-        startedAt,
-        state: 'running',
-        freeze,
-        verify,
-        matched: 0,
-        revoked: 0,
-        expired: 0,
-        pending: 0,
-        failed: 0,
-        providers: [],
-      }
+    openRevocation: async (ask, event) => {
+      const opening = openingOf(ask, event, store)
+      const { id, partition, selector, reason, by, freeze = '', verify } = opening
+      const args = { id, selector: JSON.stringify(selector), reason, by, freeze, verify, event: JSON.stringify(opening.event) }
+      return justOpened(opening, numberOf(await store.run(openScript, keys.revocation(partition, id), args)))
     },
 
     revocation: async (idOrFreeze) => {
@@ -176,11 +157,6 @@ export function revocationCalls(store: Store): RevocationCalls {
       return open.flat()
     },
   }
-}
-
-/** The revocation that goes with a freeze: whoever sees the one finds the other. */
-export function revocationOf(freeze: string): string {
-  return freeze.replace(/^freeze_/, 'revocation_')
 }
 
 /** One that an older broker began asks nobody. */

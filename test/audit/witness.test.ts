@@ -1,7 +1,8 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from '@jest/globals'
+import { createJsonlSink } from '../../src/audit/jsonl.js'
 import { openWitness, WITNESS_FILE } from '../../src/audit/witness.js'
 
 let folder: string
@@ -36,4 +37,18 @@ it('is refused where it is of another instance, or cannot be read', async () => 
     await writeFile(join(folder, WITNESS_FILE), text)
     await expect(openWitness(folder, 'prod')).rejects.toThrow('cannot be read')
   }
+})
+
+it('knows of what is in the log since it was written, of each partition the last, a torn line aside', async () => {
+  await (await openWitness(folder, 'prod')).note({ ledger: 'one' })
+  const json = JSON.stringify({ type: 'task.opened', detail: { text: '\n{"partition":5,"stream_id":"9-9","at":"x",' } })
+  const entry = (partition: number, streamId: string) => ({ partition, streamId, json })
+  await createJsonlSink('file', folder).write([entry(3, '5-1'), entry(4, '6-0'), entry(3, '7-0')])
+  await appendFile(join(folder, 'events.jsonl'), '{"partition":4,"stream_id":"8-')
+  expect((await openWitness(folder, 'prod')).kept()?.held).toEqual(
+    new Map([
+      [3, '7-0'],
+      [4, '6-0'],
+    ]),
+  )
 })

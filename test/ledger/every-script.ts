@@ -104,7 +104,8 @@ export async function doEverything({ ledger, redis, open }: Fixture): Promise<vo
   await lock?.release()
 
   const other = await ledger.freeze({ selector: { agent: ['nobody'], role: ['x'] }, reason: 'r', by: 'oncall' }, event('freeze.set'))
-  await ledger.freeze({ selector: { owner: ['nobody@example.com'] }, reason: 'r', by: 'oncall' }, event('freeze.set'))
+  const revoke = { verify: 'none', event: event('revocation.started') } as const
+  await ledger.freeze({ selector: { owner: ['nobody@example.com'] }, reason: 'r', by: 'oncall', revoke }, event('freeze.set'))
   await ledger.askThaw(
     other.freeze.id,
     { by: 'oncall', issuer: 'people', groups: ['sre'], names: ['a'], reason: 'r', at: ledger.now() },

@@ -76,6 +76,26 @@ describe('an emergency', () => {
     expect(told).toMatchObject([{ detail: { revocation: id, matched: 372, revoked: 372 } }])
   })
 
+  it('is opened in the same step as its freeze, once, and told of after it', async () => {
+    const { ledger } = fixture
+    const before = new Set((await eventsOf(ledger)).map(({ id }) => id))
+    const selector = { agent: ['spiffe://prod/rogue'] }
+    const revoke = { verify: 'all', event: event('revocation.started') } as const
+    const { freeze, revocation, unreachable } = await ledger.freeze({ selector, reason: 'stolen', by: 'sso/ada', revoke }, event('freeze.set'))
+    expect(unreachable).toBe(0)
+    expect(revocation).toMatchObject({ id: freeze.id.replace('freeze', 'revocation'), selector, freeze: freeze.id, verify: 'all', by: 'sso/ada' })
+    expect(await ledger.openRevocations()).toContain(revocation?.id)
+    expect(await ledger.revocation(freeze.id)).toEqual(revocation)
+    const again = await ledger.openRevocation({ selector, reason: 'twice', by: 'sso/bob', freeze: freeze.id }, event('revocation.started'))
+    expect(again.startedAt).toBe(revocation?.startedAt)
+    const told = (await eventsOf(ledger)).filter(({ id }) => !before.has(id))
+    expect(told).toMatchObject([
+      { type: 'freeze.set', detail: { freeze: freeze.id } },
+      { type: 'revocation.started', detail: { freeze: freeze.id, revocation: revocation?.id } },
+    ])
+    await advance(ledger, revocation?.id ?? '')
+  })
+
   it('goes on with another broker from where the first stopped, and counts nothing twice', async () => {
     const { ledger, open: openAnother } = fixture
     const task = await openTask(ledger)

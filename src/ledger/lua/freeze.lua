@@ -1,14 +1,18 @@
 #!lua flags=allow-oom
 -- Writes a freeze ('F') or the tombstone of a thaw ('T') into this partition. The highest generation wins, so that it may be repeated
--- and applied in any order.
+-- and applied in any order. With `revocation`, the emergency that goes with it is opened in the same step: nobody finds the one without the other.
 -- key: freezes
--- args: id kind generation:number json shape event type known:integer
+-- args: id kind generation:number json shape event type known:integer revocation selector reason by verify started
 -- rest: fields
--- answer: 1 | 0 when it is there already, or something newer is; the mark of the partition (lib/freeze.lua)
--- event: freeze.set | freeze.thawed, in the freeze's own partition
--- include: event
+-- answer: 1 | 0 when it is there already, or something newer is; the mark of the partition (lib/freeze.lua); when the emergency started
+-- event: freeze.set | freeze.thawed, in the freeze's own partition; revocation.started
+-- include: event revocation
 local was = redis.call('HGET', KEYS[1], '#' .. id)
-if was and tonumber(string.match(was, '^%a(%d+)')) >= generation then return { 0, redis.call('HGET', KEYS[1], 'mark') or '0' } end
+local opened = ''
+if was and tonumber(string.match(was, '^%a(%d+)')) >= generation then
+  if revocation ~= '' then opened = open_revocation(revocation, selector, reason, by, id, verify, started) end
+  return { 0, redis.call('HGET', KEYS[1], 'mark') or '0', opened }
+end
 for i = rest, #ARGV do
   local ids = {}
   for one in string.gmatch(redis.call('HGET', KEYS[1], ARGV[i]) or '', '%S+') do
@@ -36,6 +40,7 @@ if kind == 'F' and shape ~= '' then
   end
 end
 if event ~= '' then tell(type, event) end
+if revocation ~= '' then opened = open_revocation(revocation, selector, reason, by, id, verify, started) end
 -- A Redis that has forgotten this one is told by it; never ahead of the clock, which is all that is known of it elsewhere. Not where the broker
 -- knows a higher one already: this is such a Redis.
 local mark = redis.call('HGET', KEYS[1], 'mark')
@@ -43,4 +48,4 @@ if mark and tonumber(mark) >= known and tonumber(mark) < math.min(generation, no
   mark = string.format('%.0f', math.min(generation, now))
   redis.call('HSET', KEYS[1], 'mark', mark)
 end
-return { 1, mark or '0' }
+return { 1, mark or '0', opened }
