@@ -1,12 +1,10 @@
-import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { type Fleet, startFleet } from './fleet.js'
 import { bytesOf, type Flooded, flood } from './flood.js'
 import { load } from './load.js'
 import { post } from './post.js'
 import type { Probed } from './probe.js'
+import { startProbing } from './probing.js'
 import { cpuMicroseconds, MEASURING, percentile, pinSelf, round } from './support.js'
 
 const AGENTS = 1_000
@@ -81,19 +79,11 @@ async function probe(fleet: Fleet, ends: string[]): Promise<{ stop(): Promise<{ 
     expected: 202,
   })
   const end = () => ({ path: `/v1/tasks/${ends.pop()}/complete`, token: flows, body: {}, expected: 200 })
-  const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'probe.ts'), String(fleet.port), String(PROBE_MS)], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  await lines.next()
-  for (const calls of [Array.from({ length: PROBES }, (_, n) => revoke(n)), Array.from({ length: PROBES }, end)])
-    child.stdin.write(`${JSON.stringify(calls)}\n`)
+  const probing = await startProbing(fleet.port, PROBE_MS, [Array.from({ length: PROBES }, (_, n) => revoke(n)), Array.from({ length: PROBES }, end)])
   return {
     async stop() {
-      child.stdin.end()
-      const { value } = await lines.next()
-      const [emergency, taskEnd] = JSON.parse(String(value)) as [Probed, Probed]
-      return { emergency, task_end: taskEnd }
+      const [emergency, task_end] = (await probing.stop()) as [Probed, Probed]
+      return { emergency, task_end }
     },
   }
 }

@@ -31,7 +31,7 @@ async function stopPostgres(leases: number, { quick, say, postgres }: { quick: b
   say(`PostgreSQL: a bare loop over ${leases} roles`)
   const bare_seconds = await bareLoop(url, leases)
   const left = async () => Number((await postgres.query("select count(*)::int as n from pg_roles where rolname like 'mf-bench-%'"))[0]?.n)
-  const fresh = () => startFleet({ roles: ['warehouse-read', 'role-0'], postgresUrl: url, ttlSeconds: 300 })
+  const fresh = () => startFleet({ roles: ['warehouse-read', 'role-0'], postgresUrl: url, ttlSeconds: 900 })
 
   const quiet = await withFleet(await fresh(), async (fleet) => {
     say(`issuing ${leases} leases`)
@@ -44,7 +44,7 @@ async function stopPostgres(leases: number, { quick, say, postgres }: { quick: b
     const most = await capacity(fleet, ask, quick ? 2_000 : 8_000)
     await issue(fleet, 'warehouse-read', leases)
     say(`once more, beside ${round(most * 0.7, 0)} requests a second`)
-    return stopUnderLoad(fleet, { provider: 'warehouse', leases, most, ask, others: quick ? 3 : 10, left })
+    return stopUnderLoad(fleet, { provider: 'warehouse', leases, most, ask, others: quick ? 10 : 30, left })
   })
   return { ...loaded, quiet_seconds: quiet, bare_seconds: round(bare_seconds), ratio: round(bare_seconds / quiet, 3), concurrency: CONCURRENCY }
 }
@@ -52,7 +52,7 @@ async function stopPostgres(leases: number, { quick, say, postgres }: { quick: b
 /** ACL users of a Redis server: each revoke is a real one, and cheap. */
 async function stopUpstream(leases: number, { quick, say }: { quick: boolean; say: Say }) {
   const upstream = await startRedisUpstream()
-  const fleet = await startFleet({ roles: ['role-0'], ttlSeconds: 300, redisUpstreams: { works: upstream.url } })
+  const fleet = await startFleet({ roles: ['role-0'], ttlSeconds: 900, redisUpstreams: { works: upstream.url } })
   const measured = await withFleet(fleet, async () => {
     const ask = await neighbours(fleet)
     const most = await capacity(fleet, ask, quick ? 2_000 : 8_000)
@@ -60,7 +60,7 @@ async function stopUpstream(leases: number, { quick, say }: { quick: boolean; sa
     await issue(fleet, 'works-read', leases)
     say(`stopping them, beside ${round(most * 0.7, 0)} requests a second`)
     const left = async () => (await upstream.users()).length
-    return stopUnderLoad(fleet, { provider: 'works', leases, most, ask, others: quick ? 3 : 10, left })
+    return stopUnderLoad(fleet, { provider: 'works', leases, most, ask, others: quick ? 10 : 30, left })
   })
   await upstream.redis.stop()
   return { upstream: 'redis acl users', ...measured, concurrency: CONCURRENCY }

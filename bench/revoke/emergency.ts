@@ -2,7 +2,7 @@ import type { Fleet } from '../fleet.js'
 import { load, type Request } from '../load.js'
 import { type Paced, pace } from '../pace.js'
 import { round } from '../support.js'
-import { allRevoked, type FreezeTimes, stop, stopOthers, timesOf } from './stop.js'
+import { allRevoked, type FreezeTimes, stop, stopOthers } from './stop.js'
 
 const AGENTS = 1_000
 const LEASES_PER_TASK = 50
@@ -13,7 +13,7 @@ const SHARE = 0.7
 
 export interface Loaded {
   readonly leases: number
-  readonly freeze_ms: { readonly under_load: FreezeTimes; readonly while_closing: FreezeTimes }
+  readonly freeze_ms: { readonly under_load: FreezeTimes; readonly of_the_stop: number; readonly while_closing: FreezeTimes }
   readonly seconds: number
   readonly revokes_per_s: number
   readonly load: Paced & { readonly share: number }
@@ -58,11 +58,11 @@ export async function stopUnderLoad(
   const beside = pace(fleet.port, most * SHARE, { path: '/v1/leases', next: what.ask })
   const before = await stopOthers(fleet, others, 500)
   const stopped = await stop(fleet, { provider: [provider] })
-  const [while_closing, seconds] = await Promise.all([stopOthers(fleet, others, 300), allRevoked(fleet, stopped, leases)])
+  const [while_closing, seconds] = await Promise.all([stopOthers(fleet, others, 500), allRevoked(fleet, stopped, leases)])
   const paced = await beside.stop()
   return {
     leases,
-    freeze_ms: { under_load: timesOf([...before, stopped.freeze_ms]), while_closing: timesOf(while_closing) },
+    freeze_ms: { under_load: before, of_the_stop: round(stopped.freeze_ms), while_closing },
     seconds,
     revokes_per_s: round(leases / seconds, 0),
     load: { ...paced, share: SHARE },

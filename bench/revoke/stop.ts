@@ -1,5 +1,6 @@
 import type { Fleet } from '../fleet.js'
-import { median, round } from '../support.js'
+import { startProbing } from '../probing.js'
+import { round } from '../support.js'
 
 export interface Stopped {
   readonly id: string
@@ -26,18 +27,18 @@ export async function stop(fleet: Fleet, selector: object, more: { freeze?: bool
   return { id: revocation.id, freeze_ms, askedAt }
 }
 
-/** Stops of agents that hold nothing, one after the other: what an operator waits for while other things go on. */
-export async function stopOthers(fleet: Fleet, count: number, everyMs: number): Promise<number[]> {
-  const times: number[] = []
-  for (let n = 0; n < count; n++) {
-    await new Promise((resolve) => setTimeout(resolve, everyMs))
-    times.push((await stop(fleet, { agent: [`nobody-${crypto.randomUUID()}`] })).freeze_ms)
-  }
-  return times
-}
-
-export function timesOf(freezes: readonly number[]): FreezeTimes {
-  return { median: round(median(freezes)), most: round(Math.max(...freezes)), stops: freezes.length }
+/** Stops of agents that hold nothing, one after the other, from elsewhere: what an operator waits for while other things go on. */
+export async function stopOthers(fleet: Fleet, count: number, everyMs: number): Promise<FreezeTimes> {
+  const token = await fleet.token('oncall')
+  const calls = Array.from({ length: count }, () => ({
+    path: '/v1/emergency/revoke',
+    token,
+    body: { selector: { agent: [`nobody-${crypto.randomUUID()}`] }, reason: 'bench' },
+    expected: 202,
+  }))
+  const [probed] = await (await startProbing(fleet.port, everyMs, [calls])).done()
+  if (!probed || probed.failed > 0) throw new Error(`stops failed: ${JSON.stringify(probed)}`)
+  return { median: probed.p50_ms, most: probed.most_ms, stops: probed.calls }
 }
 
 /** Waits until so many are confirmed revoked. @returns seconds since the stop was asked for */

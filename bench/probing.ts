@@ -1,0 +1,35 @@
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Call, Probed } from './probe.js'
+
+export interface Probing {
+  /** Ends what is not through yet. */
+  stop(): Promise<readonly Probed[]>
+  /** Waits until all has been called. */
+  done(): Promise<readonly Probed[]>
+}
+
+/** Calls each list, one call after the other, from a process of its own: `probe.ts`. */
+export async function startProbing(port: number, everyMs: number, lists: readonly (readonly Call[])[]): Promise<Probing> {
+  const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'probe.ts'), String(port), String(everyMs)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  await lines.next()
+  const said = async () => {
+    const { value } = await lines.next()
+    return JSON.parse(String(value)) as readonly Probed[]
+  }
+  for (const calls of lists) child.stdin.write(`${JSON.stringify(calls)}\n`)
+  return {
+    stop: () => {
+      child.stdin.end()
+      return said()
+    },
+    done: () => {
+      child.stdin.end('all\n')
+      return said()
+    },
+  }
+}
