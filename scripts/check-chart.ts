@@ -7,7 +7,7 @@ import { loadConfig } from '../src/config.js'
 import { isOpa, openPolicy } from '../src/policy/index.js'
 import { generateSigningKeys } from '../src/signer.js'
 import { Manifest } from './chart/manifests.js'
-import { findProblems } from './chart/problems.js'
+import { findProblems, isBroker } from './chart/problems.js'
 
 /**
  * `tsx scripts/check-chart.ts HELM`: lints and renders the chart with each set of values, checks what comes out, opens the configuration and
@@ -80,9 +80,10 @@ function run(args: readonly string[]): { failed: boolean; out: string; said: str
 
 /** Lays the broker's projected volume out as the kubelet does, with stand-ins for the Secrets, and opens what is in it. */
 async function openConfiguration(manifests: readonly Manifest[]): Promise<string[]> {
-  const pod = manifests.find((one) => one.kind === 'Deployment')?.spec.template.spec
+  const sets = manifests.flatMap((one) => (one.kind === 'StatefulSet' ? [one.spec.template.spec] : []))
+  const pod = sets.find(({ containers }) => containers.some(isBroker))
   const sources = pod?.volumes.find(({ name }) => name === 'config')?.projected?.sources
-  if (!pod || !sources) return ['there is no Deployment with a volume "config"']
+  if (!pod || !sources) return ['there is no broker with a volume "config"']
   const folder = mkdtempSync(join(tmpdir(), 'chart-'))
   try {
     const now = join(folder, '..2026')

@@ -5,11 +5,13 @@ import { findProblems } from '../scripts/chart/problems.js'
 /** What the chart renders, in small. */
 const MANIFESTS = `
 apiVersion: apps/v1
-kind: Deployment
+kind: StatefulSet
 metadata: {name: mayfly, labels: {app: mayfly}}
 spec:
   replicas: 2
-  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+  serviceName: mayfly
+  podManagementPolicy: Parallel
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: Retain}
   selector: {matchLabels: {app: mayfly}}
   template:
     metadata: {labels: {app: mayfly}}

@@ -121,22 +121,15 @@ const of = <K extends string, S extends z.ZodRawShape>(apiVersion: string, kind:
 
 /** One rendered object. There is no `Secret`: the chart makes none. */
 export const Manifest = z.discriminatedUnion('kind', [
-  of('apps/v1', 'Deployment', {
-    spec: z.strictObject({
-      replicas: z.int().min(1),
-      strategy: z.strictObject({ rollingUpdate: z.strictObject({ maxUnavailable: z.int(), maxSurge: z.int() }) }),
-      selector,
-      template: Pod,
-    }),
-  }),
   of('apps/v1', 'StatefulSet', {
     spec: z.strictObject({
       serviceName: name,
       replicas: z.int().min(1),
+      podManagementPolicy: z.literal('Parallel').optional(),
       persistentVolumeClaimRetentionPolicy: z.strictObject({ whenDeleted: z.literal('Retain'), whenScaled: z.literal('Retain') }),
       selector,
       template: Pod,
-      volumeClaimTemplates: z.array(z.strictObject({ metadata: z.strictObject({ name, labels }), spec: z.strictObject(claim) })),
+      volumeClaimTemplates: z.array(z.strictObject({ metadata: z.strictObject({ name, labels }), spec: z.strictObject(claim) })).optional(),
     }),
   }),
   of('batch/v1', 'Job', { spec: z.strictObject({ backoffLimit: z.int(), template: Pod }) }),
@@ -149,7 +142,6 @@ export const Manifest = z.discriminatedUnion('kind', [
   }),
   of('v1', 'ConfigMap', { data: z.record(z.string(), z.string().min(1)) }),
   of('v1', 'ServiceAccount', { automountServiceAccountToken: z.literal(false) }),
-  of('v1', 'PersistentVolumeClaim', { spec: z.strictObject(claim) }),
   of('policy/v1', 'PodDisruptionBudget', {
     spec: z.strictObject({ maxUnavailable: z.union([z.int().min(1), z.string()]), selector }),
   }),
@@ -169,5 +161,5 @@ export const Manifest = z.discriminatedUnion('kind', [
   }),
 ])
 export type Manifest = z.output<typeof Manifest>
-export type Workload = Extract<Manifest, { kind: 'Deployment' | 'StatefulSet' | 'Job' }>
+export type Workload = Extract<Manifest, { kind: 'StatefulSet' | 'Job' }>
 export type Pod = z.output<typeof Pod>

@@ -20,10 +20,10 @@ export function findProblems(documents: readonly unknown[]): string[] {
 }
 
 function problemsOf(one: Manifest, all: readonly Manifest[]): string[] {
-  if (one.kind === 'Deployment') return [...workloadProblems(one, all), ...selectorProblems(one, all), ...brokerProblems(one)]
   if (one.kind === 'StatefulSet') {
     const service = all.some(({ kind, metadata }) => kind === 'Service' && metadata.name === one.spec.serviceName)
-    return [...workloadProblems(one, all), ...selectorProblems(one, all), ...unless(service, `there is no Service ${one.spec.serviceName}`)]
+    const served = unless(service, `there is no Service ${one.spec.serviceName}`)
+    return [...workloadProblems(one, all), ...selectorProblems(one, all), ...brokerProblems(one), ...served]
   }
   if (one.kind === 'Job') return workloadProblems(one, all)
   if (one.kind === 'Service')
@@ -52,7 +52,7 @@ function problemsOf(one: Manifest, all: readonly Manifest[]): string[] {
 
 function workloadProblems(workload: Workload, all: readonly Manifest[]): string[] {
   const { spec, metadata } = workload.spec.template
-  const claims = workload.kind === 'StatefulSet' ? workload.spec.volumeClaimTemplates.map((one) => one.metadata.name) : []
+  const claims = workload.kind === 'StatefulSet' ? (workload.spec.volumeClaimTemplates ?? []).map((one) => one.metadata.name) : []
   const mountable = new Set([...claims, ...spec.volumes.map(({ name }) => name)])
   const ports = portsOf(workload)
   const accounts = all.filter(({ kind }) => kind === 'ServiceAccount').map((one) => one.metadata.name)
@@ -74,16 +74,13 @@ function workloadProblems(workload: Workload, all: readonly Manifest[]): string[
 }
 
 type Volume = Workload['spec']['template']['spec']['volumes'][number]
-function volumeProblems({ name, configMap, persistentVolumeClaim, projected }: Volume, all: readonly Manifest[]): string[] {
+function volumeProblems({ name, configMap, projected }: Volume, all: readonly Manifest[]): string[] {
   const sources = projected?.sources ?? []
   const used = sources.flatMap((source) => ('configMap' in source ? [source.configMap] : []))
   const wanted = [...used, ...(configMap ? [{ name: configMap.name, items: [] }] : [])]
   const paths = sources.flatMap((source) => ('configMap' in source ? source.configMap : source.secret).items.map(({ path }) => path))
-  const made = all.some((one) => one.kind === 'PersistentVolumeClaim')
-  const claimed = all.some((one) => one.kind === 'PersistentVolumeClaim' && one.metadata.name === persistentVolumeClaim?.claimName)
   return [
     ...unless(new Set(paths).size === paths.length, `volume ${name} has two files of one name`),
-    ...unless(!persistentVolumeClaim || !made || claimed, `there is no claim ${persistentVolumeClaim?.claimName}`),
     ...wanted.flatMap(({ name, items }) => {
       const map = all.find((one) => one.kind === 'ConfigMap' && one.metadata.name === name)
       if (map?.kind !== 'ConfigMap') return [`there is no ConfigMap ${name}`]
@@ -100,13 +97,20 @@ function selectorProblems(workload: Exclude<Workload, { kind: 'Job' }>, all: rea
   ]
 }
 
+/** Not Redis, which the chart may bring too. */
+export function isBroker({ name }: { readonly name: string }): boolean {
+  return name === 'mayfly'
+}
+
 /** The broker itself: what it is probed at, and that a drain can end. */
-function brokerProblems({ spec }: Extract<Workload, { kind: 'Deployment' }>): string[] {
-  return spec.template.spec.containers.flatMap(({ livenessProbe, readinessProbe }) => [
-    ...unless(livenessProbe?.httpGet?.path === '/healthz', 'its liveness is not /healthz'),
-    ...unless(readinessProbe?.httpGet?.path === '/readyz', 'its readiness is not /readyz'),
-    ...unless(spec.template.spec.terminationGracePeriodSeconds !== undefined, 'has no terminationGracePeriodSeconds'),
-  ])
+function brokerProblems({ spec }: Extract<Workload, { kind: 'StatefulSet' }>): string[] {
+  return spec.template.spec.containers
+    .filter(isBroker)
+    .flatMap(({ livenessProbe, readinessProbe }) => [
+      ...unless(livenessProbe?.httpGet?.path === '/healthz', 'its liveness is not /healthz'),
+      ...unless(readinessProbe?.httpGet?.path === '/readyz', 'its readiness is not /readyz'),
+      ...unless(spec.template.spec.terminationGracePeriodSeconds !== undefined, 'has no terminationGracePeriodSeconds'),
+    ])
 }
 
 /** A selector means the pods of exactly one workload, and these have the ports that are spoken of. */
@@ -121,9 +125,7 @@ function portProblems(selector: Labels, ports: readonly (string | number)[], all
 type Labels = Readonly<Record<string, string>>
 function workloadsOf(selector: Labels, all: readonly Manifest[]): Workload[] {
   return all.flatMap((one) =>
-    (one.kind === 'Deployment' || one.kind === 'StatefulSet' || one.kind === 'Job') && covers(selector, one.spec.template.metadata.labels)
-      ? [one]
-      : [],
+    (one.kind === 'StatefulSet' || one.kind === 'Job') && covers(selector, one.spec.template.metadata.labels) ? [one] : [],
   )
 }
 function portsOf(workload: Workload): Set<string | number> {

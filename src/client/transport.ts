@@ -124,7 +124,8 @@ function pauseBefore(error: MayflyApiError | MayflyUnreachableError, retries: nu
   if (error instanceof MayflyUnreachableError) return FIRST_PAUSE_MS * 2 ** retries * (0.5 + Math.random())
   if (error.status !== 503 || error.retryAfterSeconds === undefined) return undefined
   const asked = error.retryAfterSeconds * 1000
-  return asked <= LONGEST_PAUSE_MS ? asked : undefined
+  // Not before, and not all of those who were told the same at once.
+  return asked <= LONGEST_PAUSE_MS ? asked * (1 + Math.random() / 4) : undefined
 }
 
 export function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -35,7 +35,7 @@ export async function connectCluster(address: ClusterAddress, partitions: number
   let looking: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let isOver = false
-  let subscription: { channel: string; listener: () => void; node: Node; redis: Redis } | undefined
+  let subscription: { channel: string; listener: Parameters<Nodes['subscribe']>[1]; node: Node; redis: Redis } | undefined
 
   const nodeAt = ({ host, port }: HostAndPort): Node => {
     const name = `${host}:${port}`
@@ -134,7 +134,7 @@ export async function connectCluster(address: ClusterAddress, partitions: number
     redis.disconnect()
     await listen(channel, listener).catch((error: unknown) => log('warn', 'nothing is heard from other brokers', { error: messageOf(error) }))
   }
-  const listen = async (channel: string, listener: () => void): Promise<void> => {
+  const listen = async (channel: string, listener: Parameters<Nodes['subscribe']>[1]): Promise<void> => {
     const node = ownerAt(0)
     const redis = node.another({ commandTimeout: undefined })
     subscription = { channel, listener, node, redis }

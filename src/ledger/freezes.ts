@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { MayflyError } from '../errors.js'
 import type { Event, Freeze } from '../types.js'
-import { keys, newId, partitionOf } from './keys.js'
+import { DUE_CHANNEL, keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { listOf, numberOf } from './reply.js'
 import { justOpened, type Opening, openingOf } from './revocation-opening.js'
@@ -25,8 +25,8 @@ const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_
 
 const REPEAT_MS = 1_000
 /**
- * A partition that one broker could not tell of a freeze may have been there all the time for the others, and that broker may be gone: each looks,
- * this often.
+ * A partition that one broker could not tell of a freeze may have been there all the time for the others, and that broker may be gone: each looks
+ * when it is told so, and this often.
  */
 const LOOK_MS = 5_000
 
@@ -54,6 +54,8 @@ export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'>
    * not be reached, which have it before them.
    */
   reconcile(): Promise<number[]>
+  /** Brings them together soon: some broker could not write one everywhere. */
+  look(): void
   /** Writes one as it is, everywhere; what is newer there stays. */
   apply(held: Held, event?: Event): Promise<void>
   stop(): void
@@ -64,6 +66,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   let owed: Write[] = []
   let timer: NodeJS.Timeout | undefined
   let looking: NodeJS.Timeout | undefined
+  let isLooking = false
+  let lookAgain = false
   let isOver = false
 
   /** @returns when the emergency that it opens started */
@@ -114,10 +118,19 @@ export function freezeCalls(store: Store): FreezeCalls {
     const told = missed.some(({ event: its }) => its) && (await tellElsewhere(writes, missed, event))
     // Whoever stopped is told that nothing was opened, and opens it, or asks again.
     owed.push(...missed.map((one) => ({ ...one, opening: undefined, ...(told && { event: undefined }) })))
-    if (failures.length > 0) timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
+    if (failures.length > 0) {
+      timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
+      tellOthers(held.freeze.id, writes, missed)
+    }
     const last = results.at(-1)
     const startedAt = opening && last?.status === 'fulfilled' ? last.value : undefined
     return { holding: writes.length - failures.length, unreachable: failures.length, startedAt }
+  }
+
+  /** They may reach what this broker could not. */
+  const tellOthers = (id: string, writes: readonly Write[], missed: readonly Write[]): void => {
+    const reached = writes.find((one) => !missed.includes(one))
+    if (reached) store.ask(reached.partition, (redis) => redis.publish(DUE_CHANNEL, id)).catch(() => undefined)
   }
 
   /** Its own partition cannot be reached: that it was asked for must not be known to this process alone. */
@@ -157,9 +170,20 @@ export function freezeCalls(store: Store): FreezeCalls {
     return [...new Set([...unreachable, ...failed])]
   }
 
+  /** One look at a time; one that was asked for meanwhile follows. */
   const look = async (): Promise<void> => {
+    if (isLooking) {
+      lookAgain = true
+      return
+    }
+    isLooking = true
+    clearTimeout(looking)
     // What cannot be reached is told elsewhere, and looked at again.
-    await reconcile().catch(() => undefined)
+    do {
+      lookAgain = false
+      await reconcile().catch(() => undefined)
+    } while (lookAgain && !isOver)
+    isLooking = false
     if (!isOver) looking = setTimeout(() => void look(), LOOK_MS).unref()
   }
 
@@ -202,6 +226,10 @@ export function freezeCalls(store: Store): FreezeCalls {
     reconcile: async () => {
       looking ??= setTimeout(() => void look(), LOOK_MS).unref()
       return reconcile()
+    },
+
+    look: () => {
+      if (!isOver) void look()
     },
 
     stop: () => {

@@ -9,7 +9,7 @@ import { callCalls } from './calls.js'
 import { asLedgerError, type Log } from './connection.js'
 import { type FreezeCalls, freezeCalls } from './freezes.js'
 import { createGate } from './gate.js'
-import { DUE_CHANNEL, hashed, keys, partitionFor } from './keys.js'
+import { DUE_CHANNEL, hashed, keys, partitionFor, partitionOf } from './keys.js'
 import { leaseCalls } from './leases.js'
 import type { Ledger } from './ledger.js'
 import { listingCalls } from './listings.js'
@@ -120,7 +120,10 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   }
   try {
     gate.began(await settle())
-    await nodes.subscribe(DUE_CHANNEL, hint)
+    await nodes.subscribe(DUE_CHANNEL, (_channel, about) => {
+      if (partitionOf(about, 'freeze', options.partitions) === undefined) hint()
+      else freezes.look()
+    })
   } catch (error) {
     return await stop(error)
   }

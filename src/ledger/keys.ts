@@ -5,7 +5,7 @@ import { hash, randomBytes } from 'node:crypto'
  * stays in one slot of a Redis Cluster; a script is given one key and derives the others from that key's first nine characters.
  */
 export const META = 'mf:meta'
-/** Channel on which a broker tells the others that work is due now: a hint, nothing rests on it. */
+/** Channel on which a broker tells the others that work is due now, or by its id of a freeze that it could not write everywhere: a hint, nothing rests on it. */
 export const DUE_CHANNEL = 'mf:due'
 
 /** Two digits in the hash tag. */

@@ -33,7 +33,7 @@ export interface Nodes {
   again(): void
   /** Called, before anything is sent to it, when a server came back or a partition has another. */
   onReturn(listener: () => void): void
-  subscribe(channel: string, listener: () => void): Promise<void>
+  subscribe(channel: string, listener: (channel: string, message: string) => void): Promise<void>
   disconnect(): Promise<void>
 }
 

@@ -88,6 +88,29 @@ describe('a slot on its way to another server', () => {
   }, 30_000)
 })
 
+describe('a freeze that one broker cannot write everywhere', () => {
+  it('is brought there at once by those who can, twice in less time than lies between two of their looks', async () => {
+    const user = { username: 'cut', password: 'off' }
+    for (const { client } of cluster.servers) await client.call('ACL', 'SETUSER', user.username, 'on', `>${user.password}`, '~*', '&*', '+@all')
+    const cut = await openAt({ cluster: { ...cluster.address, ...user } }, { createMeta: false })
+    const victim = await cluster.holderOf(slotOf(0))
+    await victim.client.call('ACL', 'SETUSER', user.username, 'resetkeys')
+    try {
+      for (let n = 0; n < 2; n++) {
+        const began = performance.now()
+        const set = await cut.freeze(rogue, event('freeze.set'))
+        expect(set.unreachable).toBeGreaterThan(0)
+        const holds = async () => (await ledger.freezes()).find(({ id }) => id === set.freeze.id)?.partitions.holding === PARTITIONS
+        await waitFor('the freeze to hold everywhere', holds, 2_000)
+        await ledger.thaw(set.freeze.id, { reason: 'over', by: 'sso/ada' }, event('freeze.thawed'))
+        await new Promise((resolve) => setTimeout(resolve, began + 2_500 - performance.now()))
+      }
+    } finally {
+      await cut.disconnect()
+    }
+  }, 30_000)
+})
+
 describe('a primary that dies under load', () => {
   it('is replaced by its replica: 503 meanwhile in its partitions alone, then issuing again by itself, freezes in force', async () => {
     const tasks = await tasksEverywhere()
