@@ -29,6 +29,8 @@ export interface FleetOptions {
   readonly roles: readonly string[]
   readonly ttlSeconds?: number
   readonly postgresUrl?: string
+  /** PostgreSQL by broker user: provider `<name>`, with a role `<name>-read`; one login at a time each. */
+  readonly postgresUpstreams?: Readonly<Record<string, string>>
   /** A catalogue of tools that read what is internal. */
   readonly tools?: readonly string[]
   /** Redis servers to have ACL users at: provider `<name>`, with a role `<name>-read`. */
@@ -56,7 +58,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const signingKeys = JSON.stringify(await generateSigningKeys())
   const config = join(folder, 'mayfly.yaml')
   await writeFile(config, yamlOf(options, folder))
-  const upstreams = Object.fromEntries(Object.entries(options.redisUpstreams ?? {}).map(([name, url]) => [envOf(name), url]))
+  const upstreams = Object.fromEntries(
+    Object.entries({ ...options.redisUpstreams, ...options.postgresUpstreams }).map(([name, url]) => [envOf(name), url]),
+  )
   const env = {
     ...upstreams,
     REDIS_URL: `unix:${redisSocket}`,
@@ -140,7 +144,8 @@ function envOf(name: string): string {
   return `UPSTREAM_${name.toUpperCase()}`
 }
 
-function yamlOf({ roles, ttlSeconds = 900, postgresUrl, tools = [], redisUpstreams = {}, settledRetention }: FleetOptions, folder: string): string {
+function yamlOf(options: FleetOptions, folder: string): string {
+  const { roles, ttlSeconds = 900, postgresUrl, postgresUpstreams = {}, tools = [], redisUpstreams = {}, settledRetention } = options
   const policies = ['obtain', 'guardrails', 'tasks', ...(tools.length > 0 ? ['tools'] : []), 'operators'].map(
     (name) => `"${ROOT}/config/policies/${name}.cedar"`,
   )
@@ -148,6 +153,10 @@ function yamlOf({ roles, ttlSeconds = 900, postgresUrl, tools = [], redisUpstrea
   const upstreamRoles = upstreams.map(
     (name) =>
       `  ${name}-read: {provider: ${name}, access: read, sensitivity: internal, max_ttl: 900s, params: {keys: ["reports:*"], commands: ["+@read"]}}`,
+  )
+  const databases = Object.keys(postgresUpstreams)
+  const databaseRoles = databases.map(
+    (name) => `  ${name}-read: {provider: ${name}, access: read, sensitivity: internal, max_ttl: 900s, params: {member_of: [reporting_ro]}}`,
   )
   const roleLines = roles.map((role) =>
     role.startsWith('warehouse')
@@ -170,9 +179,10 @@ operators: [{id: oncall, match: {issuer: bench, sub: oncall}, groups: [sre-oncal
 providers:
   tokens: {type: jwt, verification: introspection}
 ${postgresUrl === undefined ? '' : '  warehouse: {type: postgres, url: env:WAREHOUSE_URL, concurrency: 8, timeout: 10s}'}
+${databases.map((name) => `  ${name}: {type: postgres, url: env:${envOf(name)}, concurrency: 1, timeout: 10s}`).join('\n')}
 ${upstreams.map((name) => `  ${name}: {type: redis, url: env:${envOf(name)}, concurrency: 8, timeout: 2s}`).join('\n')}
 roles:
-${[...roleLines, ...upstreamRoles].join('\n')}
+${[...roleLines, ...databaseRoles, ...upstreamRoles].join('\n')}
 tools: {${tools.map((tool) => `${tool}: {access: read, sensitivity: internal}`).join(', ')}}
 vocabulary: {intents: [data-report], environments: [production]}
 policies: {schema: "${ROOT}/config/schema.cedarschema", files: [${policies.join(', ')}]}

@@ -79,7 +79,9 @@ async function probe(fleet: Fleet, ends: string[]): Promise<{ stop(): Promise<{ 
     expected: 202,
   })
   const end = () => ({ path: `/v1/tasks/${ends.pop()}/complete`, token: flows, body: {}, expected: 200 })
-  const probing = await startProbing(fleet.port, PROBE_MS, [Array.from({ length: PROBES }, (_, n) => revoke(n)), Array.from({ length: PROBES }, end)])
+  const probing = await startProbing(fleet.port, PROBE_MS)
+  probing.call(Array.from({ length: PROBES }, (_, n) => revoke(n)))
+  probing.call(Array.from({ length: PROBES }, end))
   return {
     async stop() {
       const [emergency, task_end] = (await probing.stop()) as [Probed, Probed]

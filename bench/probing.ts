@@ -4,6 +4,8 @@ import { createInterface } from 'node:readline'
 import type { Call, Probed } from './probe.js'
 
 export interface Probing {
+  /** One list more, beside those before. */
+  call(calls: readonly Call[]): void
   /** Ends what is not through yet. */
   stop(): Promise<readonly Probed[]>
   /** Waits until all has been called. */
@@ -11,7 +13,7 @@ export interface Probing {
 }
 
 /** Calls each list, one call after the other, from a process of its own: `probe.ts`. */
-export async function startProbing(port: number, everyMs: number, lists: readonly (readonly Call[])[]): Promise<Probing> {
+export async function startProbing(port: number, everyMs: number): Promise<Probing> {
   const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'probe.ts'), String(port), String(everyMs)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
@@ -21,8 +23,10 @@ export async function startProbing(port: number, everyMs: number, lists: readonl
     const { value } = await lines.next()
     return JSON.parse(String(value)) as readonly Probed[]
   }
-  for (const calls of lists) child.stdin.write(`${JSON.stringify(calls)}\n`)
   return {
+    call: (calls) => {
+      child.stdin.write(`${JSON.stringify(calls)}\n`)
+    },
     stop: () => {
       child.stdin.end()
       return said()

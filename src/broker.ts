@@ -68,7 +68,7 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
   const log = overrides.log ?? pino({ level: config.logLevel, base: { instance: config.instance } })
   const metrics = createMetrics()
   const background = createBackground(log)
-  const witness = await witnessOf(config)
+  const witness = await witnessOf(config, log)
   const embedded = 'embedded' in config.ledger.redis ? await startEmbeddedRedis({ dataDir: config.dataDir }) : undefined
   const ledger = await openLedger({
     ...config.ledger,
@@ -258,7 +258,11 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
       stopping.abort()
       await most(LAST_MS, 'a review', retiring.drain(LAST_MS))
       const flushed = audit?.flush().catch(() => log.warn({}, 'events are left in the outbox for the next broker'))
-      await most(LAST_MS, 'handing events over', Promise.all([flushed, audit?.stop()]))
+      await most(
+        LAST_MS,
+        'handing events over',
+        Promise.all([flushed, audit?.stop()]).then(() => witness?.close()),
+      )
       current.house.policy.close()
       const { identity, webhooks, house } = current
       const closed = [identity.close(), webhooks.close(), ...[...house.upstreams.values()].map((upstream) => upstream.close())]
@@ -270,10 +274,12 @@ export async function createBroker(config: Config, overrides: Overrides = {}): P
 }
 
 /** Beside the first sink: what it says of the ledger goes with the events. */
-async function witnessOf({ sinks, instance, files }: Config): Promise<WitnessFile | undefined> {
+async function witnessOf({ sinks, instance, files }: Config, log: pino.Logger): Promise<WitnessFile | undefined> {
   const [sink] = sinks
   if (!sink) return undefined
-  return openWitness(sink.path, instance).catch((error: unknown) => {
+  const onFailed = (error: unknown) =>
+    log.error({ error: error instanceof Error ? error.message : 'unknown' }, 'the witness of the ledger cannot be written')
+  return openWitness(sink.path, instance, onFailed).catch((error: unknown) => {
     throw new ConfigError(files[0] ?? 'the configuration', [`audit.sinks.${sink.name}: ${error instanceof Error ? error.message : 'unknown'}`])
   })
 }

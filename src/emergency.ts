@@ -27,7 +27,7 @@ export async function emergencyRevoke(
   const { selector, reason, kind, verify } = ask
   const by = ask.by ?? principal.id
   if (!ask.freeze) return { revocation: await revokeAll(house, principal, { selector, reason, by, verify }, context) }
-  // Where its own partition cannot be reached, the trail still says what was meant: a stop that was never started.
+  // Should this broker die before it is opened, the trail still says what was meant: a stop that was never started.
   const setting = event('freeze.set', context, principal, { detail: { selector, reason, emergency: true, kind } })
   const revoke = opening({ selector, reason, verify }, principal, context)
   const frozen = await house.ledger.freeze({ selector, reason, by, kind, revoke }, setting)

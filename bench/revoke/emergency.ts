@@ -2,7 +2,7 @@ import type { Fleet } from '../fleet.js'
 import { load, type Request } from '../load.js'
 import { type Paced, pace } from '../pace.js'
 import { round } from '../support.js'
-import { allRevoked, type FreezeTimes, stop, stopOthers } from './stop.js'
+import { allRevoked, type FreezeTimes, startStops, stop, stopOthers } from './stop.js'
 
 const AGENTS = 1_000
 const LEASES_PER_TASK = 50
@@ -20,15 +20,19 @@ export interface Loaded {
   readonly orphans: number
 }
 
-/** Live leases of one role, as agents obtain them: over many tasks and agents. */
-export async function issue(fleet: Fleet, role: string, leases: number): Promise<void> {
-  const tasks = await fleet.openTasks(leases / LEASES_PER_TASK, (n) => ({ agents: [`agent-${n % AGENTS}`], roles: [role] }))
+/** Live leases of each of some roles, as agents obtain them: over many tasks and agents, each role at its own pace. */
+export async function issue(fleet: Fleet, roles: readonly string[], leases: number): Promise<void> {
+  await Promise.all(roles.map((role) => issueOf(fleet, role, Math.ceil(leases / roles.length), CONCURRENCY / roles.length)))
+}
+
+async function issueOf(fleet: Fleet, role: string, leases: number, concurrency: number): Promise<void> {
+  const tasks = await fleet.openTasks(Math.ceil(leases / LEASES_PER_TASK), (n) => ({ agents: [`agent-${n % AGENTS}`], roles: [role] }))
   const tokens = await Promise.all(tasks.map((_, n) => fleet.token(`agent-${n % AGENTS}`)))
   const asks = Array.from({ length: leases }, (_, n) => {
     const at = n % tasks.length
     return { token: tokens[at] ?? '', body: JSON.stringify({ task: tasks[at], role }) }
   })
-  const { statuses } = await load(fleet.port, '/v1/leases', asks, CONCURRENCY)
+  const { statuses } = await load(fleet.port, '/v1/leases', asks, concurrency)
   if (statuses['201'] !== leases) throw new Error(`not every lease was issued: ${JSON.stringify(statuses)}`)
 }
 
@@ -52,13 +56,16 @@ export async function capacity(fleet: Fleet, ask: () => Request, requests: numbe
 /** The stop of one provider while others issue at their share of what the broker can do: how long operators wait, and how long it takes. */
 export async function stopUnderLoad(
   fleet: Fleet,
-  what: { provider: string; leases: number; most: number; ask: () => Request; others: number; left: () => Promise<number> },
+  what: { providers: readonly string[]; leases: number; most: number; ask: () => Request; others: number; left: () => Promise<number> },
 ): Promise<Loaded> {
-  const { provider, leases, most, others } = what
+  const { providers, leases, most, others } = what
   const beside = pace(fleet.port, most * SHARE, { path: '/v1/leases', next: what.ask })
-  const before = await stopOthers(fleet, others, 500)
-  const stopped = await stop(fleet, { provider: [provider] })
-  const [while_closing, seconds] = await Promise.all([stopOthers(fleet, others, 500), allRevoked(fleet, stopped, leases)])
+  const before = await stopOthers(fleet, others)
+  const meanwhile = await startStops(fleet)
+  const stopped = await stop(fleet, { provider: providers })
+  await meanwhile.begin()
+  const seconds = await allRevoked(fleet, stopped, leases)
+  const while_closing = await meanwhile.end()
   const paced = await beside.stop()
   return {
     leases,

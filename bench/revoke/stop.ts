@@ -1,6 +1,10 @@
 import type { Fleet } from '../fleet.js'
+import type { Probed } from '../probe.js'
 import { startProbing } from '../probing.js'
 import { round } from '../support.js'
+
+const STOP_EVERY_MS = 400
+const MOST_STOPS = 3_000
 
 export interface Stopped {
   readonly id: string
@@ -11,6 +15,7 @@ export interface Stopped {
 }
 export interface FreezeTimes {
   readonly median: number
+  readonly p99: number
   readonly most: number
   readonly stops: number
 }
@@ -28,17 +33,36 @@ export async function stop(fleet: Fleet, selector: object, more: { freeze?: bool
 }
 
 /** Stops of agents that hold nothing, one after the other, from elsewhere: what an operator waits for while other things go on. */
-export async function stopOthers(fleet: Fleet, count: number, everyMs: number): Promise<FreezeTimes> {
-  const token = await fleet.token('oncall')
-  const calls = Array.from({ length: count }, () => ({
-    path: '/v1/emergency/revoke',
-    token,
-    body: { selector: { agent: [`nobody-${crypto.randomUUID()}`] }, reason: 'bench' },
-    expected: 202,
-  }))
-  const [probed] = await (await startProbing(fleet.port, everyMs, [calls])).done()
-  if (!probed || probed.failed > 0) throw new Error(`stops failed: ${JSON.stringify(probed)}`)
-  return { median: probed.p50_ms, most: probed.most_ms, stops: probed.calls }
+export async function startStops(
+  fleet: Fleet,
+): Promise<{ begin(): Promise<void>; end(): Promise<FreezeTimes>; all(count: number): Promise<FreezeTimes> }> {
+  const probing = await startProbing(fleet.port, STOP_EVERY_MS)
+  const begin = async (count: number) => {
+    const token = await fleet.token('oncall')
+    const calls = Array.from({ length: count }, () => ({
+      path: '/v1/emergency/revoke',
+      token,
+      body: { selector: { agent: [`nobody-${crypto.randomUUID()}`] }, reason: 'bench' },
+      expected: 202,
+    }))
+    probing.call(calls)
+  }
+  const timesOf = ([probed]: readonly Probed[]): FreezeTimes => {
+    if (!probed || probed.failed > 0) throw new Error(`stops failed: ${JSON.stringify(probed)}`)
+    return { median: probed.p50_ms, p99: probed.p99_ms, most: probed.most_ms, stops: probed.calls }
+  }
+  return {
+    begin: () => begin(MOST_STOPS),
+    end: async () => timesOf(await probing.stop()),
+    all: async (count) => {
+      await begin(count)
+      return timesOf(await probing.done())
+    },
+  }
+}
+
+export async function stopOthers(fleet: Fleet, count: number): Promise<FreezeTimes> {
+  return (await startStops(fleet)).all(count)
 }
 
 /** Waits until so many are confirmed revoked. @returns seconds since the stop was asked for */

@@ -36,7 +36,7 @@ export async function measureTaskEnds({
   const bare: number[] = []
   for (let pair = 1; pair <= pairs; pair++) {
     full.push(await endAll(fleet, postgres, tasks))
-    bare.push(await bareLoop(postgresUrl, tasks * LEASES_PER_TASK))
+    bare.push(await bareLoop([postgresUrl], tasks * LEASES_PER_TASK))
     say(`task ends, pair ${pair}: full ${full.at(-1)?.seconds} s, bare ${round(bare.at(-1) ?? 0)} s`)
   }
   const orphans = await count(postgres)

@@ -36,7 +36,7 @@ const FILE = /^events\b.*\.jsonl(?:[.-][\w.-]*)?$/
 /** How each line begins. */
 const HEAD = /^\{"partition":(\d+),"stream_id":"(\d+)-(\d+)","at":"([^"]+)",/
 const HEADS = new RegExp(HEAD, 'gm')
-/** More than is written between two versions of the witness. */
+/** More than a broker writes between two versions of its witness, a second apart. */
 const END_BYTES = 8 * 1024 * 1024
 
 /**
@@ -75,8 +75,8 @@ export async function readHistory(folder: string, reader: Reader, { deadlineMs }
   return done(true)
 }
 
-/** By partition, the last event of the file that is written, as far as its end says: a partition that was quiet for long is not there. */
-export async function lastRecorded(folder: string): Promise<Map<number, string>> {
+/** By partition, the last event of the file that is written, of those since a time, in ms on the ledger's clock, and as far as its end says. */
+export async function lastRecorded(folder: string, since: number): Promise<Map<number, string>> {
   const file = await open(join(folder, EVENTS_FILE)).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
@@ -86,7 +86,10 @@ export async function lastRecorded(folder: string): Promise<Map<number, string>>
     const { size } = await file.stat()
     const length = Math.min(size, END_BYTES)
     const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length)
-    const heads = [...buffer.toString('utf8', 0, bytesRead).matchAll(HEADS)]
+    const text = buffer.toString('utf8', 0, bytesRead)
+    // Where it does not begin with the file, it begins with the rest of a line.
+    const lines = length < size ? text.slice(text.indexOf('\n') + 1) : text
+    const heads = [...lines.matchAll(HEADS)].filter(([, , ms]) => Number(ms) >= since)
     return new Map(heads.map(([, partition, ms, count]) => [Number(partition), `${ms}-${count}`]))
   } finally {
     await file.close()
@@ -125,6 +128,16 @@ async function* linesOf(file: string): AsyncGenerator<string> {
     source.destroy()
     input.destroy()
   }
+}
+
+/** Of stream ids, `<ms>-<n>`. */
+export function isNewer(id: string, than: string | undefined): boolean {
+  return isAfter(placeOf(id), than === undefined ? undefined : placeOf(than))
+}
+
+function placeOf(id: string): readonly [number, number] {
+  const [ms, count] = id.split('-')
+  return [Number(ms), Number(count)]
 }
 
 function isAfter([ms, count]: readonly [number, number], last: readonly [number, number] | undefined): boolean {

@@ -13,9 +13,12 @@ export function createJsonlSink(name: string, folder: string): Sink {
       await mkdir(folder, { recursive: true, mode: 0o700 })
       const file = await open(join(folder, EVENTS_FILE), 'a+', 0o600)
       try {
-        const torn = await endsInTornLine(file)
+        const { size } = await file.stat()
+        const torn = await endsInTornLine(file, size)
         await file.appendFile(`${torn ? '\n' : ''}${entries.map(lineOf).join('')}`)
         await file.datasync()
+        // That there is such a file is the folder's to remember.
+        if (size === 0) await syncFolder(folder)
       } finally {
         await file.close()
       }
@@ -23,9 +26,18 @@ export function createJsonlSink(name: string, folder: string): Sink {
   }
 }
 
+/** What was made or renamed in it is there after a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
+  const directory = await open(folder)
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
 /** A broker that died, or a disk that was full, in the middle of a line: the next event must not become its end. */
-async function endsInTornLine(file: FileHandle): Promise<boolean> {
-  const { size } = await file.stat()
+async function endsInTornLine(file: FileHandle, size: number): Promise<boolean> {
   if (size === 0) return false
   const { buffer } = await file.read(Buffer.alloc(1), 0, 1, size - 1)
   return buffer.toString() !== '\n'

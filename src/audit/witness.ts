@@ -2,13 +2,17 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
-import { lastRecorded } from './history.js'
+import { isNewer, lastRecorded } from './history.js'
+import { syncFolder } from './jsonl.js'
 
 /** Beside the events: what was seen of the ledger, so that one which has forgotten some of it is recognised. */
 export const WITNESS_FILE = 'witness.json'
 
 /** Brokers that share a folder do not write into each other's half. */
 const OWN = randomUUID()
+const WRITE_MS = 1_000
+/** Before the last beat: events may be told a moment before they are handed over, and more than a moment where the sink was down. */
+const OVERLAP_MS = 10_000
 const NUMBERS = /^\d+-\d+$/
 const Content = z.object({
   instance: z.string(),
@@ -26,29 +30,38 @@ export interface WitnessFile {
   /** As it is by now; undefined before anything was noted of a ledger. */
   kept(): { readonly ledger: string; readonly generation: number; readonly beat: number; readonly held: ReadonlyMap<number, string> } | undefined
   note(change: { readonly ledger?: string; readonly generation?: number; readonly beat?: number }): Promise<void>
-  /** These events are in the log, on disk; written with the next note. Until then the log itself says so, to whoever opens this. */
+  /** These events are in the log, on disk. Written within a second, or with a note: until then the log itself says so, to whoever opens this. */
   hold(last: ReadonlyMap<number, string>): void
+  /** Writes what is not written yet. Does not throw. */
+  close(): Promise<void>
 }
 
 /**
  * Opens the witness of a log. It is replaced as a whole, and only ever says what was true before: one that is lost, or a version behind, notices
  * less, and none raises an alarm for nothing. So may brokers share a folder: the last writer's is there.
+ * `onFailed`: what was held could not be written. One that stays behind notices less; the events are there all the same.
  * @throws Error when it is that of another instance, or cannot be read
  */
-export async function openWitness(folder: string, instance: string): Promise<WitnessFile> {
+export async function openWitness(folder: string, instance: string, onFailed: (error: unknown) => void = () => undefined): Promise<WitnessFile> {
   const file = join(folder, WITNESS_FILE)
   let content = (await read(file)) ?? { instance, name: randomUUID(), generation: 1, beat: 0, held: {} }
   if (content.instance !== instance)
     throw new Error(`${folder} holds the audit log of instance "${content.instance}", the configuration is that of "${instance}"`)
 
-  const hold = (last: ReadonlyMap<number, string>): void => {
-    content = { ...content, held: { ...content.held, ...Object.fromEntries(last) } }
+  const add = (last: ReadonlyMap<number, string>): void => {
+    const newer = [...last].filter(([partition, id]) => isNewer(id, content.held[partition]))
+    content = { ...content, held: { ...content.held, ...Object.fromEntries(newer) } }
   }
-  hold(await lastRecorded(folder))
+  // The log may be that of another ledger, from before this one; what came since the last version is not.
+  if (content.ledger !== undefined && content.beat > 0) add(await lastRecorded(folder, content.beat - OVERLAP_MS))
 
   /** One after the other, each with all that is known by then. */
   let writing: Promise<void> = Promise.resolve()
+  let timer: NodeJS.Timeout | undefined
+  const writeHeld = () => write().catch(onFailed)
   const write = (): Promise<void> => {
+    clearTimeout(timer)
+    timer = undefined
     writing = writing.catch(() => undefined).then(() => replace(file, JSON.stringify(content)))
     return writing
   }
@@ -61,10 +74,15 @@ export async function openWitness(folder: string, instance: string): Promise<Wit
         : { ledger, generation, beat, held: new Map(Object.entries(held).map(([partition, id]) => [Number(partition), id])) }
     },
     note: (change) => {
-      content = { ...content, ...change }
+      const isOther = change.ledger !== undefined && change.ledger !== content.ledger
+      content = { ...content, ...change, ...(isOther && { held: {} }) }
       return write()
     },
-    hold,
+    hold: (last) => {
+      add(last)
+      timer ??= setTimeout(() => void writeHeld(), WRITE_MS).unref()
+    },
+    close: () => (timer ? writeHeld() : Promise.resolve()),
   }
 }
 
@@ -94,10 +112,5 @@ async function replace(file: string, text: string): Promise<void> {
     await next.close()
   }
   await rename(other, file)
-  const directory = await open(folder)
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
+  await syncFolder(folder)
 }

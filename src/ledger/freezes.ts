@@ -101,8 +101,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   /**
-   * To every partition at once; the event to the freeze's own, which is the last: what it opens finds the freeze everywhere. On one connection
-   * commands are done in their order; where there are several, the others are waited for. Who cannot be reached now is told later.
+   * To every partition at once; the event to the freeze's own, which is the last: on one connection commands are done in their order, and what it
+   * opens finds the freeze everywhere. Who cannot be reached now is told later.
    */
   const writeEverywhere = async (held: Held, event?: Event, opening?: Opening): Promise<Written> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
@@ -110,7 +110,6 @@ export function freezeCalls(store: Store): FreezeCalls {
     const own = home === undefined ? [] : [{ ...held, partition: home, event, opening }]
     const writes: readonly Write[] = [...elsewhere, ...own]
     const others = Promise.allSettled(elsewhere.map(write))
-    if (opening && store.nodes.isCluster) await others
     const results = await Promise.all([Promise.allSettled(own.map(write)), others]).then(([last, rest]) => [...rest, ...last])
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
@@ -192,7 +191,11 @@ export function freezeCalls(store: Store): FreezeCalls {
       freezeFields(selector)
       const at = store.clock.now()
       const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at, kind }
-      const opening = revoke && openingOf({ selector, reason, by, freeze: freeze.id, verify: revoke.verify }, revoke.event, store)
+      // The servers of a Cluster keep no order between them: there it is opened once all have answered.
+      const opening =
+        revoke && !store.nodes.isCluster
+          ? openingOf({ selector, reason, by, freeze: freeze.id, verify: revoke.verify }, revoke.event, store)
+          : undefined
       const { startedAt, ...written } = await writeEverywhere({ frozen: true, freeze }, named(event, freeze), opening)
       const revocation = opening && startedAt !== undefined ? justOpened(opening, startedAt) : undefined
       return { freeze, ...written, revocation, replicated: store.replication?.everywhere('frozen') }

@@ -171,7 +171,7 @@ export interface Ledger {
   callTool(call: NewCall, event: Event): Promise<Result<object, CallRefusal>>
 
   // --- the stop
-  /** `revoke`: also opens the emergency that goes with it, in the same step; its event says which it is. */
+  /** `revoke`: also opens the emergency that goes with it, in the same step where that can be. Its event says which it is. */
   freeze(
     freeze: { selector: Selector; reason: string; by: string; kind?: Freeze['kind']; revoke?: { verify: Verify; event: Event } },
     event: Event,
@@ -367,7 +367,7 @@ export interface Frozen {
   readonly freeze: Freeze
   readonly holding: number
   readonly unreachable: number
-  /** Absent where none was to be opened, and where its partition could not be reached. */
+  /** Absent where none was to be opened, where its partition could not be reached, and in a Cluster: `openRevocation` is still to be asked. */
   readonly revocation?: EmergencyRevocation
   readonly replicated?: Promise<boolean>
 }

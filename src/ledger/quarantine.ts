@@ -18,7 +18,8 @@ const liftScript = defineScript('lift-quarantine', 'meta', ['generation', 'recor
 const beatScript = defineScript('beat', 'meta', ['name', 'keep_ms', 'report'])
 
 const BEAT_MS = 1_000
-const KEEP_BEATS_MS = 30 * 86_400_000
+const DAY_MS = 86_400_000
+const KEEP_BEATS_MS = 30 * DAY_MS
 /** Partitions that the record of a quarantine names. */
 const MOST_BEHIND = 100
 const EVERYTHING = { all: true } as const
@@ -93,7 +94,9 @@ export function quarantineCalls(store: Store, freezes: Pick<FreezeCalls, 'apply'
       const before = known[partition]
       return before && isBehind(one, before) ? [{ partition, found: one.last, known: before.last }] : []
     })
-    const isOlder = mine !== undefined && (meta.generation < mine.generation || meta.beat < (kept?.beat ?? 0))
+    // That of a broker that was away for so long is removed, and missing it says nothing.
+    const beatAt = kept && (meta.beat > 0 || kept.beat > store.clock.now() - KEEP_BEATS_MS + DAY_MS) ? kept.beat : 0
+    const isOlder = mine !== undefined && (meta.generation < mine.generation || meta.beat < beatAt)
     if (behind.length === 0 && !isOlder) return undefined
     const first = meta.beat > 0 ? meta.beat : Math.min(...behind.map((one) => partsOf(one.found)[0]))
     return { reason: 'behind', since: Number.isFinite(first) ? first : 0, behind: behind.slice(0, MOST_BEHIND) }

@@ -54,6 +54,15 @@ describe('a ledger in quarantine', () => {
     expect((await ledger.claim(PLENTY)).claims.map(({ lease }) => lease.id)).toEqual([used.id])
   })
 
+  it('is not found by a broker that was away for so long that its name was removed, and is by one that was not', async () => {
+    fixture = await startLedger()
+    const ledger = (await fixture.redis.client.hget('mf:meta', 'ledger')) ?? ''
+    const comesBack = (afterDays: number) =>
+      fixture.open({ outside: remembering({ ledger, generation: 1, beat: Date.now() - afterDays * 24 * HOUR, held: new Map() }) })
+    expect((await comesBack(40)).quarantined()).toBeUndefined()
+    expect((await comesBack(20)).quarantined()).toMatchObject({ reason: 'behind' })
+  })
+
   it('holds for a broker that remembers nothing, and nobody finds it again once it was lifted', async () => {
     fixture = await startLedger()
     const task = await openTask(fixture.ledger)
