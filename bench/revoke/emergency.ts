@@ -56,12 +56,20 @@ export async function capacity(fleet: Fleet, ask: () => Request, requests: numbe
 /** The stop of one provider while others issue at their share of what the broker can do: how long operators wait, and how long it takes. */
 export async function stopUnderLoad(
   fleet: Fleet,
-  what: { providers: readonly string[]; leases: number; most: number; ask: () => Request; others: number; left: () => Promise<number> },
+  what: {
+    providers: readonly string[]
+    leases: number
+    most: number
+    ask: () => Request
+    others: number
+    everyMs: number
+    left: () => Promise<number>
+  },
 ): Promise<Loaded> {
   const { providers, leases, most, others } = what
   const beside = pace(fleet.port, most * SHARE, { path: '/v1/leases', next: what.ask })
-  const before = await stopOthers(fleet, others)
-  const meanwhile = await startStops(fleet)
+  const before = await stopOthers(fleet, others, 500)
+  const meanwhile = await startStops(fleet, what.everyMs)
   const stopped = await stop(fleet, { provider: providers })
   await meanwhile.begin()
   const seconds = await allRevoked(fleet, stopped, leases)

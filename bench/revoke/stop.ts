@@ -3,8 +3,8 @@ import type { Probed } from '../probe.js'
 import { startProbing } from '../probing.js'
 import { round } from '../support.js'
 
-const STOP_EVERY_MS = 400
-const MOST_STOPS = 3_000
+/** Each of them looks through all that lives, as every stop does: more than these would be what is measured. */
+const MOST_STOPS = 30
 
 export interface Stopped {
   readonly id: string
@@ -35,8 +35,9 @@ export async function stop(fleet: Fleet, selector: object, more: { freeze?: bool
 /** Stops of agents that hold nothing, one after the other, from elsewhere: what an operator waits for while other things go on. */
 export async function startStops(
   fleet: Fleet,
+  everyMs: number,
 ): Promise<{ begin(): Promise<void>; end(): Promise<FreezeTimes>; all(count: number): Promise<FreezeTimes> }> {
-  const probing = await startProbing(fleet.port, STOP_EVERY_MS)
+  const probing = await startProbing(fleet.port, everyMs)
   const begin = async (count: number) => {
     const token = await fleet.token('oncall')
     const calls = Array.from({ length: count }, () => ({
@@ -61,8 +62,8 @@ export async function startStops(
   }
 }
 
-export async function stopOthers(fleet: Fleet, count: number): Promise<FreezeTimes> {
-  return (await startStops(fleet)).all(count)
+export async function stopOthers(fleet: Fleet, count: number, everyMs: number): Promise<FreezeTimes> {
+  return (await startStops(fleet, everyMs)).all(count)
 }
 
 /** Waits until so many are confirmed revoked. @returns seconds since the stop was asked for */
@@ -71,6 +72,7 @@ export async function allRevoked(fleet: Fleet, { id, askedAt }: Stopped, expecte
   for (;;) {
     const answer = await fetch(`http://127.0.0.1:${fleet.port}/v1/emergency/revocations/${id}`, { headers })
     const seconds = (performance.now() - askedAt) / 1000
+    if (answer.status !== 200) throw new Error(`how far it is cannot be told: ${answer.status} ${await answer.text()}`)
     const { revocation } = (await answer.json()) as { revocation: { matched: number; revoked: number; state: string } }
     if (revocation.revoked >= expected) return round(seconds, 3)
     if (revocation.state === 'finished' || seconds > 600) throw new Error(`not all was revoked: ${JSON.stringify(revocation)}`)
