@@ -1,7 +1,10 @@
 import { spawn } from 'node:child_process'
+import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Call, Probed } from './probe.js'
+
+export const OPERATOR_PRIORITY = -15
 
 export interface Probing {
   /** One list more, beside those before. */
@@ -17,6 +20,8 @@ export async function startProbing(port: number, everyMs: number): Promise<Probi
   const child = spawn(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'probe.ts'), String(port), String(everyMs)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
+  // Whoever calls shares no core with what is called, nor with an upstream.
+  if (child.pid !== undefined) setPriority(child.pid, OPERATOR_PRIORITY)
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   await lines.next()
   const said = async () => {

@@ -2,8 +2,9 @@ import { setPriority } from 'node:os'
 import { startRedisUpstream } from '../test/providers/redis-upstream.js'
 import { startPostgres, type TestPostgres } from '../test/support/postgres.js'
 import { type Fleet, startFleet } from './fleet.js'
+import { OPERATOR_PRIORITY } from './probing.js'
 import { bareLoop, CONCURRENCY } from './revoke/bare-loop.js'
-import { capacity, issue, neighbours, stopUnderLoad } from './revoke/emergency.js'
+import { capacity, issue, LOAD_PRIORITY, neighbours, stopUnderLoad } from './revoke/emergency.js'
 import { allRevoked, stop } from './revoke/stop.js'
 import { measureTaskEnds } from './revoke/task-ends.js'
 import { MEASURING, pinSelf, round } from './support.js'
@@ -28,7 +29,14 @@ export async function run({ quick, say }: { quick: boolean; say: Say }): Promise
   const most = (of: 'under_load' | 'while_closing') => Math.max(...[sql, test_upstream].map(({ freeze_ms }) => freeze_ms[of].most))
   const of_the_stop = Math.max(...[sql, test_upstream].map((one) => one.freeze_ms.of_the_stop))
   const freeze_ms = { under_load: Math.max(most('under_load'), of_the_stop), while_closing: most('while_closing') }
-  return { freeze_ms, ratio: sql.ratio, redis_priority: REDIS_PRIORITY, postgres: sql, test_upstream, task_ends }
+  return {
+    freeze_ms,
+    ratio: sql.ratio,
+    priorities: { redis: REDIS_PRIORITY, load: LOAD_PRIORITY, operator: OPERATOR_PRIORITY },
+    postgres: sql,
+    test_upstream,
+    task_ends,
+  }
 }
 
 /** Beside a bare loop of the same statements, once with nothing else to do, and once while others issue. */
@@ -54,7 +62,7 @@ async function stopPostgres(leases: number, { quick, say, postgres }: { quick: b
     const most = await capacity(fleet, ask, quick ? 2_000 : 8_000)
     await issue(fleet, roles, leases)
     say(`once more, beside ${round(most * 0.7, 0)} requests a second`)
-    return stopUnderLoad(fleet, { providers: names, leases, most, ask, others: quick ? 10 : 30, everyMs: quick ? 400 : 3_000, left })
+    return stopUnderLoad(fleet, { providers: names, leases, most, ask, others: quick ? 10 : 30, everyMs: 400, left })
   })
   return {
     ...loaded,
@@ -77,7 +85,7 @@ async function stopUpstream(leases: number, { quick, say }: { quick: boolean; sa
     await issue(fleet, ['works-read'], leases)
     say(`stopping them, beside ${round(most * 0.7, 0)} requests a second`)
     const left = async () => (await upstream.users()).length
-    return stopUnderLoad(fleet, { providers: ['works'], leases, most, ask, others: quick ? 10 : 30, everyMs: quick ? 400 : 3_000, left })
+    return stopUnderLoad(fleet, { providers: ['works'], leases, most, ask, others: quick ? 10 : 30, everyMs: 400, left })
   })
   await upstream.redis.stop()
   return { upstream: 'redis acl users', ...measured, concurrency: CONCURRENCY }

@@ -3,7 +3,16 @@ import { event } from './event.js'
 import type { House } from './house.js'
 import type { Frozen } from './ledger/ledger.js'
 import { drive } from './revoke.js'
-import { type EmergencyRevocation, type Freeze, namesTasksAlone, type Principal, type RequestContext, type Selector, type Verify } from './types.js'
+import {
+  type Claim,
+  type EmergencyRevocation,
+  type Freeze,
+  namesTasksAlone,
+  type Principal,
+  type RequestContext,
+  type Selector,
+  type Verify,
+} from './types.js'
 
 /** Revokes that one revocation keeps waiting in this broker. */
 const MOST_UNDER_WAY = 256
@@ -15,7 +24,7 @@ export interface Emergency {
 
 /**
  * The stop. The freeze holds in every partition that can be reached before anything else is done, and before this answers; with it goes a
- * record that any replica can go on from, and the leases are closed page by page. Never waits for the outbox. `by`: whose decision it
+ * record that any replica can go on from, and the leases are closed, those that are found at once first, and the others page by page. Never waits for the outbox. `by`: whose decision it
  * is, where that is not the principal's, whose request brought it about.
  */
 export async function emergencyRevoke(
@@ -61,23 +70,27 @@ function opening(
 function begin(house: House, revocation: EmergencyRevocation): EmergencyRevocation {
   house.metrics.emergency.inc()
   house.log.warn({ revocation: revocation.id, by: revocation.by, selector: revocation.selector }, 'emergency revoke started')
-  house.background.run('emergency', carryOn(house, revocation.id))
+  house.background.run('emergency', carryOn(house, revocation.id, { isNew: true }))
   return revocation
 }
 
 /**
- * Goes on with one revocation until all of its leases are closing; what is closing is the ledger's to repeat. No page waits for the
- * revokes of the one before it: what finds no place here is due at once, for whoever sweeps. A task that was named ends after that: what its
+ * Goes on with one revocation until all of its leases are closing, one that is new with those that are found at once; what is closing is the
+ * ledger's to repeat. No page waits for the revokes of the one before it: what finds no place here is due at once, for whoever sweeps. A task that was named ends after that: what its
  * end takes back first would not be matched, and be missing in the report.
  */
-export async function carryOn(house: House, id: string): Promise<void> {
+export async function carryOn(house: House, id: string, { isNew = false } = {}): Promise<void> {
   let underWay = 0
+  const go = (claims: readonly Claim[]): void => {
+    underWay += claims.length
+    for (const claim of claims) void drive(house, claim).then(ended, ended)
+  }
+  if (isNew) go(await house.ledger.takeNearest(id, MOST_UNDER_WAY).catch(() => []))
   for (;;) {
     const { claims, done } = await house.ledger.advanceRevocation(id, Math.max(0, MOST_UNDER_WAY - underWay), ({ selector, reason, by }) =>
       endNamedTasks(house, id, selector, reason, by),
     )
-    underWay += claims.length
-    for (const claim of claims) void drive(house, claim).then(ended, ended)
+    go(claims)
     if (done) return
   }
   function ended(): void {

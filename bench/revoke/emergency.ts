@@ -1,3 +1,4 @@
+import { setPriority } from 'node:os'
 import type { Fleet } from '../fleet.js'
 import { load, type Request } from '../load.js'
 import { type Paced, pace } from '../pace.js'
@@ -8,6 +9,8 @@ const AGENTS = 1_000
 const LEASES_PER_TASK = 50
 const CONCURRENCY = 32
 const LOAD_ROLE = 'role-0'
+/** Before the upstream, which shares the core of the load here and nowhere else. */
+export const LOAD_PRIORITY = -5
 /** Of what the broker issues at most. */
 const SHARE = 0.7
 
@@ -67,6 +70,7 @@ export async function stopUnderLoad(
   },
 ): Promise<Loaded> {
   const { providers, leases, most, others } = what
+  setPriority(LOAD_PRIORITY)
   const beside = pace(fleet.port, most * SHARE, { path: '/v1/leases', next: what.ask })
   const before = await stopOthers(fleet, others, 500)
   const meanwhile = await startStops(fleet, what.everyMs)
@@ -75,6 +79,7 @@ export async function stopUnderLoad(
   const seconds = await allRevoked(fleet, stopped, leases)
   const while_closing = await meanwhile.end()
   const paced = await beside.stop()
+  setPriority(0)
   return {
     leases,
     freeze_ms: { under_load: before, of_the_stop: round(stopped.freeze_ms), while_closing },

@@ -1,10 +1,10 @@
+import { newId } from '../../src/ledger/keys.js'
 import type { Fleet } from '../fleet.js'
 import type { Probed } from '../probe.js'
 import { startProbing } from '../probing.js'
 import { round } from '../support.js'
 
-/** Each of them looks through all that lives, as every stop does: more than these would be what is measured. */
-const MOST_STOPS = 30
+const MOST_STOPS = 1_000
 
 export interface Stopped {
   readonly id: string
@@ -32,7 +32,10 @@ export async function stop(fleet: Fleet, selector: object, more: { freeze?: bool
   return { id: revocation.id, freeze_ms, askedAt }
 }
 
-/** Stops of agents that hold nothing, one after the other, from elsewhere: what an operator waits for while other things go on. */
+/**
+ * Stops of tasks that are not there, one after the other, from elsewhere: what an operator waits for while other things go on. Those of an agent would each look
+ * through all that lives, and be what is measured.
+ */
 export async function startStops(
   fleet: Fleet,
   everyMs: number,
@@ -43,7 +46,7 @@ export async function startStops(
     const calls = Array.from({ length: count }, () => ({
       path: '/v1/emergency/revoke',
       token,
-      body: { selector: { agent: [`nobody-${crypto.randomUUID()}`] }, reason: 'bench' },
+      body: { selector: { task: [newId('task', 0)] }, reason: 'bench' },
       expected: 202,
     }))
     probing.call(calls)

@@ -191,6 +191,11 @@ export interface Ledger {
   /** By its id, or by that of the freeze that it goes with. */
   revocation(idOrFreeze: string): Promise<EmergencyRevocation | undefined>
   /**
+   * The leases of agents and tasks that an open revocation names, as many as can be told without looking through all that lives: -> closing, urgent.
+   * They are claimed for the caller, about `most` of them. All the same to be followed by the steps, which find the rest, and these no more.
+   */
+  takeNearest(id: string, most?: number): Promise<Claim[]>
+  /**
    * Takes one more step of an open revocation: a page of leases per partition -> closing, urgent. Any replica may go on with it.
    * About `most` of them are claimed for the caller, by default 256, none with 0; the rest is due at once.
    * `done`: every lease has been looked at. It is finished when all that matched are settled too, which a later step finds; `whenMatched`

@@ -2,16 +2,24 @@ import pLimit from 'p-limit'
 import { type Claim, type EmergencyRevocation, namesTasksAlone, type Selector, type Verify } from '../types.js'
 import { keys, partitionOf, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
+import { agentKey } from './places.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { revocationLeaseCalls } from './revocation-leases.js'
 import { justOpened, openingOf, revocationOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
-import { internalEvent, partitionsOf, type Store } from './store.js'
+import { internalEvent, partitionOfLease, partitionOfTask, partitionsOf, type Store } from './store.js'
 
 const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'])
-const closeMatching = defineScript('close-matching', 'progress', ['id', 'selector', 'size', 'room', 'sample', 'cause', 'event', 'skew', 'visibility'])
+const closeMatching = defineScript(
+  'close-matching',
+  'progress',
+  ['id', 'selector', 'size', 'room', 'sample', 'cause', 'event', 'skew', 'visibility'],
+  {
+    rest: 'named',
+  },
+)
 const countMatching = defineScript('count-matching', 'providers', ['selector', 'size', 'cursor'])
 const finishScript = defineScript('finish-revocation', 'revocation', ['id', 'sums', 'event', 'retention'])
 
@@ -20,12 +28,17 @@ const PAGE = 50
 const PAGES_AT_ONCE = 2
 /** Of all partitions, to be driven by whoever took the step; the rest is due at once. */
 const MOST_CLAIMS = 256
+/** Of one agent or task; more than these are found with all the others. */
+const MOST_NEAREST = 1_000
 /** Leases of one provider in one partition whose deaths are verified. The provider's whole sample is so many times the partitions at most. */
 const VERIFIED: Readonly<Record<Verify, number>> = { none: 0, sample: 4, all: 1e15 }
 /** A report is read the day after. */
 const REPORT_SECONDS = 7 * 86_400
 
-type RevocationCalls = Pick<Ledger, 'match' | 'openRevocation' | 'revocation' | 'advanceRevocation' | 'openRevocations' | 'revocationLeases'>
+type RevocationCalls = Pick<
+  Ledger,
+  'match' | 'openRevocation' | 'revocation' | 'takeNearest' | 'advanceRevocation' | 'openRevocations' | 'revocationLeases'
+>
 
 interface Home {
   readonly partition: number
@@ -72,6 +85,19 @@ export function revocationCalls(store: Store): RevocationCalls {
     await store.run(finishScript, keys.revocation(home.partition, id), { id, sums: JSON.stringify(sums), event, retention: REPORT_SECONDS })
   }
 
+  const argsOf = (id: string, { selector, fields }: Home, room: number) => ({
+    id,
+    selector: matcherOf(selector),
+    size: PAGE,
+    room,
+    sample: VERIFIED[verifyOf(fields)],
+    cause: namesTasksAlone(selector) ? 'task_revoked' : 'emergency',
+    skew: store.options.skewMarginMs,
+    visibility: store.options.visibilityMs,
+  })
+  const close = (partition: number, id: string, args: ReturnType<typeof argsOf>, named: readonly string[] = []) =>
+    store.run(closeMatching, keys.progress(partition, id), { ...args, event: internalEvent('lease.closing') }, named)
+
   return {
     ...revocationLeaseCalls(store),
     match: async (selector) => {
@@ -90,7 +116,7 @@ export function revocationCalls(store: Store): RevocationCalls {
           }
         }
       }
-      await Promise.all(partitionsOf(store).map((partition) => limit(walk, partition)))
+      await Promise.all(placesOf(store, selector).map((partition) => limit(walk, partition)))
       return [...found.values()].sort((a, b) => (a.provider < b.provider ? -1 : 1))
     },
 
@@ -107,23 +133,26 @@ export function revocationCalls(store: Store): RevocationCalls {
       return home && report(id, home, await sumsOf(id, home))
     },
 
+    takeNearest: async (id, most = MOST_CLAIMS) => {
+      const home = await homeOf(id)
+      if (!home || home.fields.finished !== undefined) return []
+      const pages = pagesOf(await nearest(store, home.selector), PAGE)
+      const limit = pLimit(PAGES_AT_ONCE)
+      const args = argsOf(id, home, Math.ceil(most / Math.max(1, pages.length)))
+      const taken = await Promise.allSettled(
+        pages.map(([partition, ids]) => limit(async () => listOf(listOf(await close(partition, id, args, ids))[1]).map(claimOf))),
+      )
+      // What could not be done is done with all the others.
+      return taken.flatMap((one) => (one.status === 'fulfilled' ? one.value : []))
+    },
+
     advanceRevocation: async (id, most = MOST_CLAIMS, whenMatched = undefined) => {
       const home = await homeOf(id)
       if (!home || home.fields.finished !== undefined) return { claims: [], done: true }
-      const { partitions, skewMarginMs, visibilityMs } = store.options
-      const args = {
-        id,
-        selector: matcherOf(home.selector),
-        size: PAGE,
-        room: Math.ceil(most / partitions),
-        sample: VERIFIED[verifyOf(home.fields)],
-        cause: namesTasksAlone(home.selector) ? 'task_revoked' : 'emergency',
-        skew: skewMarginMs,
-        visibility: visibilityMs,
-      }
+      const partitions = placesOf(store, home.selector)
+      const args = argsOf(id, home, Math.ceil(most / Math.max(1, partitions.length)))
       const limit = pLimit(PAGES_AT_ONCE)
-      const step = (partition: number) => store.run(closeMatching, keys.progress(partition, id), { ...args, event: internalEvent('lease.closing') })
-      const replies = await Promise.allSettled(partitionsOf(store).map((partition) => limit(step, partition)))
+      const replies = await Promise.allSettled(partitions.map((partition) => limit(close, partition, id, args)))
       const claims: Claim[] = []
       let done = true
       let failure: unknown
@@ -157,6 +186,42 @@ export function revocationCalls(store: Store): RevocationCalls {
       return open.flat()
     },
   }
+}
+
+/** Partitions in which a selector may match something: a task is in one with all that comes from it. */
+function placesOf(store: Store, { task }: Selector): readonly number[] {
+  if (task === undefined) return partitionsOf(store)
+  return [...new Set(task.flatMap((id) => partitionOfTask(store, id) ?? []))]
+}
+
+/** Leases by partition that may be covered and are found at once: those counted for a named agent, and those of a named task itself. */
+async function nearest(store: Store, { agent = [], task = [] }: Selector): Promise<ReadonlyMap<number, readonly string[]>> {
+  const ofAgents = agent.map((name) => {
+    const key = agentKey(name, store.options.partitions)
+    return store.ask(partitionOfKey(key), (redis) => redis.zrevrange(key, 0, MOST_NEAREST - 1))
+  })
+  const ofTasks = task.map(async (id) => {
+    const partition = partitionOfTask(store, id)
+    if (partition === undefined) return []
+    return store.ask(partition, (redis) => redis.srandmember(`${keys.task(partition, id)}:live`, MOST_NEAREST))
+  })
+  const found = await Promise.allSettled([...ofAgents, ...ofTasks])
+  const ids = new Set(found.flatMap((one) => (one.status === 'fulfilled' ? one.value : [])))
+  const groups = new Map<number, string[]>()
+  for (const id of ids) {
+    const partition = partitionOfLease(store, id) ?? 0
+    groups.set(partition, [...(groups.get(partition) ?? []), id])
+  }
+  return groups
+}
+
+function pagesOf(groups: ReadonlyMap<number, readonly string[]>, size: number): [partition: number, ids: readonly string[]][] {
+  return [...groups].flatMap(([partition, ids]) =>
+    Array.from({ length: Math.ceil(ids.length / size) }, (_, page): [number, readonly string[]] => [
+      partition,
+      ids.slice(page * size, (page + 1) * size),
+    ]),
+  )
 }
 
 /** One that an older broker began asks nobody. */

@@ -117,6 +117,7 @@ export async function doEverything({ ledger, redis, open }: Fixture): Promise<vo
   const doomed = await openTask(ledger)
   await granted(ledger, doomed.id)
   const { id } = await ledger.openRevocation({ selector: { task: [doomed.id] }, reason: 'r', by: 'oncall' }, event('revocation.started'))
+  await ledger.takeNearest(id, 0)
   for (let isDone = false, n = 0; !isDone && n < 20; n++) {
     const { claims, done } = await ledger.advanceRevocation(id)
     for (const { lease, attempt } of claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked'))

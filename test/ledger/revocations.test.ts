@@ -162,6 +162,36 @@ describe('an emergency', () => {
     await openAndFinish(id)
   })
 
+  it('takes at once what a named agent or task holds, of these what all of the selector covers; the steps find the rest, and nothing twice', async () => {
+    const { ledger } = fixture
+    const root = await openTask(ledger, { assignees: [{ agent: 'near' }, { agent: 'triage' }] })
+    const counted = { agent: { id: 'near', owner: 'o', issuer: 'cluster' }, limits: { perTaskLive: 0, perAgentLive: 100 } }
+    const direct = [await granted(ledger, root.id, counted), await reserved(ledger, root.id, counted)]
+    const elsewhere = await granted(ledger, (await openTask(ledger, { assignees: [{ agent: 'near' }] })).id, counted)
+    const child = await openTask(ledger, { parent: root.id, openedBy: { kind: 'agent', id: 'near', issuer: 'cluster' } })
+    const delegated = await granted(ledger, child.id)
+    const others = await granted(ledger, root.id)
+    const idsOf = (claims: readonly Claim[]) => claims.map(({ lease }) => lease.id).sort()
+    const ids = (leases: readonly { id: string }[]) => leases.map(({ id }) => id).sort()
+
+    const both = await open({ agent: ['near'], task: [root.id] })
+    expect(idsOf(await ledger.takeNearest(both.id))).toEqual(ids(direct))
+    expect(await ledger.takeNearest(both.id)).toEqual([])
+    expect(idsOf(await advance(ledger, both.id))).toEqual([delegated.id])
+
+    const agent = await open({ agent: ['near'] })
+    expect(idsOf(await ledger.takeNearest(agent.id))).toEqual([elsewhere.id])
+    await advance(ledger, agent.id)
+    expect(await ledger.revocation(agent.id)).toMatchObject({ matched: 4 })
+    expect(await stateOf(ledger, others.id)).toBe('active')
+
+    const task = await open({ task: [root.id, 'task_99nowhere'] })
+    expect(idsOf(await ledger.takeNearest(task.id))).toEqual([others.id])
+    await advance(ledger, task.id)
+    expect(await ledger.revocation(task.id)).toMatchObject({ matched: 4 })
+    await settleAll(ledger, (await ledger.claim(PLENTY)).claims)
+  })
+
   async function openAndFinish(id: string): Promise<void> {
     const { ledger } = fixture
     await settleAll(ledger, (await ledger.claim(PLENTY)).claims)

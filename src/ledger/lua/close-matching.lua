@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- One page of an emergency in this partition: what the selector covers becomes `closing` and urgent. The cursor is kept here, in the same
 -- step, so that any replica can go on. The first `room` of them are claimed for the caller, the others are due now. The first `sample` of each
--- provider are to be asked after their revoke; each has its row in `rows`, in the order in which they were found.
+-- provider are to be asked after their revoke; each has its row in `rows`, in the order in which they were found. Where leases are named, it is
+-- these that are looked at, whatever the cursor.
 -- key: progress
 -- args: id selector size:integer room:integer sample:integer cause event skew:number visibility:number
+-- rest: named
 -- answer: 1 when every lease of this partition has been looked at, claims
 -- event: lease.closing for each lease
 -- include: match close over
@@ -12,7 +14,12 @@ if progress.cursor == 'done' then return { 1, {} } end
 local wanted = cjson.decode(selector)
 local claims, rows, matched, over = {}, {}, 0, tonumber(progress.over or 0)
 local fields = fields_for(wanted)
-local ids, cursor = page_of(progress.cursor or '', size, wanted)
+local ids, cursor = {}, nil
+if #ARGV >= rest then
+  for i = rest, #ARGV do ids[#ids + 1] = ARGV[i] end
+else
+  ids, cursor = page_of(progress.cursor or '', size, wanted)
+end
 for _, lease in ipairs(ids) do
   local key = base .. 'lease:' .. lease
   local record = read_matching(key, wanted, fields, id)
@@ -46,6 +53,7 @@ for _, lease in ipairs(ids) do
 end
 redis.call('HINCRBY', KEYS[1], 'matched', matched)
 if #rows > 0 then redis.call('RPUSH', base .. 'rows:' .. id, unpack(rows)) end
-redis.call('HSET', KEYS[1], 'cursor', cursor, 'over', over)
+redis.call('HSET', KEYS[1], 'over', over)
+if cursor then redis.call('HSET', KEYS[1], 'cursor', cursor) end
 if matched > #claims then redis.call('PUBLISH', 'mf:due', id) end
 return { cursor == 'done' and 1 or 0, claims }
