@@ -16,7 +16,7 @@ const freezeScript = defineScript(
     ...(['id', 'kind', 'generation', 'json', 'shape', 'event', 'type', 'known'] as const),
     ...(['revocation', 'selector', 'reason', 'by', 'verify', 'started'] as const),
   ],
-  { rest: 'fields' },
+  { rest: 'fields', isUrgent: true },
 )
 const NO_REVOCATION = { revocation: '', selector: '', reason: '', by: '', verify: '', started: '' }
 

@@ -9,6 +9,8 @@ export interface Node {
   /** For people. */
   readonly name: string
   readonly redis: Redis
+  /** For what may not wait behind all that goes through the other. */
+  readonly urgent?: Redis
   /** One more connection to it, which connects by itself. */
   another(overrides?: RedisOptions): Redis
 }
@@ -60,8 +62,11 @@ async function connectOne(address: OneAddress, log: Log): Promise<Nodes> {
           for (const one of connections) again(one)
         })
       : undefined
+  const urgent = another()
+  // Where it cannot be had, the other will do, and it tries again by itself.
+  await urgent.connect().catch(() => undefined)
   return {
-    ...oneNode(redis, nameOf(address), another),
+    ...oneNode(redis, nameOf(address), another, urgent),
     subscribe: async (channel, listener) => {
       subscriber = another({ commandTimeout: undefined })
       subscriber.on('message', listener)
@@ -71,14 +76,15 @@ async function connectOne(address: OneAddress, log: Log): Promise<Nodes> {
     disconnect: async () => {
       watch?.stop()
       subscriber?.disconnect()
+      urgent.disconnect()
       await leave(redis)
     },
   }
 }
 
 /** A connection that there is already. */
-export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] = (overrides) => redis.duplicate(overrides)): Nodes {
-  const node: Node = { name, redis, another }
+export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] = (overrides) => redis.duplicate(overrides), urgent?: Redis): Nodes {
+  const node: Node = { name, redis, another, urgent }
   const only = [node]
   return {
     isCluster: false,

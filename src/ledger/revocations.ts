@@ -11,7 +11,9 @@ import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
 import { internalEvent, partitionOfLease, partitionOfTask, partitionsOf, type Store } from './store.js'
 
-const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'])
+const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'], {
+  isUrgent: true,
+})
 const closeMatching = defineScript(
   'close-matching',
   'progress',

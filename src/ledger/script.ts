@@ -25,6 +25,8 @@ export interface Script<Arg extends string> extends Text {
   readonly inCluster: Text
   /** It is refused with a full memory, and waits for freezes to be brought together: what neither reads alone nor narrows. */
   readonly widens: boolean
+  /** It has a connection of its own, so that it waits for nothing that was sent before it. */
+  readonly isUrgent: boolean
   /** Answer of the script as Redis sends it. */
   run(
     redis: Redis,
@@ -59,7 +61,7 @@ export function defineScript<const Arg extends string>(
   name: string,
   key: string,
   args: readonly Arg[],
-  options: { rest?: string; folder?: URL } = {},
+  options: { rest?: string; isUrgent?: boolean; folder?: URL } = {},
 ): Script<Arg> {
   const folder = options.folder ?? FOLDER
   const { header, body, shebang } = parse(readFileSync(new URL(`${name}.lua`, folder), 'utf8'), name)
@@ -81,6 +83,7 @@ export function defineScript<const Arg extends string>(
     ...text,
     inCluster,
     widens: !shebang.includes('flags='),
+    isUrgent: options.isUrgent ?? false,
     run: async (redis, keyName, values, rest, isCluster = false) => {
       const argv: (string | number)[] = []
       for (const arg of args) {

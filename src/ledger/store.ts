@@ -4,7 +4,7 @@ import type { LRUCache } from 'lru-cache'
 import type { Event, EventType, Task } from '../types.js'
 import { asLedgerError, type Log, messageOf } from './connection.js'
 import { partitionOf, partitionOfKey } from './keys.js'
-import type { Nodes } from './nodes.js'
+import type { Node, Nodes } from './nodes.js'
 import type { Replication } from './replication.js'
 import type { Script } from './script.js'
 import type { Witness } from './witness.js'
@@ -100,22 +100,23 @@ type Asking = Pick<Store, 'run' | 'ask'>
 
 /** `readyToIssue`: in a Cluster, a script that is sent to where its partition has moved waits for it, if it widens anything. */
 export function createAsk(nodes: Nodes, readyToIssue: Store['readyToIssue'] = () => undefined): Asking {
-  return nodes.isCluster ? askCluster(nodes, readyToIssue) : askOne(nodes.meta().redis)
+  return nodes.isCluster ? askCluster(nodes, readyToIssue) : askOne(nodes.meta())
 }
 
-function askOne(redis: Redis): Asking {
-  const together = createTogether(redis)
-  const ask = async <T>(command: (redis: Redis) => Promise<T>): Promise<T> => {
-    together()
+function askOne({ redis, urgent = redis }: Pick<Node, 'redis' | 'urgent'>): Asking {
+  const corks = new Map([redis, urgent].map((one) => [one, createTogether(one)]))
+  const ask = async <T>(command: (redis: Redis) => Promise<T>, on = redis): Promise<T> => {
+    corks.get(on)?.()
     try {
-      return await command(redis)
+      return await command(on)
     } catch (error) {
       throw asLedgerError(error)
     }
   }
   return {
     ask: (_partition, command) => ask(command),
-    run: (script, key, args, rest) => ask((connection) => script.run(connection, key, args, rest)),
+    run: (script, key, args, rest) =>
+      ask((connection) => script.run(connection, key, args, rest), script.isUrgent && urgent.status === 'ready' ? urgent : redis),
   }
 }
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Outside } from '../../src/ledger/witness.js'
+import type { Claim } from '../../src/types.js'
 import { event, type Fixture, granted, HOUR, makeDue, newLease, newTask, openTask, PLENTY, RULES, reserved, taskNow, tokenNow } from './fixture.js'
 
 const AGENT = { id: 'triage', owner: 'sre@example.com', issuer: 'cluster' }
@@ -117,10 +118,13 @@ export async function doEverything({ ledger, redis, open }: Fixture): Promise<vo
   const doomed = await openTask(ledger)
   await granted(ledger, doomed.id)
   const { id } = await ledger.openRevocation({ selector: { task: [doomed.id] }, reason: 'r', by: 'oncall' }, event('revocation.started'))
-  await ledger.takeNearest(id, 0)
+  const settle = async (claims: readonly Claim[]) => {
+    for (const { lease, attempt } of claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked'))
+  }
+  await settle(await ledger.takeNearest(id))
   for (let isDone = false, n = 0; !isDone && n < 20; n++) {
     const { claims, done } = await ledger.advanceRevocation(id)
-    for (const { lease, attempt } of claims) await ledger.settle({ lease: lease.id, attempt }, { result: 'revoked' }, event('lease.revoked'))
+    await settle(claims)
     isDone = done
   }
   await ledger.revocationLeases(id)

@@ -204,6 +204,17 @@ describe('a freeze', () => {
     }
   }, 30_000)
 
+  it('waits for nothing that its broker asked before it', async () => {
+    const { ledger } = fixture
+    const task = await openTask(ledger)
+    let answered = 0
+    const asked = Array.from({ length: 3_000 }, () => ledger.grant(newLease(ledger, task), event()).then(() => answered++))
+    const set = await freeze({ agent: ['nobody-here'] })
+    expect(answered).toBeLessThan(asked.length - 100)
+    await Promise.all(asked)
+    await thaw(set.freeze.id)
+  })
+
   it('stops every grant that begins after it was acknowledged, however many race it', async () => {
     const { ledger, open } = fixture
     const other = await open()
