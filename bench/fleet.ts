@@ -37,6 +37,8 @@ export interface FleetOptions {
   readonly redisUpstreams?: Readonly<Record<string, string>>
   /** How long settled records are kept; the default of the configuration where absent. */
   readonly settledRetention?: string
+  /** Of the broker's heap, MiB; by default what Node makes of this machine's memory. */
+  readonly heapMiB?: number
 }
 
 /** To look closer: `BENCH_NODE_FLAGS='--cpu-prof --cpu-prof-dir=profiles'`. */
@@ -69,8 +71,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     WAREHOUSE_URL: options.postgresUrl ?? '',
     NODE_ENV: 'production',
   }
+  const heap = options.heapMiB === undefined ? [] : [`--max-old-space-size=${options.heapMiB}`]
   const startBroker = () =>
-    startPinned(MEASURED, [process.execPath, ...FLAGS, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
+    startPinned(MEASURED, [process.execPath, ...heap, ...FLAGS, join(ROOT, 'dist/main.js'), 'serve', '--config', config, '--init-ledger'], {
       env,
       ready: (line) => {
         const [port, metricsPort] = ['public', 'metrics'].map((name) => new RegExp(`"${name}":"http://[^"]*:(\\d+)"`).exec(line)?.[1])

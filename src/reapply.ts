@@ -38,6 +38,8 @@ export function forgottenSince(since: number): Reader & { readonly forgotten: Fo
   const issued = new Map<string, IssuedSince>()
   const revocations = new Map<string, { selector: Freeze['selector']; reason: string; by: string }>()
 
+  /** Freezes with which an emergency began; their own event may come from a broker that found no more than the freeze. */
+  const begun = new Set<string>()
   const freeze = ({ at, event: { type, principal, detail = {} } }: Recorded): void => {
     const {
       freeze: id,
@@ -45,17 +47,23 @@ export function forgottenSince(since: number): Reader & { readonly forgotten: Fo
       selector,
       reason = '',
       kind,
-      emergency = false,
+      by = principal?.id ?? '',
+      emergency = begun.has(id ?? ''),
     } = detail as Partial<Freeze> & { freeze?: string; emergency?: boolean }
     if (id === undefined || generation === undefined || selector === undefined) return
     const before = freezes.get(id)
     if (before && before.freeze.generation >= generation) return
     // The event of a thaw tells why it was thawed; what is kept of a freeze is why it was set.
-    const told = before ? before.freeze : { id, kind, selector, reason, by: principal?.id ?? '', at, generation }
+    const told = before ? before.freeze : { id, kind, selector, reason, by, at, generation }
     freezes.set(id, { frozen: type === 'freeze.set', emergency: before?.emergency ?? emergency, freeze: { ...told, generation } })
   }
   const start = ({ principal, detail = {} }: Event): void => {
     const { revocation, freeze: goesWith, selector, reason = '' } = detail as Partial<Freeze> & { revocation?: string; freeze?: string }
+    if (goesWith !== undefined) {
+      begun.add(goesWith)
+      const frozen = freezes.get(goesWith)
+      if (frozen) freezes.set(goesWith, { ...frozen, emergency: true })
+    }
     if (revocation !== undefined && goesWith === undefined && selector) revocations.set(revocation, { selector, reason, by: principal?.id ?? '' })
   }
   const read: Record<string, (recorded: Recorded, lease: string) => void> = {

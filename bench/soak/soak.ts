@@ -11,6 +11,8 @@ import { type Trend, trendOf } from './trend.js'
 /** Of what the broker can do at most. */
 const SHARE = 0.7
 const CAPACITY_SECONDS = 15
+/** What Node takes in a pod with the chart's limit of 512 MiB. With all the memory of a large machine it puts off collecting, and what is garbage looks like growth. */
+const HEAP_MIB = 256
 const CONCURRENCY = 32
 /** A task rests for so long between its use and its end, at most. */
 const MOST_REST_MS = 5_000
@@ -37,7 +39,13 @@ export interface Soaked {
 export async function soak({ minutes, say }: { minutes: number; say: (line: string) => void }): Promise<Soaked> {
   pinSelf(MEASURING)
   const upstream = await startRedisUpstream()
-  const fleet = await startFleet({ roles: ['role-0'], tools: TOOLS, redisUpstreams: { works: upstream.url }, settledRetention: '60s' })
+  const fleet = await startFleet({
+    roles: ['role-0'],
+    tools: TOOLS,
+    redisUpstreams: { works: upstream.url },
+    settledRetention: '60s',
+    heapMiB: HEAP_MIB,
+  })
   const redis = new Redis(fleet.redisSocket)
   const pool = openPool(() => fleet.port)
   const lives = await createLives(fleet, pool)

@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto'
+import { randomInt, randomUUID } from 'node:crypto'
 import { MayflyError } from '../errors.js'
 import type { Event, Freeze } from '../types.js'
 import { DUE_CHANNEL, keys, newId, partitionOf } from './keys.js'
@@ -160,7 +160,12 @@ export function freezeCalls(store: Store): FreezeCalls {
   const reconcile = async (): Promise<number[]> => {
     const { all, each, unreachable } = await union()
     const missing = [...each].flatMap(([partition, held]) =>
-      [...all].flatMap(([id, one]) => ((held.get(id)?.freeze.generation ?? -1) < one.freeze.generation ? [{ ...one, partition }] : [])),
+      [...all].flatMap(([id, one]): Write[] => {
+        if ((held.get(id)?.freeze.generation ?? -1) >= one.freeze.generation) return []
+        // Who was asked for it may be gone before this partition could be told: then nobody else tells of it.
+        const isHome = partition === partitionOf(id, 'freeze', store.options.partitions)
+        return [{ ...one, partition, event: isHome && one.freeze.kind !== 'quarantine' ? eventOf(one) : undefined }]
+      }),
     )
     const written = await Promise.allSettled(missing.map(write))
     const failed = missing.flatMap(({ partition }, index) => (written[index]?.status === 'rejected' ? [partition] : []))
@@ -245,6 +250,12 @@ export function freezeCalls(store: Store): FreezeCalls {
 
 function openingArgs({ id, selector, reason, by, verify, event }: Opening): typeof NO_REVOCATION {
   return { revocation: id, selector: JSON.stringify(selector), reason, by, verify, started: JSON.stringify(event) }
+}
+
+/** Of one that was found, and is not told of where it should be. */
+function eventOf({ frozen, freeze }: Held): Event {
+  const { selector, reason, kind, by } = freeze
+  return named({ id: randomUUID(), type: frozen ? 'freeze.set' : 'freeze.thawed', detail: { selector, reason, kind, by } }, freeze)
 }
 
 /** Its event says which it is, and how new: what was frozen can be told from the record alone. */

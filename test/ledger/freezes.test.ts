@@ -215,6 +215,29 @@ describe('a freeze', () => {
     await thaw(set.freeze.id)
   })
 
+  it('is told of once where it belongs, whoever brings it there first', async () => {
+    const { ledger, redis, open } = fixture
+    const told = async (id: string) => (await eventsOf(ledger)).filter(({ detail }) => detail?.freeze === id)
+    const { freeze: set } = await freeze({ agent: ['nobody-here'] })
+    const key = `mf:{p${set.id.slice(7, 9)}}:freezes`
+    const home = await redis.client.hgetall(key)
+    // As if its own partition had missed it, and whoever was asked were gone: others bring it there, and tell of it.
+    const missing = Object.keys(home).filter((field) => field.endsWith(set.id) || field === 'agent=nobody-here')
+    expect(missing).toHaveLength(3)
+    await redis.client.hdel(key, ...missing)
+    await redis.client.hincrby(key, 'live', -1)
+    await open()
+    expect(await redis.client.hgetall(key)).toEqual(home)
+    expect(await told(set.id)).toMatchObject([
+      { type: 'freeze.set' },
+      { type: 'freeze.set', detail: { by: 'sso/ada', reason: set.reason, selector: set.selector, generation: set.generation } },
+    ])
+    await ledger.restoreFreeze(true, set)
+    await thaw(set.id)
+    await thaw(set.id)
+    expect(await told(set.id)).toHaveLength(3)
+  })
+
   it('stops every grant that begins after it was acknowledged, however many race it', async () => {
     const { ledger, open } = fixture
     const other = await open()

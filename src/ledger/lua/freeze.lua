@@ -9,6 +9,11 @@
 -- include: event revocation
 local was = redis.call('HGET', KEYS[1], '#' .. id)
 local opened = ''
+-- Told once, whoever brought it here: another broker may have done so before the one that was asked could.
+if event ~= '' and tonumber(redis.call('HGET', KEYS[1], '!' .. kind .. id) or 0) < generation then
+  redis.call('HSET', KEYS[1], '!' .. kind .. id, string.format('%.0f', generation))
+  tell(type, event)
+end
 if was and tonumber(string.match(was, '^%a(%d+)')) >= generation then
   if revocation ~= '' then opened = open_revocation(revocation, selector, reason, by, id, verify, started) end
   return { 0, redis.call('HGET', KEYS[1], 'mark') or '0', opened }
@@ -39,7 +44,6 @@ if kind == 'F' and shape ~= '' then
     redis.call('HSET', KEYS[1], 'shapes', shapes == '' and shape or shapes .. ' ' .. shape)
   end
 end
-if event ~= '' then tell(type, event) end
 if revocation ~= '' then opened = open_revocation(revocation, selector, reason, by, id, verify, started) end
 -- A Redis that has forgotten this one is told by it; never ahead of the clock, which is all that is known of it elsewhere. Not where the broker
 -- knows a higher one already: this is such a Redis.
