@@ -29,6 +29,9 @@ const REPEAT_MS = 1_000
  * when it is told so, and this often.
  */
 const LOOK_MS = 5_000
+/** Until then whoever was asked for a freeze tells of it, and after that nobody comes to tell of it any more. */
+const TELL_AFTER_MS = 3_000
+const TELL_UNTIL_MS = 3_600_000
 
 /** A freeze in force, or the tombstone of one. */
 export interface Held {
@@ -46,6 +49,11 @@ interface Written {
   readonly unreachable: number
   /** Of the emergency that was opened with it. */
   readonly startedAt?: number
+}
+
+interface Found extends Held {
+  /** Its event was told in this partition. */
+  readonly isTold: boolean
 }
 
 export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'> {
@@ -143,13 +151,19 @@ export function freezeCalls(store: Store): FreezeCalls {
     )
   }
 
-  const heldIn = async (partition: number): Promise<Map<string, Held>> => {
+  const heldIn = async (partition: number): Promise<Map<string, Found>> => {
     const fields = await store.ask(partition, (redis) => redis.hgetall(keys.freezes(partition)))
-    return new Map(Object.entries(fields).flatMap(([name, text]) => (name.startsWith('#') ? [[name.slice(1), parse(name.slice(1), text)]] : [])))
+    const found = Object.entries(fields).flatMap(([name, text]): [string, Found][] => {
+      if (!name.startsWith('#')) return []
+      const held = parse(name.slice(1), text)
+      const told = Number(fields[`!${held.frozen ? 'F' : 'T'}${held.freeze.id}`] ?? 0)
+      return [[held.freeze.id, { ...held, isTold: told >= held.freeze.generation }]]
+    })
+    return new Map(found)
   }
 
   /** Of the partitions that can be reached: each freeze is in all of them. */
-  const union = async (): Promise<{ all: Map<string, Held>; each: Map<number, Map<string, Held>>; unreachable: number[] }> => {
+  const union = async (): Promise<{ all: Map<string, Held>; each: Map<number, Map<string, Found>>; unreachable: number[] }> => {
     const { answers: each, unreachable } = await ofReachable(store, heldIn)
     const all = new Map<string, Held>()
     for (const held of each.values())
@@ -157,14 +171,22 @@ export function freezeCalls(store: Store): FreezeCalls {
     return { all, each, unreachable }
   }
 
+  /** Who was asked for it may be gone before its own partition could be told: then nobody else tells of it. */
+  const eventOwed = (one: Held, partition: number): Event | undefined => {
+    const { id, kind, generation } = one.freeze
+    if (partition !== partitionOf(id, 'freeze', store.options.partitions) || kind === 'quarantine') return undefined
+    const ago = store.clock.now() - generation
+    return ago > TELL_AFTER_MS && ago < TELL_UNTIL_MS ? eventOf(one) : undefined
+  }
+
   const reconcile = async (): Promise<number[]> => {
     const { all, each, unreachable } = await union()
     const missing = [...each].flatMap(([partition, held]) =>
       [...all].flatMap(([id, one]): Write[] => {
-        if ((held.get(id)?.freeze.generation ?? -1) >= one.freeze.generation) return []
-        // Who was asked for it may be gone before this partition could be told: then nobody else tells of it.
-        const isHome = partition === partitionOf(id, 'freeze', store.options.partitions)
-        return [{ ...one, partition, event: isHome && one.freeze.kind !== 'quarantine' ? eventOf(one) : undefined }]
+        const here = held.get(id)
+        const isThere = here !== undefined && here.freeze.generation >= one.freeze.generation
+        const event = here?.isTold && isThere ? undefined : eventOwed(one, partition)
+        return isThere && !event ? [] : [{ ...one, partition, event }]
       }),
     )
     const written = await Promise.allSettled(missing.map(write))

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import type { Selector } from '../../src/types.js'
 import { waitFor } from '../support/wait.js'
-import { event, eventsOf, type Fixture, newLease, newTask, openTask, startLedger, taskNow } from './fixture.js'
+import { event, eventsOf, type Fixture, HOUR, newLease, newTask, openTask, startLedger, taskNow } from './fixture.js'
 
 let fixture: Fixture
 beforeAll(async () => {
@@ -215,27 +215,25 @@ describe('a freeze', () => {
     await thaw(set.freeze.id)
   })
 
-  it('is told of once where it belongs, whoever brings it there first', async () => {
+  it('that nobody could tell of, and whose broker may be gone, is told of by whoever looks, once', async () => {
     const { ledger, redis, open } = fixture
+    const { freeze: made } = await freeze({ agent: ['nobody-here'] })
+    await thaw(made.id)
     const told = async (id: string) => (await eventsOf(ledger)).filter(({ detail }) => detail?.freeze === id)
-    const { freeze: set } = await freeze({ agent: ['nobody-here'] })
-    const key = `mf:{p${set.id.slice(7, 9)}}:freezes`
-    const home = await redis.client.hgetall(key)
-    // As if its own partition had missed it, and whoever was asked were gone: others bring it there, and tell of it.
-    const missing = Object.keys(home).filter((field) => field.endsWith(set.id) || field === 'agent=nobody-here')
-    expect(missing).toHaveLength(3)
-    await redis.client.hdel(key, ...missing)
-    await redis.client.hincrby(key, 'live', -1)
+    const like = (suffix: string, ago: number) => ({ ...made, id: `${made.id.slice(0, -1)}${suffix}`, generation: ledger.now() - ago })
+    const [fresh, lately, before] = [like('2', 0), like('3', 10_000), like('4', 2 * HOUR)]
+    for (const one of [fresh, lately, before]) await ledger.restoreFreeze(true, one)
+    // Its own partition has missed it.
+    await redis.client.hdel(`mf:{p${lately.id.slice(7, 9)}}:freezes`, `#${lately.id}`)
     await open()
-    expect(await redis.client.hgetall(key)).toEqual(home)
-    expect(await told(set.id)).toMatchObject([
-      { type: 'freeze.set' },
-      { type: 'freeze.set', detail: { by: 'sso/ada', reason: set.reason, selector: set.selector, generation: set.generation } },
-    ])
-    await ledger.restoreFreeze(true, set)
-    await thaw(set.id)
-    await thaw(set.id)
-    expect(await told(set.id)).toHaveLength(3)
+    await open()
+    const { selector, reason, generation } = lately
+    expect(await told(lately.id)).toMatchObject([{ type: 'freeze.set', detail: { by: 'sso/ada', reason, selector, generation } }])
+    // Of the one it is told by whoever was asked, and of the other, it was.
+    expect(await told(fresh.id)).toEqual([])
+    expect(await told(before.id)).toEqual([])
+    for (const one of [fresh, lately, before]) await thaw(one.id)
+    expect((await told(lately.id)).map(({ type }) => type)).toEqual(['freeze.set', 'freeze.thawed'])
   })
 
   it('stops every grant that begins after it was acknowledged, however many race it', async () => {
