@@ -220,8 +220,8 @@ describe('a freeze', () => {
     const { freeze: made } = await freeze({ agent: ['nobody-here'] })
     await thaw(made.id)
     const told = async (id: string) => (await eventsOf(ledger)).filter(({ detail }) => detail?.freeze === id)
-    const like = (suffix: string, ago: number) => ({ ...made, id: `${made.id.slice(0, -1)}${suffix}`, generation: ledger.now() - ago })
-    const [fresh, lately, before] = [like('2', 0), like('3', 10_000), like('4', 2 * HOUR)]
+    const like = (suffix: string, ago: number) => ({ ...made, id: `${made.id.slice(0, -3)}${suffix}`, generation: ledger.now() - ago })
+    const [fresh, lately, before] = [like('aa2', 0), like('aa3', 10_000), like('aa4', 2 * HOUR)]
     for (const one of [fresh, lately, before]) await ledger.restoreFreeze(true, one)
     // Its own partition has missed it.
     await redis.client.hdel(`mf:{p${lately.id.slice(7, 9)}}:freezes`, `#${lately.id}`)

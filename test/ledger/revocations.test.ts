@@ -96,6 +96,21 @@ describe('an emergency', () => {
     await advance(ledger, revocation?.id ?? '')
   })
 
+  it('leaves alone what was issued after its freeze was thawed, however long it takes to look through all', async () => {
+    const { ledger } = fixture
+    const agent = { id: 'resumed', owner: 'o', issuer: 'cluster' }
+    const task = await openTask(ledger, { assignees: [{ agent: 'resumed' }] })
+    const before = await granted(ledger, task.id, { agent })
+    const revoke = { verify: 'none', event: event('revocation.started') } as const
+    const { freeze, revocation } = await ledger.freeze({ selector: { agent: ['resumed'] }, reason: 'r', by: 'sso/ada', revoke }, event('freeze.set'))
+    await ledger.thaw(freeze.id, { reason: 'resumed', by: 'sso/ada' }, event('freeze.thawed'))
+    const after = await granted(ledger, task.id, { agent })
+    const claims = await advance(ledger, revocation?.id ?? '')
+    expect(claims.map(({ lease }) => lease.id)).toEqual([before.id])
+    expect(await stateOf(ledger, after.id)).toBe('active')
+    await settleAll(ledger, claims)
+  })
+
   it('goes on with another broker from where the first stopped, and counts nothing twice', async () => {
     const { ledger, open: openAnother } = fixture
     const task = await openTask(ledger)

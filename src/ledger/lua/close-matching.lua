@@ -12,6 +12,9 @@
 local progress = read(KEYS[1]) or {}
 if progress.cursor == 'done' then return { 1, {} } end
 local wanted = cjson.decode(selector)
+-- Of what a freeze goes with, what was issued after its thaw is no part: the walk may still be under way by then.
+local freeze = redis.call('HGET', base .. 'freezes', '#' .. string.gsub(id, '^revocation_', 'freeze_'))
+local thawed = freeze and tonumber(string.match(freeze, '^T(%d+)'))
 local claims, rows, matched, over = {}, {}, 0, tonumber(progress.over or 0)
 local fields = fields_for(wanted)
 local ids, cursor = {}, nil
@@ -23,7 +26,7 @@ end
 for _, lease in ipairs(ids) do
   local key = base .. 'lease:' .. lease
   local record = read_matching(key, wanted, fields, id)
-  if record and (is_live(record) or record.s == 'c') then
+  if record and (is_live(record) or record.s == 'c') and not (thawed and tonumber(record.ia) >= thawed) then
     matched = matched + 1
     over = math.max(over, usable_until(record))
     local nth = redis.call('HINCRBY', KEYS[1], 'matched:' .. record.pr, 1)
