@@ -4,8 +4,9 @@ local function open_revocation(revocation, selector, reason, by, freeze, verify,
   local key = base .. 'revocation:' .. revocation
   local started = redis.call('HGET', key, 'at')
   if started then return tonumber(started) end
-  redis.call('HSET', key, 'selector', selector, 'reason', reason, 'by', by, 'freeze', freeze, 'verify', verify, 'at', now)
+  -- The index first: a record that is not in it would be nobody's.
   redis.call('ZADD', base .. 'revocations', now, revocation)
+  redis.call('HSET', key, 'selector', selector, 'reason', reason, 'by', by, 'freeze', freeze, 'verify', verify, 'at', now)
   tell('revocation.started', event)
   return now
 end
