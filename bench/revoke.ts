@@ -62,7 +62,7 @@ async function stopPostgres(leases: number, { quick, say, postgres }: { quick: b
     const most = await capacity(fleet, ask, quick ? 2_000 : 8_000)
     await issue(fleet, roles, leases)
     say(`once more, beside ${round(most * 0.7, 0)} requests a second`)
-    return stopUnderLoad(fleet, { providers: names, leases, most, ask, others: quick ? 10 : 30, everyMs: 400, left })
+    return stopUnderLoad(fleet, { providers: names, leases, most, ask, others: quick ? 10 : 30, left })
   })
   return {
     ...loaded,
@@ -85,7 +85,7 @@ async function stopUpstream(leases: number, { quick, say }: { quick: boolean; sa
     await issue(fleet, ['works-read'], leases)
     say(`stopping them, beside ${round(most * 0.7, 0)} requests a second`)
     const left = async () => (await upstream.users()).length
-    return stopUnderLoad(fleet, { providers: ['works'], leases, most, ask, others: quick ? 10 : 30, everyMs: 400, left })
+    return stopUnderLoad(fleet, { providers: ['works'], leases, most, ask, others: quick ? 10 : 30, left })
   })
   await upstream.redis.stop()
   return { upstream: 'redis acl users', ...measured, concurrency: CONCURRENCY }

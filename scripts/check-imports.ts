@@ -20,14 +20,15 @@ const COMMON = ['types', 'errors'] as const
 const ROOMS: Readonly<Record<string, Arrows>> = {
   types: {},
   errors: {},
+  'stream-id': {},
   api: {},
   metrics: {},
 
   identity: { values: COMMON },
   policy: { values: COMMON },
-  ledger: { values: COMMON },
+  ledger: { values: [...COMMON, 'stream-id'] },
   providers: { values: COMMON },
-  audit: { values: COMMON },
+  audit: { values: [...COMMON, 'stream-id'] },
   signals: { values: COMMON },
 
   paths: {

@@ -24,8 +24,8 @@ export interface Emergency {
 
 /**
  * The stop. The freeze holds in every partition that can be reached before anything else is done, and before this answers; with it goes a
- * record that any replica can go on from, and the leases are closed, those that are found at once first, and the others page by page. Never waits for the outbox. `by`: whose decision it
- * is, where that is not the principal's, whose request brought it about.
+ * record that any replica can go on from, and the leases are closed: those that are found at once first, and the others page by page. Never
+ * waits for the outbox. `by`: whose decision it is, where that is not the principal's, whose request brought it about.
  */
 export async function emergencyRevoke(
   house: House,
@@ -76,8 +76,8 @@ function begin(house: House, revocation: EmergencyRevocation): EmergencyRevocati
 
 /**
  * Goes on with one revocation until all of its leases are closing, one that is new with those that are found at once; what is closing is the
- * ledger's to repeat. No page waits for the revokes of the one before it: what finds no place here is due at once, for whoever sweeps. A task that was named ends after that: what its
- * end takes back first would not be matched, and be missing in the report.
+ * ledger's to repeat. No page waits for the revokes of the one before it: what finds no place here is due at once, for whoever sweeps. A task
+ * that was named ends after that: what its end takes back first would not be matched, and be missing in the report.
  */
 export async function carryOn(house: House, id: string, { isNew = false } = {}): Promise<void> {
   let underWay = 0

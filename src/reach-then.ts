@@ -172,11 +172,11 @@ function grantsOf({ id, workers, chain, envelope, deadlineAt }: TaskThen, leases
 
 /** Freezes are recorded by what they cover: one that is thawed takes the last of the same away. */
 function stop(freezes: Map<string, Freeze>, { type, principal, detail = {} }: Event, at: number): void {
-  const { selector, kind, reason = '' } = detail as { selector?: Freeze['selector']; kind?: Freeze['kind']; reason?: string }
+  const { selector, kind, reason = '', by = principal?.id ?? '' } = detail as Partial<Freeze>
   if (!selector) return
   const id = JSON.stringify([selector, kind ?? null])
   if (type === 'freeze.thawed') freezes.delete(id)
-  else freezes.set(id, { id, kind, selector, generation: at, reason, by: principal?.id ?? '', at })
+  else freezes.set(id, { id, kind, selector, generation: at, reason, by, at })
 }
 
 interface Input {

@@ -65,15 +65,14 @@ export async function stopUnderLoad(
     most: number
     ask: () => Request
     others: number
-    everyMs: number
     left: () => Promise<number>
   },
 ): Promise<Loaded> {
   const { providers, leases, most, others } = what
   setPriority(LOAD_PRIORITY)
   const beside = pace(fleet.port, most * SHARE, { path: '/v1/leases', next: what.ask })
-  const before = await stopOthers(fleet, others, 500)
-  const meanwhile = await startStops(fleet, what.everyMs)
+  const before = await stopOthers(fleet, others)
+  const meanwhile = await startStops(fleet)
   const stopped = await stop(fleet, { provider: providers })
   await meanwhile.begin()
   const seconds = await allRevoked(fleet, stopped, leases)

@@ -5,6 +5,7 @@ import { startProbing } from '../probing.js'
 import { round } from '../support.js'
 
 const MOST_STOPS = 1_000
+const STOP_EVERY_MS = 400
 
 export interface Stopped {
   readonly id: string
@@ -38,9 +39,8 @@ export async function stop(fleet: Fleet, selector: object, more: { freeze?: bool
  */
 export async function startStops(
   fleet: Fleet,
-  everyMs: number,
 ): Promise<{ begin(): Promise<void>; end(): Promise<FreezeTimes>; all(count: number): Promise<FreezeTimes> }> {
-  const probing = await startProbing(fleet.port, everyMs)
+  const probing = await startProbing(fleet.port, STOP_EVERY_MS)
   const begin = async (count: number) => {
     const token = await fleet.token('oncall')
     const calls = Array.from({ length: count }, () => ({
@@ -65,8 +65,8 @@ export async function startStops(
   }
 }
 
-export async function stopOthers(fleet: Fleet, count: number, everyMs: number): Promise<FreezeTimes> {
-  return (await startStops(fleet, everyMs)).all(count)
+export async function stopOthers(fleet: Fleet, count: number): Promise<FreezeTimes> {
+  return (await startStops(fleet)).all(count)
 }
 
 /** Waits until so many are confirmed revoked. @returns seconds since the stop was asked for */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
+import { isAfter, partsOf } from '../stream-id.js'
 import type { Event } from '../types.js'
 import { EVENTS_FILE } from './jsonl.js'
 
@@ -34,7 +35,7 @@ export interface Extent {
 /** The file that is written, and those that it was renamed to: events.jsonl, events.jsonl.1, events-2030-01-31.jsonl.gz. */
 const FILE = /^events\b.*\.jsonl(?:[.-][\w.-]*)?$/
 /** How each line begins. */
-const HEAD = /^\{"partition":(\d+),"stream_id":"(\d+)-(\d+)","at":"([^"]+)",/
+const HEAD = /^\{"partition":(\d+),"stream_id":"(\d+-\d+)","at":"([^"]+)",/
 const HEADS = new RegExp(HEAD, 'gm')
 /** More than a broker writes between two versions of its witness, a second apart. */
 const END_BYTES = 8 * 1024 * 1024
@@ -47,7 +48,7 @@ export async function readHistory(folder: string, reader: Reader, { deadlineMs }
   const end = performance.now() + deadlineMs
   const files = await filesIn(folder)
   /** The last of each partition: what comes again is not after it. */
-  const seen = new Map<string, readonly [number, number]>()
+  const seen = new Map<string, string>()
   let from: number | undefined
   let to: number | undefined
   let unreadable = 0
@@ -55,7 +56,7 @@ export async function readHistory(folder: string, reader: Reader, { deadlineMs }
   for (const file of files) {
     for await (const line of linesOf(file)) {
       if (performance.now() > end) return done(false)
-      const [, partition = '', ms, count, time = ''] = HEAD.exec(line) ?? []
+      const [, partition = '', id = '', time = ''] = HEAD.exec(line) ?? []
       const at = Date.parse(time)
       if (Number.isNaN(at)) {
         if (line !== '') unreadable++
@@ -63,9 +64,8 @@ export async function readHistory(folder: string, reader: Reader, { deadlineMs }
       }
       from = Math.min(from ?? at, at)
       to = Math.max(to ?? at, at)
-      const place = [Number(ms), Number(count)] as const
-      if (!isAfter(place, seen.get(partition))) continue
-      seen.set(partition, place)
+      if (!isAfter(id, seen.get(partition) ?? '')) continue
+      seen.set(partition, id)
       if (!reader.fits(line)) continue
       const event = eventIn(line)
       if (event) reader.read({ at, event })
@@ -89,8 +89,8 @@ export async function lastRecorded(folder: string, since: number): Promise<Map<n
     const text = buffer.toString('utf8', 0, bytesRead)
     // Where it does not begin with the file, it begins with the rest of a line.
     const lines = length < size ? text.slice(text.indexOf('\n') + 1) : text
-    const heads = [...lines.matchAll(HEADS)].filter(([, , ms]) => Number(ms) >= since)
-    return new Map(heads.map(([, partition, ms, count]) => [Number(partition), `${ms}-${count}`]))
+    const heads = [...lines.matchAll(HEADS)].filter(([, , id = '']) => partsOf(id)[0] >= since)
+    return new Map(heads.map(([, partition, id = '']) => [Number(partition), id]))
   } finally {
     await file.close()
   }
@@ -112,7 +112,7 @@ async function filesIn(folder: string): Promise<string[]> {
 
 async function firstIn(file: string): Promise<number> {
   for await (const line of linesOf(file)) {
-    const at = Date.parse(HEAD.exec(line)?.[4] ?? '')
+    const at = Date.parse(HEAD.exec(line)?.[3] ?? '')
     if (!Number.isNaN(at)) return at
   }
   return Number.POSITIVE_INFINITY
@@ -128,20 +128,6 @@ async function* linesOf(file: string): AsyncGenerator<string> {
     source.destroy()
     input.destroy()
   }
-}
-
-/** Of stream ids, `<ms>-<n>`. */
-export function isNewer(id: string, than: string | undefined): boolean {
-  return isAfter(placeOf(id), than === undefined ? undefined : placeOf(than))
-}
-
-function placeOf(id: string): readonly [number, number] {
-  const [ms, count] = id.split('-')
-  return [Number(ms), Number(count)]
-}
-
-function isAfter([ms, count]: readonly [number, number], last: readonly [number, number] | undefined): boolean {
-  return last === undefined || ms > last[0] || (ms === last[0] && count > last[1])
 }
 
 function eventIn(line: string): Event | undefined {

@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
-import { isNewer, lastRecorded } from './history.js'
+import { isAfter } from '../stream-id.js'
+import { lastRecorded } from './history.js'
 import { syncFolder } from './jsonl.js'
 
 /** Beside the events: what was seen of the ledger, so that one which has forgotten some of it is recognised. */
@@ -49,7 +50,7 @@ export async function openWitness(folder: string, instance: string, onFailed: (e
     throw new Error(`${folder} holds the audit log of instance "${content.instance}", the configuration is that of "${instance}"`)
 
   const add = (last: ReadonlyMap<number, string>): void => {
-    const newer = [...last].filter(([partition, id]) => isNewer(id, content.held[partition]))
+    const newer = [...last].filter(([partition, id]) => isAfter(id, content.held[partition] ?? ''))
     content = { ...content, held: { ...content.held, ...Object.fromEntries(newer) } }
   }
   // The log may be that of another ledger, from before this one; what came since the last version is not.
@@ -82,7 +83,7 @@ export async function openWitness(folder: string, instance: string, onFailed: (e
       add(last)
       timer ??= setTimeout(() => void writeHeld(), WRITE_MS).unref()
     },
-    close: () => (timer ? writeHeld() : Promise.resolve()),
+    close: () => (timer ? writeHeld() : writing.catch(onFailed)),
   }
 }
 

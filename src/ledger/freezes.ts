@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { MayflyError } from '../errors.js'
 import type { Event, Freeze } from '../types.js'
+import { messageOf } from './connection.js'
 import { DUE_CHANNEL, keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { listOf, numberOf } from './reply.js'
@@ -122,30 +123,28 @@ export function freezeCalls(store: Store): FreezeCalls {
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
     const missed = writes.filter((_, index) => results[index]?.status === 'rejected')
-    const told = missed.some(({ event: its }) => its) && (await tellElsewhere(writes, missed, event))
+    const reached = writes.find((one) => !missed.includes(one))
+    const told = reached && event && missed.some((one) => one.event) && (await tellElsewhere(reached.partition, event))
     // Whoever stopped is told that nothing was opened, and opens it, or asks again.
     owed.push(...missed.map((one) => ({ ...one, opening: undefined, ...(told && { event: undefined }) })))
-    if (failures.length > 0) {
+    if (missed.length > 0) {
       timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
-      tellOthers(held.freeze.id, writes, missed)
+      if (reached) hintOthers(reached.partition, held.freeze.id)
     }
     const last = results.at(-1)
     const startedAt = opening && last?.status === 'fulfilled' ? last.value : undefined
     return { holding: writes.length - failures.length, unreachable: failures.length, startedAt }
   }
 
-  /** They may reach what this broker could not. */
-  const tellOthers = (id: string, writes: readonly Write[], missed: readonly Write[]): void => {
-    const reached = writes.find((one) => !missed.includes(one))
-    if (reached) store.ask(reached.partition, (redis) => redis.publish(DUE_CHANNEL, id)).catch(() => undefined)
+  /** They may reach what this broker could not. Who does not hear it looks by itself. */
+  const hintOthers = (reached: number, id: string): void => {
+    store.ask(reached, (redis) => redis.publish(DUE_CHANNEL, id)).catch(() => undefined)
   }
 
   /** Its own partition cannot be reached: that it was asked for must not be known to this process alone. */
-  const tellElsewhere = async (writes: readonly Write[], missed: readonly Write[], event: Event | undefined): Promise<boolean> => {
-    const reached = writes.find((one) => !missed.includes(one))
-    if (!reached || !event) return false
+  const tellElsewhere = async (reached: number, event: Event): Promise<boolean> => {
     const args = { type: event.type, event: JSON.stringify(event), outbox_limit: Number.MAX_SAFE_INTEGER }
-    return store.run(recordScript, keys.events(reached.partition), args).then(
+    return store.run(recordScript, keys.events(reached), args).then(
       () => true,
       () => false,
     )
@@ -192,8 +191,14 @@ export function freezeCalls(store: Store): FreezeCalls {
     const written = await Promise.allSettled(missing.map(write))
     const failed = missing.flatMap(({ partition }, index) => (written[index]?.status === 'rejected' ? [partition] : []))
     if (missing.length > failed.length)
-      store.log('warn', 'freezes were missing in some partitions and hold there now', { written: missing.length - failed.length })
+      store.log('warn', 'freezes were missing, or not told of, in some partitions, and are there now', { written: missing.length - failed.length })
     return [...new Set([...unreachable, ...failed])]
+  }
+
+  /** A ledger that cannot be reached is told of elsewhere, and looked at again. */
+  const tellTrouble = (error: unknown): void => {
+    if (error instanceof MayflyError && error.code === 'ledger_unavailable') return
+    store.log('error', 'freezes could not be brought together', { error: messageOf(error) })
   }
 
   /** One look at a time; one that was asked for meanwhile follows. */
@@ -204,10 +209,9 @@ export function freezeCalls(store: Store): FreezeCalls {
     }
     isLooking = true
     clearTimeout(looking)
-    // What cannot be reached is told elsewhere, and looked at again.
     do {
       lookAgain = false
-      await reconcile().catch(() => undefined)
+      await reconcile().catch(tellTrouble)
     } while (lookAgain && !isOver)
     isLooking = false
     if (!isOver) looking = setTimeout(() => void look(), LOOK_MS).unref()

@@ -1,4 +1,5 @@
 import type { Event } from '../types.js'
+import { leasesByPartition } from './by-partition.js'
 import { keys } from './keys.js'
 import type { Ledger, Sight, Whereabouts } from './ledger.js'
 import { claimOf } from './records.js'
@@ -44,11 +45,6 @@ export function orphanCalls(store: Store): Pick<Ledger, 'lookUp' | 'sight' | 'ad
     words: Readonly<Record<string, Word>>,
     ask: (partition: number, ids: readonly string[]) => Promise<unknown>,
   ): Promise<Map<string, Word>> => {
-    const homes = new Map<number, string[]>()
-    for (const id of new Set(ids)) {
-      const home = partitionOfLease(store, id)
-      if (home !== undefined) homes.set(home, [...(homes.get(home) ?? []), id])
-    }
     const found = new Map<string, Word>()
     const askOne = async (partition: number, some: readonly string[]): Promise<void> => {
       const letters = listOf(await ask(partition, some))
@@ -58,7 +54,7 @@ export function orphanCalls(store: Store): Pick<Ledger, 'lookUp' | 'sight' | 'ad
         found.set(id, word)
       }
     }
-    await Promise.all([...homes].flatMap(([partition, all]) => chunksOf(all).map((some) => askOne(partition, some))))
+    await Promise.all(leasesByPartition(store, ids, MOST_AT_ONCE).map(([partition, some]) => askOne(partition, some)))
     return found
   }
 
@@ -102,8 +98,4 @@ export function orphanCalls(store: Store): Pick<Ledger, 'lookUp' | 'sight' | 'ad
       }
     },
   }
-}
-
-function chunksOf(ids: readonly string[]): string[][] {
-  return Array.from({ length: Math.ceil(ids.length / MOST_AT_ONCE) }, (_, index) => ids.slice(index * MOST_AT_ONCE, (index + 1) * MOST_AT_ONCE))
 }

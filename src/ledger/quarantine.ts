@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { MayflyError } from '../errors.js'
+import { partsOf } from '../stream-id.js'
 import type { Event, Freeze, Quarantine, QuarantineReport } from '../types.js'
 import { asLedgerError, messageOf } from './connection.js'
 import type { FreezeCalls } from './freezes.js'
@@ -9,7 +10,7 @@ import type { Ledger } from './ledger.js'
 import { numberOf } from './reply.js'
 import { defineScript, type Script } from './script.js'
 import { ofReachable, type Store } from './store.js'
-import { isBehind, type Outside, partsOf, type Standing, standingOf } from './witness.js'
+import { isBehind, type Outside, type Standing, standingOf } from './witness.js'
 
 const standingScript = defineScript('standing', 'freezes', [])
 const armScript = defineScript('arm', 'freezes', ['least_ms', 'least', 'mark', 'event'])

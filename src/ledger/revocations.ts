@@ -1,5 +1,6 @@
 import pLimit from 'p-limit'
 import { type Claim, type EmergencyRevocation, namesTasksAlone, type Selector, type Verify } from '../types.js'
+import { leasesByPartition } from './by-partition.js'
 import { keys, partitionOf, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { agentKey } from './places.js'
@@ -9,7 +10,7 @@ import { revocationLeaseCalls } from './revocation-leases.js'
 import { justOpened, openingOf, revocationOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
-import { internalEvent, partitionOfLease, partitionOfTask, partitionsOf, type Store } from './store.js'
+import { internalEvent, partitionOfTask, partitionsOf, type Store } from './store.js'
 
 const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'], {
   isUrgent: true,
@@ -138,7 +139,7 @@ export function revocationCalls(store: Store): RevocationCalls {
     takeNearest: async (id, most = MOST_CLAIMS) => {
       const home = await homeOf(id)
       if (!home || home.fields.finished !== undefined) return []
-      const pages = pagesOf(await nearest(store, home.selector), PAGE)
+      const pages = leasesByPartition(store, await nearest(store, home.selector), PAGE)
       const limit = pLimit(PAGES_AT_ONCE)
       const args = argsOf(id, home, Math.ceil(most / Math.max(1, pages.length)))
       const taken = await Promise.allSettled(
@@ -196,8 +197,8 @@ function placesOf(store: Store, { task }: Selector): readonly number[] {
   return [...new Set(task.flatMap((id) => partitionOfTask(store, id) ?? []))]
 }
 
-/** Leases by partition that may be covered and are found at once: those counted for a named agent, and those of a named task itself. */
-async function nearest(store: Store, { agent = [], task = [] }: Selector): Promise<ReadonlyMap<number, readonly string[]>> {
+/** Leases that may be covered and are found at once: those counted for a named agent, and those of a named task itself. */
+async function nearest(store: Store, { agent = [], task = [] }: Selector): Promise<string[]> {
   const ofAgents = agent.map((name) => {
     const key = agentKey(name, store.options.partitions)
     return store.ask(partitionOfKey(key), (redis) => redis.zrevrange(key, 0, MOST_NEAREST - 1))
@@ -208,22 +209,7 @@ async function nearest(store: Store, { agent = [], task = [] }: Selector): Promi
     return store.ask(partition, (redis) => redis.srandmember(`${keys.task(partition, id)}:live`, MOST_NEAREST))
   })
   const found = await Promise.allSettled([...ofAgents, ...ofTasks])
-  const ids = new Set(found.flatMap((one) => (one.status === 'fulfilled' ? one.value : [])))
-  const groups = new Map<number, string[]>()
-  for (const id of ids) {
-    const partition = partitionOfLease(store, id) ?? 0
-    groups.set(partition, [...(groups.get(partition) ?? []), id])
-  }
-  return groups
-}
-
-function pagesOf(groups: ReadonlyMap<number, readonly string[]>, size: number): [partition: number, ids: readonly string[]][] {
-  return [...groups].flatMap(([partition, ids]) =>
-    Array.from({ length: Math.ceil(ids.length / size) }, (_, page): [number, readonly string[]] => [
-      partition,
-      ids.slice(page * size, (page + 1) * size),
-    ]),
-  )
+  return found.flatMap((one) => (one.status === 'fulfilled' ? one.value : []))
 }
 
 /** One that an older broker began asks nobody. */

@@ -1,3 +1,4 @@
+import { isAfter } from '../stream-id.js'
 import { listOf, textOf } from './reply.js'
 
 /** How far a partition has come. */
@@ -86,19 +87,6 @@ export class Witness {
 
 export function isBehind(found: Standing, known: Standing | undefined): boolean {
   return known !== undefined && (isAfter(known.last, found.last) || found.mark < known.mark)
-}
-
-/** Of stream ids; '' is before all. */
-export function isAfter(a: string, b: string): boolean {
-  if (a === b || a === '') return false
-  const [ms, n] = partsOf(a)
-  const [otherMs, otherN] = partsOf(b)
-  return ms > otherMs || (ms === otherMs && n > otherN)
-}
-
-export function partsOf(id: string): readonly [ms: number, n: number] {
-  const at = id.indexOf('-')
-  return at < 0 ? [0, 0] : [Number(id.slice(0, at)), Number(id.slice(at + 1))]
 }
 
 export function standingOf(reply: unknown): Standing {

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from '@jest/globals'
 import type { Ledger } from '../../src/ledger/ledger.js'
-import { isAfter, type Kept, type Outside } from '../../src/ledger/witness.js'
+import type { Kept, Outside } from '../../src/ledger/witness.js'
+import { isAfter } from '../../src/stream-id.js'
 import { waitFor } from '../support/wait.js'
 import { event, eventsOf, type Fixture, granted, HOUR, makeDue, openTask, PLENTY, setFields, startLedger, stateOf } from './fixture.js'
 
