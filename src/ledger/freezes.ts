@@ -8,16 +8,16 @@ import { listOf, numberOf } from './reply.js'
 import { justOpened, type Opening, openingOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
-import { ofReachable, partitionsOf, type Store } from './store.js'
+import { ofReachable, type Store, together } from './store.js'
 
 const freezeScript = defineScript(
   'freeze',
   'freezes',
   [
-    ...(['id', 'kind', 'generation', 'json', 'shape', 'event', 'type', 'known'] as const),
+    ...(['id', 'kind', 'generation', 'json', 'shape', 'fields', 'event', 'about', 'known'] as const),
     ...(['revocation', 'selector', 'reason', 'by', 'verify', 'started'] as const),
   ],
-  { rest: 'fields', isUrgent: true },
+  { rest: 'others', isUrgent: true },
 )
 const NO_REVOCATION = { revocation: '', selector: '', reason: '', by: '', verify: '', started: '' }
 
@@ -40,7 +40,8 @@ export interface Held {
   readonly freeze: Freeze
 }
 interface Write extends Held {
-  readonly partition: number
+  /** In one step; its event and what it opens belong into the first. */
+  readonly partitions: readonly number[]
   readonly event?: Event
   readonly opening?: Opening
 }
@@ -80,24 +81,27 @@ export function freezeCalls(store: Store): FreezeCalls {
   let isOver = false
 
   /** @returns when the emergency that it opens started */
-  const write = async ({ partition, frozen, freeze, event, opening }: Write): Promise<number> => {
+  const write = async ({ partitions, frozen, freeze, event, opening }: Write): Promise<number> => {
     const { fields, shape } = freezeFields(freeze.selector)
     // What issues looks for this one with the same command that tells whether there is any.
     if (freeze.kind === 'quarantine') fields.push('quarantine')
     const { selector, reason, by, at, kind: why } = freeze
+    const [first = 0, ...others] = partitions
     const args = {
       id: freeze.id,
       kind: frozen ? 'F' : 'T',
       generation: freeze.generation,
       json: JSON.stringify({ selector, reason, by, at, kind: why }),
       shape,
+      fields: JSON.stringify(fields),
       event: event ? JSON.stringify(event) : '',
-      type: event?.type ?? '',
-      known: store.witness.mark(partition),
+      about: event?.type ?? '',
+      known: store.witness.mark(first),
       ...(opening ? openingArgs(opening) : NO_REVOCATION),
     }
-    const [, mark, startedAt] = listOf(await store.run(freezeScript, keys.freezes(partition), args, fields))
-    store.witness.marked(partition, numberOf(mark))
+    const rest = others.flatMap((partition) => [keys.freezes(partition), store.witness.mark(partition)])
+    const [startedAt, ...marks] = listOf(await store.run(freezeScript, keys.freezes(first), args, rest))
+    for (const [index, partition] of partitions.entries()) store.witness.marked(partition, numberOf(marks[index]))
     return Number(startedAt)
   }
 
@@ -109,31 +113,25 @@ export function freezeCalls(store: Store): FreezeCalls {
     timer = owed.length > 0 && !isOver ? setTimeout(() => void repeat(), REPEAT_MS).unref() : undefined
   }
 
-  /**
-   * To every partition at once; the event to the freeze's own, which is the last: on one connection commands are done in their order, and what it
-   * opens finds the freeze everywhere. Who cannot be reached now is told later.
-   */
+  /** To every partition at once, and what is told and opened to the freeze's own. Who cannot be reached now is told later. */
   const writeEverywhere = async (held: Held, event?: Event, opening?: Opening): Promise<Written> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
-    const elsewhere = partitionsOf(store).flatMap((partition): Write[] => (partition === home ? [] : [{ ...held, partition }]))
-    const own = home === undefined ? [] : [{ ...held, partition: home, event, opening }]
-    const writes: readonly Write[] = [...elsewhere, ...own]
-    const others = Promise.allSettled(elsewhere.map(write))
-    const results = await Promise.all([Promise.allSettled(own.map(write)), others]).then(([last, rest]) => [...rest, ...last])
+    const writes = together(store, home).map((partitions): Write => ({ ...held, partitions, ...(partitions[0] === home && { event, opening }) }))
+    const results = await Promise.allSettled(writes.map(write))
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
     const missed = writes.filter((_, index) => results[index]?.status === 'rejected')
-    const reached = writes.find((one) => !missed.includes(one))
-    const told = reached && event && missed.some((one) => one.event) && (await tellElsewhere(reached.partition, event))
+    const reached = writes.find((one) => !missed.includes(one))?.partitions[0]
+    const told = reached !== undefined && event && missed.some((one) => one.event) && (await tellElsewhere(reached, event))
     // Whoever stopped is told that nothing was opened, and opens it, or asks again.
     owed.push(...missed.map((one) => ({ ...one, opening: undefined, ...(told && { event: undefined }) })))
     if (missed.length > 0) {
       timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
-      if (reached) hintOthers(reached.partition, held.freeze.id)
+      if (reached !== undefined) hintOthers(reached, held.freeze.id)
     }
-    const last = results.at(-1)
-    const startedAt = opening && last?.status === 'fulfilled' ? last.value : undefined
-    return { holding: writes.length - failures.length, unreachable: failures.length, startedAt }
+    const opened = results[writes.findIndex((one) => one.opening !== undefined)]
+    const unreachable = missed.flatMap(({ partitions }) => partitions).length
+    return { holding: store.options.partitions - unreachable, unreachable, startedAt: opened?.status === 'fulfilled' ? opened.value : undefined }
   }
 
   /** They may reach what this broker could not. Who does not hear it looks by itself. */
@@ -185,11 +183,11 @@ export function freezeCalls(store: Store): FreezeCalls {
         const here = held.get(id)
         const isThere = here !== undefined && here.freeze.generation >= one.freeze.generation
         const event = here?.isTold && isThere ? undefined : eventOwed(one, partition)
-        return isThere && !event ? [] : [{ ...one, partition, event }]
+        return isThere && !event ? [] : [{ ...one, partitions: [partition], event }]
       }),
     )
     const written = await Promise.allSettled(missing.map(write))
-    const failed = missing.flatMap(({ partition }, index) => (written[index]?.status === 'rejected' ? [partition] : []))
+    const failed = missing.flatMap(({ partitions }, index) => (written[index]?.status === 'rejected' ? partitions : []))
     if (missing.length > failed.length)
       store.log('warn', 'freezes were missing, or not told of, in some partitions, and are there now', { written: missing.length - failed.length })
     return [...new Set([...unreachable, ...failed])]

@@ -2,7 +2,8 @@ import { hash, randomBytes } from 'node:crypto'
 
 /**
  * Every key name and every id of the ledger. All keys of one task tree carry the hash tag of its partition, so that each script
- * stays in one slot of a Redis Cluster; a script is given one key and derives the others from that key's first nine characters.
+ * stays in one slot of a Redis Cluster; a script is given one key and derives the others from that key's first nine characters. Two of them, where all is
+ * on one server, are given the keys of all partitions: what must not wait (`freeze`), and what is asked all the time (`peek`).
  */
 export const META = 'mf:meta'
 /** Channel on which a broker tells the others that work is due now, or by its id of a freeze that it could not write everywhere: a hint, nothing rests on it. */

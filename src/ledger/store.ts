@@ -74,21 +74,49 @@ export function internalEvent(type: EventType): string {
 }
 
 /**
+ * All partitions, by what one script may look at: all of one Redis, and each for itself in a Cluster, whose scripts stay in one slot.
+ * `first` is the first of those that it is among.
+ */
+export function together(store: Pick<Store, 'options' | 'nodes'>, first?: number): readonly (readonly number[])[] {
+  const all = partitionsOf(store)
+  if (store.nodes.isCluster) return all.map((partition) => [partition])
+  return [first === undefined ? all : [first, ...all.filter((partition) => partition !== first)]]
+}
+
+interface Reached<T> {
+  readonly answers: Map<number, T>
+  readonly unreachable: number[]
+}
+
+/**
  * What can be said of those partitions that can be reached, by partition. Throws the first failure where none can: with one Redis it is
  * all or none.
  */
-export async function ofReachable<T>(
-  store: Pick<Store, 'options'>,
-  ask: (partition: number) => Promise<T>,
-): Promise<{ answers: Map<number, T>; unreachable: number[] }> {
+export function ofReachable<T>(store: Pick<Store, 'options'>, ask: (partition: number) => Promise<T>): Promise<Reached<T>> {
+  return reach(
+    partitionsOf(store).map((partition) => [partition]),
+    async ([partition = 0]) => [await ask(partition)],
+  )
+}
+
+/** The same in as few steps as can be: `ask` answers for each partition that it is given, in their order. */
+export function ofReachableTogether<T>(
+  store: Pick<Store, 'options' | 'nodes'>,
+  ask: (partitions: readonly number[]) => Promise<readonly T[]>,
+): Promise<Reached<T>> {
+  return reach(together(store), ask)
+}
+
+async function reach<T>(groups: readonly (readonly number[])[], ask: (partitions: readonly number[]) => Promise<readonly T[]>): Promise<Reached<T>> {
   const answers = new Map<number, T>()
   const unreachable: number[] = []
   let failure: unknown
-  const settled = await Promise.allSettled(partitionsOf(store).map(ask))
-  for (const [partition, one] of settled.entries()) {
-    if (one.status === 'fulfilled') answers.set(partition, one.value)
+  const settled = await Promise.allSettled(groups.map(ask))
+  for (const [index, one] of settled.entries()) {
+    const partitions = groups[index] ?? []
+    if (one.status === 'fulfilled') for (const [at, answer] of one.value.entries()) answers.set(partitions[at] ?? 0, answer)
     else {
-      unreachable.push(partition)
+      unreachable.push(...partitions)
       failure ??= one.reason
     }
   }
@@ -104,9 +132,10 @@ export function createAsk(nodes: Nodes, readyToIssue: Store['readyToIssue'] = ()
 }
 
 function askOne({ redis, urgent = redis }: Pick<Node, 'redis' | 'urgent'>): Asking {
-  const corks = new Map([redis, urgent].map((one) => [one, createTogether(one)]))
+  const cork = createTogether(redis)
   const ask = async <T>(command: (redis: Redis) => Promise<T>, on = redis): Promise<T> => {
-    corks.get(on)?.()
+    // What is urgent leaves now.
+    if (on === redis) cork()
     try {
       return await command(on)
     } catch (error) {

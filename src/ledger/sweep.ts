@@ -5,10 +5,10 @@ import { leaveAgent } from './places.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
-import { internalEvent, ofReachable, type Store } from './store.js'
+import { internalEvent, ofReachable, ofReachableTogether, type Store } from './store.js'
 import { type Standing, standingOf } from './witness.js'
 
-const peekScript = defineScript('peek', 'providers', [])
+const peekScript = defineScript('peek', 'providers', [], { rest: 'others' })
 const sweepScript = defineScript('sweep', 'sweep', ['gap_ms'])
 const claimScript = defineScript(
   'claim',
@@ -38,7 +38,7 @@ export function sweepCalls(
   const round = async (capacity: ReadonlyMap<string, number>, full: boolean): Promise<Swept & { tasks: boolean }> => {
     const sentAt = performance.now()
     const known = store.witness.known()
-    const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachable(store, (partition) => peek(store, partition))])
+    const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachableTogether(store, (partitions) => peek(store, partitions))])
     const peeked = [...answers].flatMap(([partition, due]) => {
       const outage = outages(partition)
       return outage ? [{ partition, due, outage }] : []
@@ -139,8 +139,12 @@ interface Due {
   readonly leases: readonly { provider: string; due: number }[]
 }
 
-async function peek(store: Store, partition: number): Promise<Due> {
-  const [now, tasks, settled, standing, ...rest] = listOf(await store.run(peekScript, keys.providers(partition), {}))
+async function peek(store: Store, [first = 0, ...others]: readonly number[]): Promise<Due[]> {
+  return listOf(await store.run(peekScript, keys.providers(first), {}, others.map(keys.providers))).map(dueOf)
+}
+
+function dueOf(found: unknown): Due {
+  const [now, tasks, settled, standing, ...rest] = listOf(found)
   const leases = []
   for (let i = 0; i < rest.length; i += 2) leases.push({ provider: textOf(rest[i]), due: numberOf(rest[i + 1]) })
   return { now: numberOf(now), tasks: numberOf(tasks), settled: numberOf(settled), standing: standingOf(standing), leases }

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import type { Selector } from '../../src/types.js'
-import { waitFor } from '../support/wait.js'
 import { event, eventsOf, type Fixture, HOUR, newLease, newTask, openTask, startLedger, taskNow } from './fixture.js'
 
 let fixture: Fixture
@@ -173,36 +172,6 @@ describe('a freeze', () => {
     expect(await grants(task.id)).toBe(true)
     expect(await ledger.freezes()).toEqual([])
   })
-
-  it('that one broker could not tell every partition of is brought there by another, which never lost anything, when that broker is gone', async () => {
-    const { ledger, redis, open } = fixture
-    const other = await open()
-    const task = await openTask(ledger)
-    const partition = task.id.slice(5, 7)
-    const admin = redis.client.duplicate()
-    try {
-      // As if the way to one partition were cut, and its server were not.
-      await admin.acl(
-        'SETUSER',
-        'default',
-        'resetkeys',
-        ...['00', '01', '02', '03'].filter((one) => one !== partition).map((one) => `~mf:{p${one}}:*`),
-      )
-      const told = event('freeze.set')
-      const set = await other.freeze({ selector: { agent: ['triage'] }, reason: 'suspicious', by: 'sso/ada' }, told)
-      expect(set).toMatchObject({ holding: 3, unreachable: 1 })
-      await other.disconnect()
-      await admin.acl('SETUSER', 'default', 'allkeys')
-      await waitFor('the freeze to hold everywhere', async () => (await ledger.freezes())[0]?.partitions.holding === 4, 20_000)
-      expect(await grants(task.id)).toBe(false)
-      // Wherever its own partition was.
-      expect((await eventsOf(ledger)).filter(({ id }) => id === told.id)).toHaveLength(1)
-      await thaw(set.freeze.id)
-    } finally {
-      await admin.acl('SETUSER', 'default', 'allkeys')
-      admin.disconnect()
-    }
-  }, 30_000)
 
   it('waits for nothing that its broker asked before it', async () => {
     const { ledger } = fixture

@@ -1,18 +1,27 @@
 #!lua flags=no-writes
--- What is due in this partition, so that claims go only where there is something to take.
+-- What is due, so that claims go only where there is something to take: in the partition of its key, and in those of `others`.
 -- key: providers
 -- args:
--- answer: now, due tasks, index entries whose records have expired and approvals that are over, the partition's standing, provider, due leases, ...
+-- rest: others
+-- answer: of each partition: now, due tasks, index entries whose records have expired and approvals that are over, the partition's standing,
+--   provider, due leases, ...
 -- event: none
 -- include: clock standing
-local over = redis.call('ZCOUNT', base .. 'settled', '-inf', now) + redis.call('ZCOUNT', base .. 'tasks', '(0', now)
-  + redis.call('ZCOUNT', base .. 'approvals', '-inf', now)
-local answer = { now, redis.call('ZCOUNT', base .. 'tasks:due', '-inf', now), over, standing() }
-for _, provider in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local due = redis.call('ZCOUNT', base .. 'due:' .. provider, '-inf', now) + redis.call('ZCOUNT', base .. 'urgent:' .. provider, '-inf', now)
-  if due > 0 then
-    answer[#answer + 1] = provider
-    answer[#answer + 1] = due
+local function look(providers)
+  base = string.sub(providers, 1, 9)
+  local over = redis.call('ZCOUNT', base .. 'settled', '-inf', now) + redis.call('ZCOUNT', base .. 'tasks', '(0', now)
+    + redis.call('ZCOUNT', base .. 'approvals', '-inf', now)
+  local found = { now, redis.call('ZCOUNT', base .. 'tasks:due', '-inf', now), over, standing() }
+  for _, provider in ipairs(redis.call('SMEMBERS', providers)) do
+    local due = redis.call('ZCOUNT', base .. 'due:' .. provider, '-inf', now) + redis.call('ZCOUNT', base .. 'urgent:' .. provider, '-inf', now)
+    if due > 0 then
+      found[#found + 1] = provider
+      found[#found + 1] = due
+    end
   end
+  return found
 end
+
+local answer = { look(KEYS[1]) }
+for i = rest, #ARGV do answer[#answer + 1] = look(ARGV[i]) end
 return answer

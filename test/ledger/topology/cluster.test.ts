@@ -1,11 +1,11 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import { Command } from 'ioredis'
 import { mostSaid } from '../../../src/ledger/cluster.js'
 import { keys } from '../../../src/ledger/keys.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
 import { type RedisCluster, startCluster } from '../../support/redis-cluster.js'
 import { waitFor } from '../../support/wait.js'
-import { event, granted, newLease, stateOf, taskNow } from '../fixture.js'
+import { event, eventsOf, granted, newLease, stateOf, taskNow } from '../fixture.js'
 import { ask, lostOf, openAt, PARTITIONS, startLoad, taskIn } from './support.js'
 
 let cluster: RedisCluster
@@ -89,25 +89,48 @@ describe('a slot on its way to another server', () => {
 })
 
 describe('a freeze that one broker cannot write everywhere', () => {
+  const user = { username: 'cut', password: 'off' }
+  let victim: RedisCluster['servers'][number]
+  const setUser = (server: RedisCluster['servers'][number], ...rules: string[]) => server.client.call('ACL', 'SETUSER', user.username, ...rules)
+  const openCut = () => openAt({ cluster: { ...cluster.address, ...user } }, { createMeta: false })
+  const holdsEverywhere = (freeze: string) => async () => (await ledger.freezes()).find(({ id }) => id === freeze)?.partitions.holding === PARTITIONS
+  beforeAll(async () => {
+    victim = await cluster.holderOf(slotOf(0))
+  })
+  beforeEach(async () => {
+    for (const server of cluster.servers) await setUser(server, 'on', `>${user.password}`, '~*', '&*', '+@all')
+  })
+
   it('is brought there at once by those who can, twice in less time than lies between two of their looks', async () => {
-    const user = { username: 'cut', password: 'off' }
-    for (const { client } of cluster.servers) await client.call('ACL', 'SETUSER', user.username, 'on', `>${user.password}`, '~*', '&*', '+@all')
-    const cut = await openAt({ cluster: { ...cluster.address, ...user } }, { createMeta: false })
-    const victim = await cluster.holderOf(slotOf(0))
-    await victim.client.call('ACL', 'SETUSER', user.username, 'resetkeys')
+    const cut = await openCut()
+    await setUser(victim, 'resetkeys')
     try {
       for (let n = 0; n < 2; n++) {
         const began = performance.now()
         const set = await cut.freeze(rogue, event('freeze.set'))
         expect(set.unreachable).toBeGreaterThan(0)
-        const holds = async () => (await ledger.freezes()).find(({ id }) => id === set.freeze.id)?.partitions.holding === PARTITIONS
-        await waitFor('the freeze to hold everywhere', holds, 2_000)
+        await waitFor('the freeze to hold everywhere', holdsEverywhere(set.freeze.id), 2_000)
         await ledger.thaw(set.freeze.id, { reason: 'over', by: 'sso/ada' }, event('freeze.thawed'))
         await new Promise((resolve) => setTimeout(resolve, began + 2_500 - performance.now()))
       }
     } finally {
       await cut.disconnect()
     }
+  }, 30_000)
+
+  it('is brought there by others, which never lost anything, when that broker is gone, and is told of once', async () => {
+    const cut = await openCut()
+    // As if the way to one partition were cut, and its server were not.
+    await setUser(victim, 'resetkeys', ...everyPartition.filter((one) => one !== 0).map((one) => `~${keys.prefix(one)}*`))
+    const told = event('freeze.set')
+    const set = await cut.freeze(rogue, told)
+    expect(set).toMatchObject({ holding: PARTITIONS - 1, unreachable: 1 })
+    await cut.disconnect()
+    await waitFor('the freeze to hold everywhere', holdsEverywhere(set.freeze.id), 20_000)
+    expect(await ask(ledger, await taskIn(ledger, 0))).toEqual({ refused: 'frozen' })
+    // Wherever its own partition was.
+    expect((await eventsOf(ledger, PARTITIONS)).filter(({ id }) => id === told.id)).toHaveLength(1)
+    await ledger.thaw(set.freeze.id, { reason: 'over', by: 'sso/ada' }, event('freeze.thawed'))
   }, 30_000)
 })
 
