@@ -7,20 +7,24 @@ import { bareLoop, CONCURRENCY } from './revoke/bare-loop.js'
 import { capacity, issue, LOAD_PRIORITY, neighbours, stopUnderLoad } from './revoke/emergency.js'
 import { allRevoked, stop } from './revoke/stop.js'
 import { measureTaskEnds } from './revoke/task-ends.js'
-import { MEASURING, pinSelf, round } from './support.js'
+import { beforeOtherSessions, MEASURING, pinSelf, round } from './support.js'
 
 /**
  * Users that Mayfly has at the server, a provider each. Of each statement about a role, PostgreSQL 16 and later looks through all that its user administers,
  * which is every login that this user has made: a bare loop over 10,000 of one was not through after ten minutes.
  */
 const DATABASES = 8
-/** Redis shares a core with PostgreSQL and the load here; a ledger has one of its own, and does not wait for eight sessions of a database. */
+/** Redis shares a core with PostgreSQL and the load here; a ledger has one of its own. */
 const REDIS_PRIORITY = -10
 type Say = (line: string) => void
 
 /** Taking back: what ends with its task, and the stop of a whole provider, in PostgreSQL and in a cheap upstream, with and without other work. */
-export async function run({ quick, say }: { quick: boolean; say: Say }): Promise<object> {
+export function run(options: { quick: boolean; say: Say }): Promise<object> {
   pinSelf(MEASURING)
+  return beforeOtherSessions(() => measure(options))
+}
+
+async function measure({ quick, say }: { quick: boolean; say: Say }): Promise<object> {
   const postgres = await startPostgres({ settings: ['log_statement=none', 'log_connections=off'] })
   const task_ends = await measureTaskEnds({ quick, say, postgres })
   const sql = await stopPostgres(quick ? 800 : 10_000, { quick, say, postgres })

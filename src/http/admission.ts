@@ -23,7 +23,7 @@ const LIMITS: Readonly<Record<Share, Limits>> = {
   stop: { starts: 16, waiting: 1_024, patienceMs: 1_000 },
   end: { starts: 16, waiting: 1_024, patienceMs: 1_000 },
   open: { starts: 16, waiting: 256, patienceMs: 250, inFlight: 1_024 },
-  ask: { starts: 8, waiting: 1_024, patienceMs: 250, inFlight: 4_096 },
+  ask: { starts: 4, waiting: 1_024, patienceMs: 250, inFlight: 4_096 },
 }
 /** On one connection, one behind the other, without waiting for answers. */
 const MOST_PIPELINED = 16

@@ -117,7 +117,7 @@ export interface Ledger {
   /**
    * Due work, up to the free capacity per provider: due leases become `closing` (or `expired`), due tasks end. Never waits for the outbox.
    * `more`: there is more, for which there was room; `waiting`: providers that have more due than they have room for.
-   * `full`, the default: also closes and expires what there is no room for; not to be asked for at each of many looks, where a line is long.
+   * `full`, the default: also closes and expires what there is no room for, and sees a ledger that went back; not to be asked for at each of many looks, where a line is long.
    */
   claim(
     capacity: ReadonlyMap<string, number>,

@@ -8,7 +8,7 @@ import { defineScript } from './script.js'
 import { internalEvent, ofReachable, ofReachableTogether, type Store } from './store.js'
 import { type Standing, standingOf } from './witness.js'
 
-const peekScript = defineScript('peek', 'providers', [], { rest: 'others' })
+const peekScript = defineScript('peek', 'providers', ['standings'], { rest: 'others' })
 const sweepScript = defineScript('sweep', 'sweep', ['gap_ms'])
 const claimScript = defineScript(
   'claim',
@@ -38,12 +38,12 @@ export function sweepCalls(
   const round = async (capacity: ReadonlyMap<string, number>, full: boolean): Promise<Swept & { tasks: boolean }> => {
     const sentAt = performance.now()
     const known = store.witness.known()
-    const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachableTogether(store, (partitions) => peek(store, partitions))])
+    const [outages, { answers }] = await Promise.all([outagesOf(store), ofReachableTogether(store, (partitions) => peek(store, partitions, full))])
     const peeked = [...answers].flatMap(([partition, due]) => {
       const outage = outages(partition)
       return outage ? [{ partition, due, outage }] : []
     })
-    onStanding(known, new Map([...answers].map(([partition, { standing }]) => [partition, standing])))
+    if (full) onStanding(known, new Map([...answers].flatMap(([partition, { standing }]) => (standing ? [[partition, standing]] : []))))
     const server = peeked.at(-1)?.due.now
     if (server !== undefined) store.clock.sync(server, sentAt)
 
@@ -135,19 +135,26 @@ interface Due {
   readonly now: number
   readonly tasks: number
   readonly settled: number
-  readonly standing: Standing
+  /** At a full look. */
+  readonly standing?: Standing
   readonly leases: readonly { provider: string; due: number }[]
 }
 
-async function peek(store: Store, [first = 0, ...others]: readonly number[]): Promise<Due[]> {
-  return listOf(await store.run(peekScript, keys.providers(first), {}, others.map(keys.providers))).map(dueOf)
+async function peek(store: Store, [first = 0, ...others]: readonly number[], full: boolean): Promise<Due[]> {
+  return listOf(await store.run(peekScript, keys.providers(first), { standings: full ? 1 : 0 }, others.map(keys.providers))).map(dueOf)
 }
 
 function dueOf(found: unknown): Due {
   const [now, tasks, settled, standing, ...rest] = listOf(found)
   const leases = []
   for (let i = 0; i < rest.length; i += 2) leases.push({ provider: textOf(rest[i]), due: numberOf(rest[i + 1]) })
-  return { now: numberOf(now), tasks: numberOf(tasks), settled: numberOf(settled), standing: standingOf(standing), leases }
+  return {
+    now: numberOf(now),
+    tasks: numberOf(tasks),
+    settled: numberOf(settled),
+    standing: standing === '' ? undefined : standingOf(standing),
+    leases,
+  }
 }
 
 /**
