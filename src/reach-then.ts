@@ -170,11 +170,11 @@ function grantsOf({ id, workers, chain, envelope, deadlineAt }: TaskThen, leases
   )
 }
 
-/** Freezes are recorded by what they cover: one that is thawed takes the last of the same away. */
+/** An event says which freeze it is of; one that does not, what it covers: then a thaw takes the last of the same away. */
 function stop(freezes: Map<string, Freeze>, { type, principal, detail = {} }: Event, at: number): void {
-  const { selector, kind, reason = '', by = principal?.id ?? '' } = detail as Partial<Freeze>
+  const { freeze, selector, kind, reason = '', by = principal?.id ?? '' } = detail as Partial<Freeze> & { freeze?: string }
   if (!selector) return
-  const id = JSON.stringify([selector, kind ?? null])
+  const id = freeze ?? JSON.stringify([selector, kind ?? null])
   if (type === 'freeze.thawed') freezes.delete(id)
   else freezes.set(id, { id, kind, selector, generation: at, reason, by, at })
 }

@@ -4,7 +4,7 @@ import type { Config } from '../config.js'
 import { MayflyError } from '../errors.js'
 import { checkMeta } from '../ledger/meta.js'
 import { connectNodes } from '../ledger/nodes.js'
-import { check, refuseReplica } from '../ledger/preflight.js'
+import { check, refuseUnfit } from '../ledger/preflight.js'
 import { type Finding, messageOf } from './finding.js'
 
 export async function ledgerFindings({ ledger, instance, dataDir }: Config): Promise<Finding[]> {
@@ -13,7 +13,7 @@ export async function ledgerFindings({ ledger, instance, dataDir }: Config): Pro
   try {
     const nodes = await connectNodes(ledger.redis, partitions, () => {})
     try {
-      for (const node of nodes.all()) await refuseReplica(node)
+      await refuseUnfit(nodes)
       const { problems } = await check(nodes, ledger)
       const findings = problems.map(({ problem, mend }): Finding => ({ area: 'ledger', level: 'warn', what: problem, mend }))
       const ill = await checkMeta(nodes.meta().redis, { instance, partitions }).then(() => [], failures)

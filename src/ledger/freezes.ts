@@ -14,15 +14,12 @@ const freezeScript = defineScript(
   'freeze',
   'freezes',
   [
-    ...(['id', 'kind', 'generation', 'json', 'shape', 'fields', 'event', 'about', 'known'] as const),
+    ...(['id', 'kind', 'generation', 'json', 'shape', 'fields', 'event', 'about', 'told', 'known'] as const),
     ...(['revocation', 'selector', 'reason', 'by', 'verify', 'started'] as const),
   ],
   { rest: 'others', isUrgent: true },
 )
 const NO_REVOCATION = { revocation: '', selector: '', reason: '', by: '', verify: '', started: '' }
-
-/** What a stop is told by is not refused because the outbox is full. */
-const recordScript = defineScript('record', 'events', ['type', 'event', 'outbox_limit'])
 
 const REPEAT_MS = 1_000
 /**
@@ -33,16 +30,26 @@ const LOOK_MS = 5_000
 /** Until then whoever was asked for a freeze tells of it, and after that nobody comes to tell of it any more. */
 const TELL_AFTER_MS = 3_000
 const TELL_UNTIL_MS = 3_600_000
+/** Fields that one step writes, over all of its partitions: nothing else is done meanwhile. */
+const MOST_FIELDS = 4_000
 
 /** A freeze in force, or the tombstone of one. */
 export interface Held {
   readonly frozen: boolean
   readonly freeze: Freeze
+  /** Whose it is, where that is kept. */
+  readonly thaw?: Thaw
+}
+interface Thaw {
+  readonly reason: string
+  readonly by: string
 }
 interface Write extends Held {
   /** In one step; its event and what it opens belong into the first. */
   readonly partitions: readonly number[]
   readonly event?: Event
+  /** Its event was told elsewhere, or before. */
+  readonly isTold?: boolean
   readonly opening?: Opening
 }
 
@@ -66,7 +73,7 @@ export interface FreezeCalls extends Pick<Ledger, 'freeze' | 'thaw' | 'freezes'>
   reconcile(): Promise<number[]>
   /** Brings them together soon: some broker could not write one everywhere. */
   look(): void
-  /** Writes one as it is, everywhere; what is newer there stays. */
+  /** Writes one as it is, everywhere; what is newer there stays. Without an event it was told of before. */
   apply(held: Held, event?: Event): Promise<void>
   stop(): void
 }
@@ -81,7 +88,7 @@ export function freezeCalls(store: Store): FreezeCalls {
   let isOver = false
 
   /** @returns when the emergency that it opens started */
-  const write = async ({ partitions, frozen, freeze, event, opening }: Write): Promise<number> => {
+  const write = async ({ partitions, frozen, freeze, thaw, event, isTold, opening }: Write): Promise<number> => {
     const { fields, shape } = freezeFields(freeze.selector)
     // What issues looks for this one with the same command that tells whether there is any.
     if (freeze.kind === 'quarantine') fields.push('quarantine')
@@ -91,11 +98,12 @@ export function freezeCalls(store: Store): FreezeCalls {
       id: freeze.id,
       kind: frozen ? 'F' : 'T',
       generation: freeze.generation,
-      json: JSON.stringify({ selector, reason, by, at, kind: why }),
+      json: JSON.stringify({ selector, reason, by, at, kind: why, thaw }),
       shape,
       fields: JSON.stringify(fields),
       event: event ? JSON.stringify(event) : '',
       about: event?.type ?? '',
+      told: isTold ? 1 : 0,
       known: store.witness.mark(first),
       ...(opening ? openingArgs(opening) : NO_REVOCATION),
     }
@@ -113,18 +121,24 @@ export function freezeCalls(store: Store): FreezeCalls {
     timer = owed.length > 0 && !isOver ? setTimeout(() => void repeat(), REPEAT_MS).unref() : undefined
   }
 
-  /** To every partition at once, and what is told and opened to the freeze's own. Who cannot be reached now is told later. */
-  const writeEverywhere = async (held: Held, event?: Event, opening?: Opening): Promise<Written> => {
+  /**
+   * To every partition at once, and what is told and opened to the freeze's own, which is in the last step: on one connection steps are done in their
+   * order, and what it opens finds the freeze everywhere. Who cannot be reached now is told later.
+   */
+  const writeEverywhere = async (held: Held, { event, isTold, opening }: Pick<Write, 'event' | 'isTold' | 'opening'>): Promise<Written> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
-    const writes = together(store, home).map((partitions): Write => ({ ...held, partitions, ...(partitions[0] === home && { event, opening }) }))
+    const most = Math.floor(MOST_FIELDS / freezeFields(held.freeze.selector).fields.length)
+    const writes = together(store, most, home).map(
+      (partitions): Write => ({ ...held, partitions, ...(partitions[0] === home && { event, isTold, opening }) }),
+    )
     const results = await Promise.allSettled(writes.map(write))
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
     const missed = writes.filter((_, index) => results[index]?.status === 'rejected')
     const reached = writes.find((one) => !missed.includes(one))?.partitions[0]
-    const told = reached !== undefined && event && missed.some((one) => one.event) && (await tellElsewhere(reached, event))
+    const toldElsewhere = reached !== undefined && event && missed.some((one) => one.event) && (await tellAt(reached, held, event))
     // Whoever stopped is told that nothing was opened, and opens it, or asks again.
-    owed.push(...missed.map((one) => ({ ...one, opening: undefined, ...(told && { event: undefined }) })))
+    owed.push(...missed.map((one) => ({ ...one, opening: undefined, ...(toldElsewhere && one.event && { event: undefined, isTold: true }) })))
     if (missed.length > 0) {
       timer ??= setTimeout(() => void repeat(), REPEAT_MS).unref()
       if (reached !== undefined) hintOthers(reached, held.freeze.id)
@@ -140,13 +154,11 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   /** Its own partition cannot be reached: that it was asked for must not be known to this process alone. */
-  const tellElsewhere = async (reached: number, event: Event): Promise<boolean> => {
-    const args = { type: event.type, event: JSON.stringify(event), outbox_limit: Number.MAX_SAFE_INTEGER }
-    return store.run(recordScript, keys.events(reached), args).then(
+  const tellAt = (partition: number, held: Held, event: Event): Promise<boolean> =>
+    write({ ...held, partitions: [partition], event }).then(
       () => true,
       () => false,
     )
-  }
 
   const heldIn = async (partition: number): Promise<Map<string, Found>> => {
     const fields = await store.ask(partition, (redis) => redis.hgetall(keys.freezes(partition)))
@@ -160,11 +172,17 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   /** Of the partitions that can be reached: each freeze is in all of them. */
-  const union = async (): Promise<{ all: Map<string, Held>; each: Map<number, Map<string, Found>>; unreachable: number[] }> => {
+  const union = async (): Promise<{ all: Map<string, Found>; each: Map<number, Map<string, Found>>; unreachable: number[] }> => {
     const { answers: each, unreachable } = await ofReachable(store, heldIn)
-    const all = new Map<string, Held>()
+    const all = new Map<string, Found>()
     for (const held of each.values())
-      for (const [id, one] of held) if ((all.get(id)?.freeze.generation ?? -1) < one.freeze.generation) all.set(id, one)
+      for (const [id, one] of held) {
+        const before = all.get(id)
+        const newer = (before?.freeze.generation ?? -1) - one.freeze.generation
+        if (newer < 0) all.set(id, one)
+        // Wherever it was told.
+        else if (newer === 0 && one.isTold) all.set(id, one)
+      }
     return { all, each, unreachable }
   }
 
@@ -182,8 +200,8 @@ export function freezeCalls(store: Store): FreezeCalls {
       [...all].flatMap(([id, one]): Write[] => {
         const here = held.get(id)
         const isThere = here !== undefined && here.freeze.generation >= one.freeze.generation
-        const event = here?.isTold && isThere ? undefined : eventOwed(one, partition)
-        return isThere && !event ? [] : [{ ...one, partitions: [partition], event }]
+        const event = one.isTold ? undefined : eventOwed(one, partition)
+        return isThere && !event ? [] : [{ ...one, isTold: false, partitions: [partition], event }]
       }),
     )
     const written = await Promise.allSettled(missing.map(write))
@@ -225,7 +243,7 @@ export function freezeCalls(store: Store): FreezeCalls {
         revoke && !store.nodes.isCluster
           ? openingOf({ selector, reason, by, freeze: freeze.id, verify: revoke.verify }, revoke.event, store)
           : undefined
-      const { startedAt, ...written } = await writeEverywhere({ frozen: true, freeze }, named(event, freeze), opening)
+      const { startedAt, ...written } = await writeEverywhere({ frozen: true, freeze }, { event: named(event, freeze), opening })
       const revocation = opening && startedAt !== undefined ? justOpened(opening, startedAt) : undefined
       return { freeze, ...written, revocation, replicated: store.replication?.everywhere('frozen') }
     },
@@ -237,7 +255,7 @@ export function freezeCalls(store: Store): FreezeCalls {
       if (!held.frozen) return { ok: true, freeze: held.freeze }
       const generation = Math.max(held.freeze.generation + 1, store.clock.now())
       const thawed = { ...held.freeze, generation }
-      const { unreachable } = await writeEverywhere({ frozen: false, freeze: thawed }, named(event, thawed))
+      const { unreachable } = await writeEverywhere({ frozen: false, freeze: thawed, thaw: { reason, by } }, { event: named(event, thawed) })
       store.log('info', 'a freeze was thawed', { freeze: id, by, reason, unreachable })
       return { ok: true, freeze: thawed }
     },
@@ -252,7 +270,7 @@ export function freezeCalls(store: Store): FreezeCalls {
     },
 
     apply: async (held, event) => {
-      await writeEverywhere(held, event)
+      await writeEverywhere(held, event ? { event } : { isTold: true })
     },
 
     reconcile: async () => {
@@ -277,9 +295,10 @@ function openingArgs({ id, selector, reason, by, verify, event }: Opening): type
 }
 
 /** Of one that was found, and is not told of where it should be. */
-function eventOf({ frozen, freeze }: Held): Event {
+function eventOf({ frozen, freeze, thaw }: Held): Event {
   const { selector, reason, kind, by } = freeze
-  return named({ id: randomUUID(), type: frozen ? 'freeze.set' : 'freeze.thawed', detail: { selector, reason, kind, by } }, freeze)
+  const detail = { selector, kind, ...(frozen ? { reason, by } : thaw) }
+  return named({ id: randomUUID(), type: frozen ? 'freeze.set' : 'freeze.thawed', detail }, freeze)
 }
 
 /** Its event says which it is, and how new: what was frozen can be told from the record alone. */
@@ -291,6 +310,6 @@ function named(event: Event, { id, generation }: Freeze): Event {
 function parse(id: string, text: string): Held {
   const [, kind, generation, json] = /^([FT])(\d+) (.*)$/s.exec(text) ?? []
   if (kind === undefined || json === undefined) throw new MayflyError('internal', 'the ledger holds a freeze that cannot be read', { internal: id })
-  const stored = JSON.parse(json) as Pick<Freeze, 'selector' | 'reason' | 'by' | 'at' | 'kind'>
-  return { frozen: kind === 'F', freeze: { id, generation: Number(generation), ...stored } }
+  const { thaw, ...stored } = JSON.parse(json) as Pick<Freeze, 'selector' | 'reason' | 'by' | 'at' | 'kind'> & Pick<Held, 'thaw'>
+  return { frozen: kind === 'F', freeze: { id, generation: Number(generation), ...stored }, thaw }
 }

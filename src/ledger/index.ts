@@ -17,7 +17,7 @@ import { checkMeta, type MetaOptions, writeMeta } from './meta.js'
 import { connectNodes } from './nodes.js'
 import { orphanCalls } from './orphans.js'
 import { eventCalls } from './outbox.js'
-import { check, type Durability, refuseReplica } from './preflight.js'
+import { check, type Durability, refuseUnfit } from './preflight.js'
 import { quarantineCalls, quarantineOfLoss } from './quarantine.js'
 import { registerCalls } from './register.js'
 import { createReplication, type OnWaited, type Replication, type WaitOptions } from './replication.js'
@@ -71,7 +71,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   }
   const teach = () => Promise.all(nodes.all().map(({ redis }) => teachScripts(redis, nodes.isCluster)))
   try {
-    for (const node of nodes.all()) await refuseReplica(node)
+    await refuseUnfit(nodes)
     await (options.createMeta ? writeMeta(nodes.meta().redis, options) : checkMeta(nodes.meta().redis, options))
     for (const { problem, mend } of (await check(nodes, options)).problems) log('warn', `${problem}: ${mend}`, {})
     await teach()
@@ -180,7 +180,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
 export async function initLedger(options: MetaOptions & { redis: RedisAddress; log?: Log; afterLoss?: boolean }): Promise<boolean> {
   const nodes = await connectNodes(options.redis, options.partitions, options.log ?? NO_LOG)
   try {
-    for (const node of nodes.all()) await refuseReplica(node)
+    await refuseUnfit(nodes)
     return await writeMeta(nodes.meta().redis, options, options.afterLoss ? quarantineOfLoss(options.partitions) : undefined)
   } catch (error) {
     throw asLedgerError(error)

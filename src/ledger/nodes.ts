@@ -9,8 +9,8 @@ export interface Node {
   /** For people. */
   readonly name: string
   readonly redis: Redis
-  /** For what may not wait behind all that goes through the other. */
-  readonly urgent?: Redis
+  /** For what may not wait behind all that goes through the other, where there is one that leads to the same server just now. */
+  readonly urgent?: () => Redis | undefined
   /** One more connection to it, which connects by itself. */
   another(overrides?: RedisOptions): Redis
 }
@@ -62,11 +62,9 @@ async function connectOne(address: OneAddress, log: Log): Promise<Nodes> {
           for (const one of connections) again(one)
         })
       : undefined
-  const urgent = another()
-  // Where it cannot be had, the other will do, and it tries again by itself.
-  await urgent.connect().catch(() => undefined)
+  const { urgent, isSame } = createTwin(redis, another)
   return {
-    ...oneNode(redis, nameOf(address), another, urgent),
+    ...oneNode(redis, nameOf(address), another, () => (isSame() ? urgent : undefined)),
     subscribe: async (channel, listener) => {
       subscriber = another({ commandTimeout: undefined })
       subscriber.on('message', listener)
@@ -83,7 +81,12 @@ async function connectOne(address: OneAddress, log: Log): Promise<Nodes> {
 }
 
 /** A connection that there is already. */
-export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] = (overrides) => redis.duplicate(overrides), urgent?: Redis): Nodes {
+export function oneNode(
+  redis: Redis,
+  name = 'Redis',
+  another: Node['another'] = (overrides) => redis.duplicate(overrides),
+  urgent?: Node['urgent'],
+): Nodes {
   const node: Node = { name, redis, another, urgent }
   const only = [node]
   return {
@@ -101,6 +104,43 @@ export function oneNode(redis: Redis, name = 'Redis', another: Node['another'] =
     subscribe: async () => undefined,
     disconnect: () => leave(redis),
   }
+}
+
+/** A second connection, and whether both lead to the same server process: one that is seldom used does not notice by itself that another took its place. */
+function createTwin(redis: Redis, another: Node['another']): { urgent: Redis; isSame: () => boolean } {
+  // Where it cannot be had, the other will do, and it tries again by itself.
+  const urgent = another({ sentinelRetryStrategy: (times) => Math.min(times * TWIN_RETRY_MS, MOST_TWIN_RETRY_MS) })
+  /** State: known to be so, of the connections that there are now. */
+  let same = false
+  let turn = 0
+  const compare = async (): Promise<void> => {
+    const mine = ++turn
+    same = false
+    if (redis.status !== 'ready' || urgent.status !== 'ready') return
+    const [one, two] = await Promise.all([redis, urgent].map(runIdOf))
+    if (mine === turn) same = one !== undefined && one === two
+  }
+  const part = (): void => {
+    turn++
+    same = false
+  }
+  for (const each of [redis, urgent]) {
+    each.on('ready', () => void compare())
+    each.on('close', part)
+  }
+  redis.on('close', () => again(urgent))
+  urgent.connect().catch(() => undefined)
+  return { urgent, isSame: () => same }
+}
+const TWIN_RETRY_MS = 50
+const MOST_TWIN_RETRY_MS = 1_000
+
+/** Another process at the same address has another; undefined where it does not say. */
+export function runIdOf(redis: Redis): Promise<string | undefined> {
+  return redis.info('server').then(
+    (info) => /^run_id:(\w+)/m.exec(info)?.[1],
+    () => undefined,
+  )
 }
 
 /** One that is on its way already is left alone: ioredis gives up for good when it is disturbed while it asks the Sentinels. */

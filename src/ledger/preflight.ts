@@ -68,12 +68,18 @@ function byVersion(a: string, b: string): number {
   return a.localeCompare(b, 'en', { numeric: true })
 }
 
-/** It answers what it is asked, and takes nothing: a start would look as if all were well. */
-export async function refuseReplica({ redis, name }: Node): Promise<void> {
-  if (!/^role:slave/m.test(await redis.info('replication'))) return
-  throw new MayflyError('ledger_unavailable', `${name} is a replica, which takes no writes`, {
-    next: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel), which know it',
-  })
+/** Servers that answer what they are asked, so that a start would look as if all were well: a replica, which takes no writes, and one of a Cluster by itself. */
+export async function refuseUnfit(nodes: Nodes): Promise<void> {
+  for (const { redis, name } of nodes.all()) {
+    if (/^role:slave/m.test(await redis.info('replication')))
+      throw new MayflyError('ledger_unavailable', `${name} is a replica, which takes no writes`, {
+        next: 'give the address of the primary, or of Sentinels (ledger.redis.sentinel), which know it',
+      })
+    if (!nodes.isCluster && /^cluster_enabled:1/m.test(await redis.info('cluster')))
+      throw new MayflyError('ledger_unavailable', `${name} is a server of a Redis Cluster, which is asked otherwise`, {
+        next: 'give the addresses of the Cluster (ledger.redis.cluster)',
+      })
+  }
 }
 
 /** What this Redis is not that a ledger needs. Where it hides its configuration (managed services do), that is said instead. */

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { MayflyError } from '../errors.js'
 import { type Log, messageOf, RETRY_AFTER_SECONDS } from './connection.js'
 import { keys } from './keys.js'
-import type { Node, Nodes } from './nodes.js'
+import { type Node, type Nodes, runIdOf } from './nodes.js'
 import { createTurns } from './register-reader.js'
 import { defineScript } from './script.js'
 
@@ -128,13 +128,8 @@ export function notReplicated(): MayflyError {
   })
 }
 
-/** By the run id: another process at the same address has another. */
+/** By the run id. */
 function runOf(redis: Redis): () => Promise<string | undefined> {
-  const ask = () =>
-    redis.info('server').then(
-      (info) => /^run_id:(\w+)/m.exec(info)?.[1],
-      () => undefined,
-    )
   /** State: of the connection that there is now; forgotten with it, and where it was not told. */
   let known: Promise<string | undefined> | undefined
   const forget = (): void => {
@@ -144,7 +139,7 @@ function runOf(redis: Redis): () => Promise<string | undefined> {
   redis.on('close', forget)
   return () => {
     if (known) return known
-    const mine = ask()
+    const mine = runIdOf(redis)
     known = mine
     void mine.then((run) => {
       if (run === undefined && known === mine) known = undefined

@@ -139,7 +139,8 @@ export function revocationCalls(store: Store): RevocationCalls {
     takeNearest: async (id, most = MOST_CLAIMS) => {
       const home = await homeOf(id)
       if (!home || home.fields.finished !== undefined) return []
-      const pages = leasesByPartition(store, await nearest(store, home.selector), PAGE)
+      const places = placesOf(store, home.selector)
+      const pages = leasesByPartition(store, await nearest(store, home.selector), PAGE).filter(([partition]) => places.includes(partition))
       const limit = pLimit(PAGES_AT_ONCE)
       const args = argsOf(id, home, Math.ceil(most / Math.max(1, pages.length)))
       const taken = await Promise.allSettled(

@@ -74,13 +74,20 @@ export function internalEvent(type: EventType): string {
 }
 
 /**
- * All partitions, by what one script may look at: all of one Redis, and each for itself in a Cluster, whose scripts stay in one slot.
- * `first` is the first of those that it is among.
+ * All partitions, by what one script may look at: all of one Redis, in groups of `most`, and each for itself in a Cluster, whose scripts stay in one
+ * slot. `home` is the first of the last group.
  */
-export function together(store: Pick<Store, 'options' | 'nodes'>, first?: number): readonly (readonly number[])[] {
+export function together(store: Pick<Store, 'options' | 'nodes'>, most = Number.POSITIVE_INFINITY, home?: number): readonly (readonly number[])[] {
   const all = partitionsOf(store)
-  if (store.nodes.isCluster) return all.map((partition) => [partition])
-  return [first === undefined ? all : [first, ...all.filter((partition) => partition !== first)]]
+  const elsewhere = all.filter((partition) => partition !== home)
+  const size = store.nodes.isCluster ? 1 : Math.max(1, Math.min(most, all.length))
+  if (home === undefined) return inGroups(all, size)
+  const last = [home, ...elsewhere.slice(0, size - 1)]
+  return [...inGroups(elsewhere.slice(size - 1), size), last]
+}
+
+function inGroups(all: readonly number[], size: number): number[][] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, n) => all.slice(n * size, (n + 1) * size))
 }
 
 interface Reached<T> {
@@ -131,21 +138,31 @@ export function createAsk(nodes: Nodes, readyToIssue: Store['readyToIssue'] = ()
   return nodes.isCluster ? askCluster(nodes, readyToIssue) : askOne(nodes.meta())
 }
 
-function askOne({ redis, urgent = redis }: Pick<Node, 'redis' | 'urgent'>): Asking {
+function askOne(node: Node): Asking {
+  const { redis } = node
   const cork = createTogether(redis)
-  const ask = async <T>(command: (redis: Redis) => Promise<T>, on = redis): Promise<T> => {
-    // What is urgent leaves now.
-    if (on === redis) cork()
+  const ask = async <T>(command: (redis: Redis) => Promise<T>): Promise<T> => {
+    cork()
     try {
-      return await command(on)
+      return await command(redis)
     } catch (error) {
       throw asLedgerError(error)
     }
   }
   return {
     ask: (_partition, command) => ask(command),
-    run: (script, key, args, rest) =>
-      ask((connection) => script.run(connection, key, args, rest), script.isUrgent && urgent.status === 'ready' ? urgent : redis),
+    run: async (script, key, args, rest) => {
+      const on = (connection: Redis) => script.run(connection, key, args, rest)
+      const urgent = script.isUrgent ? node.urgent?.() : undefined
+      if (!urgent) return ask(on)
+      try {
+        return await on(urgent)
+      } catch (error) {
+        // What is urgent may be done twice, and trouble on a connection that is seldom used must not keep it from being done.
+        if (asLedgerError(error) === error) throw error
+        return ask(on)
+      }
+    },
   }
 }
 

@@ -1,5 +1,10 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { together } from '../../src/ledger/store.js'
 import type { Selector } from '../../src/types.js'
+import { startRedis } from '../support/redis.js'
+import { waitFor } from '../support/wait.js'
 import { event, eventsOf, type Fixture, HOUR, newLease, newTask, openTask, startLedger, taskNow } from './fixture.js'
 
 let fixture: Fixture
@@ -190,19 +195,59 @@ describe('a freeze', () => {
     await thaw(made.id)
     const told = async (id: string) => (await eventsOf(ledger)).filter(({ detail }) => detail?.freeze === id)
     const like = (suffix: string, ago: number) => ({ ...made, id: `${made.id.slice(0, -3)}${suffix}`, generation: ledger.now() - ago })
-    const [fresh, lately, before] = [like('aa2', 0), like('aa3', 10_000), like('aa4', 2 * HOUR)]
-    for (const one of [fresh, lately, before]) await ledger.restoreFreeze(true, one)
-    // Its own partition has missed it.
-    await redis.client.hdel(`mf:{p${lately.id.slice(7, 9)}}:freezes`, `#${lately.id}`)
+    const [fresh, lately, before, again] = [like('aa2', 0), like('aa3', 10_000), like('aa4', 2 * HOUR), like('aa5', 10_000)]
+    const home = `mf:{p${made.id.slice(7, 9)}}:freezes`
+    for (const one of [fresh, lately, before, again]) await ledger.restoreFreeze(true, one)
+    // Its own partition has missed it, and of the others nothing is known of their being told.
+    await redis.client.hdel(home, `#${lately.id}`, ...[fresh, lately, before].map(({ id }) => `!F${id}`))
     await open()
     await open()
     const { selector, reason, generation } = lately
     expect(await told(lately.id)).toMatchObject([{ type: 'freeze.set', detail: { by: 'sso/ada', reason, selector, generation } }])
-    // Of the one it is told by whoever was asked, and of the other, it was.
-    expect(await told(fresh.id)).toEqual([])
-    expect(await told(before.id)).toEqual([])
-    for (const one of [fresh, lately, before]) await thaw(one.id)
+    // Of the one it is told by whoever was asked, and of the others, it was.
+    for (const { id } of [fresh, before, again]) expect(await told(id)).toEqual([])
+    for (const one of [fresh, lately, before, again]) await thaw(one.id)
     expect((await told(lately.id)).map(({ type }) => type)).toEqual(['freeze.set', 'freeze.thawed'])
+  })
+
+  it('whose thaw nobody could tell of is told to be thawed by whom it was', async () => {
+    const { ledger, redis, open } = fixture
+    const { freeze: made } = await freeze({ agent: ['nobody-here'] })
+    await ledger.thaw(made.id, { reason: 'a mistake', by: 'sso/eve' }, event('freeze.thawed'))
+    await redis.client.hdel(`mf:{p${made.id.slice(7, 9)}}:freezes`, `!T${made.id}`)
+    const thaws = async () => (await eventsOf(ledger)).filter(({ type, detail }) => type === 'freeze.thawed' && detail?.freeze === made.id)
+    expect(await thaws()).toHaveLength(1)
+    await new Promise((resolve) => setTimeout(resolve, 3_100))
+    await open()
+    expect((await thaws())[1]?.detail).toMatchObject({ by: 'sso/eve', reason: 'a mistake', selector: made.selector })
+  }, 10_000)
+
+  it('reaches the server that issues, when what it is sent on first leads elsewhere or nowhere', async () => {
+    const { redis } = fixture
+    const elsewhere = await startRedis()
+    let opened = 0
+    /** The second connection of a broker is the one for freezes. */
+    const server = createServer((socket) => {
+      const path = ++opened === 2 ? elsewhere.socketPath : redis.socketPath
+      const on = connect(path)
+      socket.pipe(on).pipe(socket)
+      socket.on('error', () => on.destroy())
+      on.on('error', () => socket.destroy())
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const other = await fixture.open({ redis: { url: `redis://127.0.0.1:${port}` } })
+    try {
+      await waitFor('both connections', () => opened >= 2)
+      const set = await other.freeze({ selector: { agent: ['nobody-here'] }, reason: 'r', by: 'sso/ada' }, event('freeze.set'))
+      expect(await elsewhere.client.keys('*')).toEqual([])
+      expect((await fixture.ledger.freezes()).map(({ id }) => id)).toContain(set.freeze.id)
+      await thaw(set.freeze.id)
+    } finally {
+      await other.disconnect()
+      server.close()
+      await elsewhere.stop()
+    }
   })
 
   it('stops every grant that begins after it was acknowledged, however many race it', async () => {
@@ -217,5 +262,22 @@ describe('a freeze', () => {
     expect(after.map((one) => one.ok)).toEqual(tasks.map(() => false))
     await Promise.all(racing)
     await thaw(all.id)
+  })
+})
+
+describe('what one script may look at together', () => {
+  const store = (isCluster: boolean) => ({ nodes: { isCluster }, options: { partitions: 5 } }) as Parameters<typeof together>[0]
+
+  it('is each partition once: all of one Redis, in groups where it would be too much, and each by itself in a Cluster', () => {
+    expect(together(store(false))).toEqual([[0, 1, 2, 3, 4]])
+    expect(together(store(false), 2)).toEqual([[0, 1], [2, 3], [4]])
+    expect(together(store(true))).toEqual([[0], [1], [2], [3], [4]])
+  })
+
+  it("comes to a freeze's own partition last", () => {
+    expect(together(store(false), 100, 3)).toEqual([[3, 0, 1, 2, 4]])
+    expect(together(store(false), 2, 1)).toEqual([[2, 3], [4], [1, 0]])
+    expect(together(store(false), 0, 1)).toEqual([[0], [2], [3], [4], [1]])
+    expect(together(store(true), 100, 1)).toEqual([[0], [2], [3], [4], [1]])
   })
 })

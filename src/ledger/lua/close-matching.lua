@@ -13,8 +13,8 @@ local progress = read(KEYS[1]) or {}
 if progress.cursor == 'done' then return { 1, {} } end
 local wanted = cjson.decode(selector)
 -- Of what a freeze goes with, what was issued after its thaw is no part: the walk may still be under way by then.
-local freeze = redis.call('HGET', base .. 'freezes', '#' .. string.gsub(id, '^revocation_', 'freeze_'))
-local thawed = freeze and tonumber(string.match(freeze, '^T(%d+)'))
+local freeze = string.gsub(id, '^revocation_', 'freeze_')
+local thawed = tonumber(redis.call('HGET', base .. 'freezes', '@' .. freeze) or nil)
 local claims, rows, matched, over = {}, {}, 0, tonumber(progress.over or 0)
 local fields = fields_for(wanted)
 local ids, cursor = {}, nil
