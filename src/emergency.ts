@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { MayflyError } from './errors.js'
 import { event } from './event.js'
 import type { House } from './house.js'
@@ -16,6 +17,8 @@ import {
 
 /** Revokes that one revocation keeps waiting in this broker. */
 const MOST_UNDER_WAY = 256
+/** For so long what is found at once comes before everything else. */
+const NEAREST_FIRST_MS = 250
 
 export interface Emergency {
   readonly revocation: EmergencyRevocation
@@ -85,13 +88,15 @@ export async function carryOn(house: House, id: string, { isNew = false } = {}):
     underWay += claims.length
     for (const claim of claims) void drive(house, claim).then(ended, ended)
   }
-  if (isNew) go(await house.ledger.takeNearest(id, MOST_UNDER_WAY).catch(() => []))
+  const nearest = isNew ? house.ledger.takeNearest(id, MOST_UNDER_WAY).then(go, () => undefined) : undefined
+  // A partition that does not answer keeps nobody else's leases.
+  await Promise.race([nearest, pause(NEAREST_FIRST_MS, undefined, { ref: false })])
   for (;;) {
     const { claims, done } = await house.ledger.advanceRevocation(id, Math.max(0, MOST_UNDER_WAY - underWay), ({ selector, reason, by }) =>
       endNamedTasks(house, id, selector, reason, by),
     )
     go(claims)
-    if (done) return
+    if (done) return nearest
   }
   function ended(): void {
     underWay--

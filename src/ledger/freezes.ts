@@ -56,7 +56,7 @@ interface Write extends Held {
 interface Written {
   readonly holding: number
   readonly unreachable: number
-  /** Of the emergency that was opened with it. */
+  /** Of the emergency, where it was opened with it. */
   readonly startedAt?: number
 }
 
@@ -122,15 +122,15 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   /**
-   * To every partition at once, and what is told and opened to the freeze's own, which is in the last step: on one connection steps are done in their
-   * order, and what it opens finds the freeze everywhere. Who cannot be reached now is told later.
+   * To every partition at once, and what is told to the freeze's own; who cannot be reached now is told later. What is opened finds the freeze everywhere,
+   * so it is not where that takes more than one step.
    */
   const writeEverywhere = async (held: Held, { event, isTold, opening }: Pick<Write, 'event' | 'isTold' | 'opening'>): Promise<Written> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
     const most = Math.floor(MOST_FIELDS / freezeFields(held.freeze.selector).fields.length)
-    const writes = together(store, most, home).map(
-      (partitions): Write => ({ ...held, partitions, ...(partitions[0] === home && { event, isTold, opening }) }),
-    )
+    const steps = together(store, most, home)
+    const atHome = { event, isTold, opening: steps.length === 1 ? opening : undefined }
+    const writes = steps.map((partitions): Write => ({ ...held, partitions, ...(partitions[0] === home && atHome) }))
     const results = await Promise.allSettled(writes.map(write))
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
     if (failures.length === writes.length) throw failures[0]
@@ -238,11 +238,7 @@ export function freezeCalls(store: Store): FreezeCalls {
       freezeFields(selector)
       const at = store.clock.now()
       const freeze = { id: newId('freeze', randomInt(store.options.partitions)), selector, generation: at, reason, by, at, kind }
-      // The servers of a Cluster keep no order between them: there it is opened once all have answered.
-      const opening =
-        revoke && !store.nodes.isCluster
-          ? openingOf({ selector, reason, by, freeze: freeze.id, verify: revoke.verify }, revoke.event, store)
-          : undefined
+      const opening = revoke && openingOf({ selector, reason, by, freeze: freeze.id, verify: revoke.verify }, revoke.event, store)
       const { startedAt, ...written } = await writeEverywhere({ frozen: true, freeze }, { event: named(event, freeze), opening })
       const revocation = opening && startedAt !== undefined ? justOpened(opening, startedAt) : undefined
       return { freeze, ...written, revocation, replicated: store.replication?.everywhere('frozen') }

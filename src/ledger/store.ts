@@ -74,20 +74,14 @@ export function internalEvent(type: EventType): string {
 }
 
 /**
- * All partitions, by what one script may look at: all of one Redis, in groups of `most`, and each for itself in a Cluster, whose scripts stay in one
- * slot. `home` is the first of the last group.
+ * All partitions, by what one script may look at: all of one Redis, or groups of `most`; each for itself in a Cluster, whose scripts stay in one slot.
+ * `first` comes before all others.
  */
-export function together(store: Pick<Store, 'options' | 'nodes'>, most = Number.POSITIVE_INFINITY, home?: number): readonly (readonly number[])[] {
+export function together(store: Pick<Store, 'options' | 'nodes'>, most = Number.POSITIVE_INFINITY, first?: number): readonly (readonly number[])[] {
   const all = partitionsOf(store)
-  const elsewhere = all.filter((partition) => partition !== home)
+  const inOrder = first === undefined ? all : [first, ...all.filter((partition) => partition !== first)]
   const size = store.nodes.isCluster ? 1 : Math.max(1, Math.min(most, all.length))
-  if (home === undefined) return inGroups(all, size)
-  const last = [home, ...elsewhere.slice(0, size - 1)]
-  return [...inGroups(elsewhere.slice(size - 1), size), last]
-}
-
-function inGroups(all: readonly number[], size: number): number[][] {
-  return Array.from({ length: Math.ceil(all.length / size) }, (_, n) => all.slice(n * size, (n + 1) * size))
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, n) => inOrder.slice(n * size, (n + 1) * size))
 }
 
 interface Reached<T> {
