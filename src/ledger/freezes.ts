@@ -87,8 +87,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   let lookAgain = false
   let isOver = false
 
-  /** @returns when the emergency that it opens started */
-  const write = async ({ partitions, frozen, freeze, thaw, event, isTold, opening }: Write): Promise<number> => {
+  /** @returns when the emergency that it opens started, where it could be opened */
+  const write = async ({ partitions, frozen, freeze, thaw, event, isTold, opening }: Write): Promise<number | undefined> => {
     const { fields, shape } = freezeFields(freeze.selector)
     // What issues looks for this one with the same command that tells whether there is any.
     if (freeze.kind === 'quarantine') fields.push('quarantine')
@@ -110,7 +110,7 @@ export function freezeCalls(store: Store): FreezeCalls {
     const rest = others.flatMap((partition) => [keys.freezes(partition), store.witness.mark(partition)])
     const [startedAt, ...marks] = listOf(await store.run(freezeScript, keys.freezes(first), args, rest))
     for (const [index, partition] of partitions.entries()) store.witness.marked(partition, numberOf(marks[index]))
-    return Number(startedAt)
+    return startedAt === '' ? undefined : Number(startedAt)
   }
 
   const repeat = async (): Promise<void> => {
