@@ -132,6 +132,8 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     if (nodes.isCluster) void teach().catch(() => undefined)
     gate.close()
   })
+  // Nobody asks for most of those that are over, and they would stay until others take their place.
+  const forgetting = setInterval(() => store.tasks.purgeStale(), TASK_CACHE_TTL_MS).unref()
 
   return {
     ...taskCalls(store),
@@ -163,6 +165,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
       listeners.add(listener)
     },
     disconnect: async () => {
+      clearInterval(forgetting)
       gate.stop()
       replication?.stop()
       freezes.stop()
