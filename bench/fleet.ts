@@ -45,6 +45,7 @@ export interface FleetOptions {
 const FLAGS = process.env.BENCH_NODE_FLAGS?.split(' ') ?? []
 const ROOT = resolve(import.meta.dirname, '..')
 const ISSUER = 'https://issuer.bench'
+const MOST_TRIES = 5
 
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const folder = await mkdtemp(join(tmpdir(), 'mayfly-bench-'))
@@ -138,7 +139,14 @@ async function openTask(port: number, token: string, { agents, roles, tools }: A
     deadline_at: new Date(Date.now() + 7_200_000).toISOString(),
   }
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
-  const answer = await fetch(`http://127.0.0.1:${port}/v1/tasks`, { method: 'POST', headers, body: JSON.stringify(body) })
+  const ask = () => fetch(`http://127.0.0.1:${port}/v1/tasks`, { method: 'POST', headers, body: JSON.stringify(body) })
+  let answer = await ask()
+  // As any client would: a broker that is busy says when to come again.
+  for (let tries = 0; answer.status === 503 && tries < MOST_TRIES; tries++) {
+    await answer.text()
+    await new Promise((resolve) => setTimeout(resolve, 1_000 * Number(answer.headers.get('retry-after') ?? 1)))
+    answer = await ask()
+  }
   if (answer.status !== 201) throw new Error(`a task was not opened: ${answer.status} ${await answer.text()}`)
   return ((await answer.json()) as { task: { id: string } }).task.id
 }
