@@ -1,7 +1,8 @@
-import { randomInt, randomUUID } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import { MayflyError } from '../errors.js'
 import type { Event, Freeze } from '../types.js'
 import { messageOf } from './connection.js'
+import { eventOf, type Held, heldOf, jsonOf, named } from './freeze-record.js'
 import { DUE_CHANNEL, keys, newId, partitionOf } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { listOf, numberOf } from './reply.js'
@@ -33,17 +34,6 @@ const TELL_UNTIL_MS = 3_600_000
 /** Fields that one step writes, over all of its partitions: nothing else is done meanwhile. */
 const MOST_FIELDS = 4_000
 
-/** A freeze in force, or the tombstone of one. */
-export interface Held {
-  readonly frozen: boolean
-  readonly freeze: Freeze
-  /** Whose it is, where that is kept. */
-  readonly thaw?: Thaw
-}
-interface Thaw {
-  readonly reason: string
-  readonly by: string
-}
 interface Write extends Held {
   /** In one step; its event and what it opens belong into the first. */
   readonly partitions: readonly number[]
@@ -92,13 +82,12 @@ export function freezeCalls(store: Store): FreezeCalls {
     const { fields, shape } = freezeFields(freeze.selector)
     // What issues looks for this one with the same command that tells whether there is any.
     if (freeze.kind === 'quarantine') fields.push('quarantine')
-    const { selector, reason, by, at, kind: why } = freeze
     const [first = 0, ...others] = partitions
     const args = {
       id: freeze.id,
       kind: frozen ? 'F' : 'T',
       generation: freeze.generation,
-      json: JSON.stringify({ selector, reason, by, at, kind: why, thaw }),
+      json: jsonOf({ freeze, thaw }),
       shape,
       fields: JSON.stringify(fields),
       event: event ? JSON.stringify(event) : '',
@@ -164,7 +153,7 @@ export function freezeCalls(store: Store): FreezeCalls {
     const fields = await store.ask(partition, (redis) => redis.hgetall(keys.freezes(partition)))
     const found = Object.entries(fields).flatMap(([name, text]): [string, Found][] => {
       if (!name.startsWith('#')) return []
-      const held = parse(name.slice(1), text)
+      const held = heldOf(name.slice(1), text)
       const told = Number(fields[`!${held.frozen ? 'F' : 'T'}${held.freeze.id}`] ?? 0)
       return [[held.freeze.id, { ...held, isTold: told >= held.freeze.generation }]]
     })
@@ -177,11 +166,9 @@ export function freezeCalls(store: Store): FreezeCalls {
     const all = new Map<string, Found>()
     for (const held of each.values())
       for (const [id, one] of held) {
-        const before = all.get(id)
-        const newer = (before?.freeze.generation ?? -1) - one.freeze.generation
-        if (newer < 0) all.set(id, one)
-        // Wherever it was told.
-        else if (newer === 0 && one.isTold) all.set(id, one)
+        const newer = one.freeze.generation - (all.get(id)?.freeze.generation ?? -1)
+        // Of the same, one that was told: told is told, wherever.
+        if (newer > 0 || (newer === 0 && one.isTold)) all.set(id, one)
       }
     return { all, each, unreachable }
   }
@@ -201,7 +188,7 @@ export function freezeCalls(store: Store): FreezeCalls {
         const here = held.get(id)
         const isThere = here !== undefined && here.freeze.generation >= one.freeze.generation
         const event = one.isTold ? undefined : eventOwed(one, partition)
-        return isThere && !event ? [] : [{ ...one, isTold: false, partitions: [partition], event }]
+        return isThere && !event ? [] : [{ ...one, partitions: [partition], event }]
       }),
     )
     const written = await Promise.allSettled(missing.map(write))
@@ -288,24 +275,4 @@ export function freezeCalls(store: Store): FreezeCalls {
 
 function openingArgs({ id, selector, reason, by, verify, event }: Opening): typeof NO_REVOCATION {
   return { revocation: id, selector: JSON.stringify(selector), reason, by, verify, started: JSON.stringify(event) }
-}
-
-/** Of one that was found, and is not told of where it should be. */
-function eventOf({ frozen, freeze, thaw }: Held): Event {
-  const { selector, reason, kind, by } = freeze
-  const detail = { selector, kind, ...(frozen ? { reason, by } : thaw) }
-  return named({ id: randomUUID(), type: frozen ? 'freeze.set' : 'freeze.thawed', detail }, freeze)
-}
-
-/** Its event says which it is, and how new: what was frozen can be told from the record alone. */
-function named(event: Event, { id, generation }: Freeze): Event {
-  return { ...event, detail: { ...event.detail, freeze: id, generation } }
-}
-
-/** `<F or T><generation> <json>` */
-function parse(id: string, text: string): Held {
-  const [, kind, generation, json] = /^([FT])(\d+) (.*)$/s.exec(text) ?? []
-  if (kind === undefined || json === undefined) throw new MayflyError('internal', 'the ledger holds a freeze that cannot be read', { internal: id })
-  const { thaw, ...stored } = JSON.parse(json) as Pick<Freeze, 'selector' | 'reason' | 'by' | 'at' | 'kind'> & Pick<Held, 'thaw'>
-  return { frozen: kind === 'F', freeze: { id, generation: Number(generation), ...stored }, thaw }
 }
