@@ -64,6 +64,7 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
         'upstream',
         'revoke-places',
         'background',
+        'breath',
         'step-up',
         'approvals',
         'policy-input',

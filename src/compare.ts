@@ -1,3 +1,4 @@
+import { createBreath } from './breath.js'
 import { event } from './event.js'
 import type { House } from './house.js'
 import { ProviderError } from './providers/provider.js'
@@ -30,7 +31,7 @@ export interface Orphan {
 }
 
 /** A step of the ledger for each partition, for so many. */
-const BATCH = 5_000
+const BATCH = 1_000
 /** Kept in mind of one provider. What is beyond is for the next run, when these are gone. */
 const MOST_KEPT = 100_000
 const MOST_FOREIGN = 100
@@ -55,6 +56,7 @@ export async function compare({ ledger, log }: House, upstream: Upstream, over: 
   const orphans: Orphan[] = []
   const seen: string[] = []
   const foreign: string[] = []
+  const breathe = createBreath()
   let [listed, known, found] = [0, 0, 0]
   let partial = false
   let error: string | undefined
@@ -84,6 +86,7 @@ export async function compare({ ledger, log }: House, upstream: Upstream, over: 
   try {
     for await (const one of upstream.list?.() ?? []) {
       listed++
+      await breathe()
       kept.set(one.lease, one)
       if (there.size < MOST_KEPT) there.add(one.lease)
       if (kept.size >= BATCH) await settle()

@@ -9,7 +9,7 @@ import { listOf, numberOf } from './reply.js'
 import { justOpened, type Opening, openingOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
-import { ofReachable, type Store, together } from './store.js'
+import { ofReachable, ofReachableTogether, partitionsOf, type Store, together } from './store.js'
 
 const freezeScript = defineScript(
   'freeze',
@@ -20,6 +20,7 @@ const freezeScript = defineScript(
   ],
   { rest: 'others', isUrgent: true },
 )
+const digestsScript = defineScript('freeze-digests', 'freezes', [], { rest: 'others' })
 const NO_REVOCATION = { revocation: '', selector: '', reason: '', by: '', verify: '', started: '' }
 
 const REPEAT_MS = 1_000
@@ -76,6 +77,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   let isLooking = false
   let lookAgain = false
   let isOver = false
+  /** Some freeze could not be brought, or was told by nobody, when they were last read. */
+  let isPending = false
 
   /** @returns when the emergency that it opens started, where it could be opened */
   const write = async ({ partitions, frozen, freeze, thaw, event, isTold, opening }: Write): Promise<number | undefined> => {
@@ -117,7 +120,7 @@ export function freezeCalls(store: Store): FreezeCalls {
   const writeEverywhere = async (held: Held, { event, isTold, opening }: Pick<Write, 'event' | 'isTold' | 'opening'>): Promise<Written> => {
     const home = partitionOf(held.freeze.id, 'freeze', store.options.partitions)
     const most = Math.floor(MOST_FIELDS / freezeFields(held.freeze.selector).fields.length)
-    const steps = together(store, most, home)
+    const steps = together(store, partitionsOf(store, home), most)
     const atHome = { event, isTold, opening: steps.length === 1 ? opening : undefined }
     const writes = steps.map((partitions): Write => ({ ...held, partitions, ...(partitions[0] === home && atHome) }))
     const results = await Promise.allSettled(writes.map(write))
@@ -173,13 +176,28 @@ export function freezeCalls(store: Store): FreezeCalls {
     return { all, each, unreachable }
   }
 
+  /** Of one that was asked for, the newest that can be found. */
+  const find = async (id: string): Promise<Held | undefined> => {
+    const { answers } = await ofReachable(store, (partition) => store.ask(partition, (redis) => redis.hget(keys.freezes(partition), `#${id}`)))
+    const found = [...answers.values()].flatMap((text) => (text === null ? [] : [heldOf(id, text)]))
+    return found.sort((one, other) => other.freeze.generation - one.freeze.generation)[0]
+  }
+
+  /** However many freezes there are: a few bytes of each partition. */
+  const isSameEverywhere = async (): Promise<boolean> => {
+    const { answers, unreachable } = await ofReachableTogether(store, async ([first = 0, ...others]) =>
+      listOf(await store.run(digestsScript, keys.freezes(first), {}, others.map(keys.freezes))),
+    )
+    return unreachable.length === 0 && new Set(answers.values()).size === 1
+  }
+
   /** Who was asked for it may be gone before its own partition could be told: then nobody else tells of it. */
   const eventOwed = (one: Held, partition: number): Event | undefined => {
-    const { id, kind, generation } = one.freeze
-    if (partition !== partitionOf(id, 'freeze', store.options.partitions) || kind === 'quarantine') return undefined
-    const ago = store.clock.now() - generation
-    return ago > TELL_AFTER_MS && ago < TELL_UNTIL_MS ? eventOf(one) : undefined
+    const { id, generation } = one.freeze
+    if (partition !== partitionOf(id, 'freeze', store.options.partitions) || !mayBeOwed(one)) return undefined
+    return store.clock.now() - generation > TELL_AFTER_MS ? eventOf(one) : undefined
   }
+  const mayBeOwed = ({ freeze: { kind, generation } }: Held): boolean => kind !== 'quarantine' && store.clock.now() - generation < TELL_UNTIL_MS
 
   const reconcile = async (): Promise<number[]> => {
     const { all, each, unreachable } = await union()
@@ -193,6 +211,7 @@ export function freezeCalls(store: Store): FreezeCalls {
     )
     const written = await Promise.allSettled(missing.map(write))
     const failed = missing.flatMap(({ partitions }, index) => (written[index]?.status === 'rejected' ? partitions : []))
+    isPending = failed.length > 0 || [...all.values()].some((one) => !one.isTold && mayBeOwed(one))
     if (missing.length > failed.length)
       store.log('warn', 'freezes were missing, or not told of, in some partitions, and are there now', { written: missing.length - failed.length })
     return [...new Set([...unreachable, ...failed])]
@@ -202,6 +221,10 @@ export function freezeCalls(store: Store): FreezeCalls {
   const tellTrouble = (error: unknown): void => {
     if (error instanceof MayflyError && error.code === 'ledger_unavailable') return
     store.log('error', 'freezes could not be brought together', { error: messageOf(error) })
+  }
+
+  const lookOnce = async (): Promise<void> => {
+    if (isPending || !(await isSameEverywhere())) await reconcile()
   }
 
   /** One look at a time; one that was asked for meanwhile follows. */
@@ -214,7 +237,7 @@ export function freezeCalls(store: Store): FreezeCalls {
     clearTimeout(looking)
     do {
       lookAgain = false
-      await reconcile().catch(tellTrouble)
+      await lookOnce().catch(tellTrouble)
     } while (lookAgain && !isOver)
     isLooking = false
     if (!isOver) looking = setTimeout(() => void look(), LOOK_MS).unref()
@@ -233,7 +256,7 @@ export function freezeCalls(store: Store): FreezeCalls {
 
     thaw: async (id, { reason, by }, event) => {
       if (partitionOf(id, 'freeze', store.options.partitions) === undefined) return { ok: false, refused: 'not_found' }
-      const held = (await union()).all.get(id)
+      const held = await find(id)
       if (!held) return { ok: false, refused: 'not_found' }
       if (!held.frozen) return { ok: true, freeze: held.freeze }
       const generation = Math.max(held.freeze.generation + 1, store.clock.now())

@@ -5,12 +5,12 @@ import { keys, partitionOf, partitionOfKey } from './keys.js'
 import type { Ledger } from './ledger.js'
 import { agentKey } from './places.js'
 import { claimOf } from './records.js'
-import { listOf, numberOf, textOf } from './reply.js'
+import { fieldsOf, listOf, numberOf, textOf } from './reply.js'
 import { revocationLeaseCalls } from './revocation-leases.js'
 import { justOpened, openingOf, revocationOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
-import { internalEvent, partitionOfTask, partitionsOf, type Store } from './store.js'
+import { internalEvent, partitionOfTask, partitionsOf, type Store, together } from './store.js'
 
 const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'], {
   isUrgent: true,
@@ -24,6 +24,8 @@ const closeMatching = defineScript(
   },
 )
 const countMatching = defineScript('count-matching', 'providers', ['selector', 'size', 'cursor'])
+const sumsScript = defineScript('revocation-sums', 'progress', [], { rest: 'others' })
+const unfinishedScript = defineScript('unfinished', 'revocations', [], { rest: 'others' })
 const finishScript = defineScript('finish-revocation', 'revocation', ['id', 'sums', 'event', 'retention'])
 
 /** Leases that one step looks at in one partition, and partitions at once: what else goes on, the next freeze too, waits for no more than these. */
@@ -61,17 +63,18 @@ export function revocationCalls(store: Store): RevocationCalls {
 
   const sumsOf = async (id: string, home: Home): Promise<Sums> => {
     if (home.fields.sums !== undefined) return JSON.parse(home.fields.sums) as Sums
-    const each = await Promise.all(
-      partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.hgetall(keys.progress(partition, id)))),
-    )
-    const sum = (name: string) => each.reduce((total, progress) => total + Number(progress[name] ?? 0), 0)
+    const groups = await Promise.all(together(store, placesOf(store, home.selector)).map((partitions) => progressIn(partitions, id)))
     const sums = (of = '') => {
-      const [matched, revoked, expired, failed] = ['matched', 'revoked', 'expired', 'failed'].map((name) => sum(`${name}${of}`))
-      const last = Math.max(0, ...each.map((progress) => Number(progress[`over${of}`] ?? 0)))
-      return { matched: matched ?? 0, revoked: revoked ?? 0, expired: expired ?? 0, failed: failed ?? 0, over: last }
+      const each = (name: string) => groups.map((progress) => Number(progress[`${name}${of}`] ?? 0))
+      const [matched, revoked, expired, failed] = ['matched', 'revoked', 'expired', 'failed'].map((name) => each(name).reduce((a, b) => a + b, 0))
+      return { matched: matched ?? 0, revoked: revoked ?? 0, expired: expired ?? 0, failed: failed ?? 0, over: Math.max(0, ...each('over')) }
     }
-    const named = each.flatMap((progress) => Object.keys(progress)).flatMap((field) => /^matched:(.+)$/.exec(field)?.[1] ?? [])
+    const named = groups.flatMap((progress) => Object.keys(progress)).flatMap((field) => /^matched:(.+)$/.exec(field)?.[1] ?? [])
     return { ...sums(), providers: Object.fromEntries([...new Set(named)].sort().map((name) => [name, sums(`:${name}`)])) }
+  }
+  const progressIn = async ([first = 0, ...others]: readonly number[], id: string): Promise<Record<string, string>> => {
+    const keyOf = (partition: number) => keys.progress(partition, id)
+    return fieldsOf(await store.run(sumsScript, keyOf(first), {}, others.map(keyOf)))
   }
 
   /** The last step: told once, by whoever finds that all is settled. */
@@ -83,7 +86,11 @@ export function revocationCalls(store: Store): RevocationCalls {
     // Nobody comes back to what is finished: what was closed must be there to stay.
     if (store.replication && !(await store.replication.everywhere('revocation'))) return
     // Before it counts as finished: nobody comes back to it afterwards, and what never expires would stay for ever.
-    const kept = partitionsOf(store).flatMap((partition) => [keys.progress(partition, id), keys.rows(partition, id), keys.outcomes(partition, id)])
+    const kept = placesOf(store, home.selector).flatMap((partition) => [
+      keys.progress(partition, id),
+      keys.rows(partition, id),
+      keys.outcomes(partition, id),
+    ])
     await Promise.all(kept.map((key) => store.ask(partitionOfKey(key), (redis) => redis.expire(key, REPORT_SECONDS))))
     await store.run(finishScript, keys.revocation(home.partition, id), { id, sums: JSON.stringify(sums), event, retention: REPORT_SECONDS })
   }
@@ -185,7 +192,9 @@ export function revocationCalls(store: Store): RevocationCalls {
 
     openRevocations: async () => {
       const open = await Promise.all(
-        partitionsOf(store).map((partition) => store.ask(partition, (redis) => redis.zrange(keys.revocations(partition), '0', '-1'))),
+        together(store).map(async ([first = 0, ...others]) =>
+          listOf(await store.run(unfinishedScript, keys.revocations(first), {}, others.map(keys.revocations))).map(textOf),
+        ),
       )
       return open.flat()
     },

@@ -56,8 +56,10 @@ export class Clock {
   }
 }
 
-export function partitionsOf(store: Pick<Store, 'options'>): number[] {
-  return Array.from({ length: store.options.partitions }, (_, partition) => partition)
+/** All of them; `first` before all others. */
+export function partitionsOf(store: Pick<Store, 'options'>, first?: number): number[] {
+  const all = Array.from({ length: store.options.partitions }, (_, partition) => partition)
+  return first === undefined ? all : [first, ...all.filter((partition) => partition !== first)]
 }
 
 export function partitionOfTask(store: Pick<Store, 'options'>, id: string): number | undefined {
@@ -74,14 +76,16 @@ export function internalEvent(type: EventType): string {
 }
 
 /**
- * All partitions, by what one script may look at: all of one Redis, or groups of `most`; each for itself in a Cluster, whose scripts stay in one slot.
- * `first` comes before all others.
+ * Partitions, all unless some are named, by what one script may look at: all of one Redis, or groups of `most`; each for itself in a Cluster, whose scripts
+ * stay in one slot.
  */
-export function together(store: Pick<Store, 'options' | 'nodes'>, most = Number.POSITIVE_INFINITY, first?: number): readonly (readonly number[])[] {
-  const all = partitionsOf(store)
-  const inOrder = first === undefined ? all : [first, ...all.filter((partition) => partition !== first)]
-  const size = store.nodes.isCluster ? 1 : Math.max(1, Math.min(most, all.length))
-  return Array.from({ length: Math.ceil(all.length / size) }, (_, n) => inOrder.slice(n * size, (n + 1) * size))
+export function together(
+  store: Pick<Store, 'options' | 'nodes'>,
+  partitions: readonly number[] = partitionsOf(store),
+  most = Number.POSITIVE_INFINITY,
+): readonly (readonly number[])[] {
+  const size = store.nodes.isCluster ? 1 : Math.max(1, Math.min(most, partitions.length))
+  return Array.from({ length: Math.ceil(partitions.length / size) }, (_, n) => partitions.slice(n * size, (n + 1) * size))
 }
 
 interface Reached<T> {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { DUE_CHANNEL } from '../../src/ledger/keys.js'
 import type { Outside } from '../../src/ledger/witness.js'
 import type { Claim } from '../../src/types.js'
 import { event, type Fixture, granted, HOUR, makeDue, newLease, newTask, openTask, PLENTY, RULES, reserved, taskNow, tokenNow } from './fixture.js'
@@ -114,6 +115,7 @@ export async function doEverything({ ledger, redis, open }: Fixture): Promise<vo
     event('freeze.thaw_asked'),
   )
   await ledger.thaw(other.freeze.id, { reason: 'r', by: 'oncall' }, event('freeze.thawed'))
+  await redis.client.publish(DUE_CHANNEL, other.freeze.id)
   await ledger.match({ agent: ['triage'] })
   const doomed = await openTask(ledger)
   await granted(ledger, doomed.id)
@@ -128,6 +130,7 @@ export async function doEverything({ ledger, redis, open }: Fixture): Promise<vo
     isDone = done
   }
   await ledger.revocationLeases(id)
+  await ledger.openRevocations()
   const ended = await openTask(ledger)
   await granted(ledger, ended.id)
   const end = await ledger.endTask(ended.id, { state: 'completed', cause: 'task_completed', reason: 'done' }, event('task.ended'))

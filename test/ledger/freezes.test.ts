@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
-import { together } from '../../src/ledger/store.js'
+import { DUE_CHANNEL } from '../../src/ledger/keys.js'
+import { partitionsOf, together } from '../../src/ledger/store.js'
 import type { Selector } from '../../src/types.js'
 import { startRedis } from '../support/redis.js'
 import { waitFor } from '../support/wait.js'
@@ -178,6 +179,34 @@ describe('a freeze', () => {
     expect(await ledger.freezes()).toEqual([])
   })
 
+  it('that is missing somewhere is found by a look, which reads none of them while they are the same everywhere', async () => {
+    const own = await startLedger()
+    const { ledger, redis } = own
+    const { freeze: set } = await ledger.freeze({ selector: { agent: ['a'] }, reason: 'r', by: 'sso/ada' }, event('freeze.set'))
+    const key = `mf:{p${set.id.slice(7, 9)}}:freezes`
+    const calls = async (command: string) =>
+      Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await redis.client.info('commandstats'))?.[1] ?? 0)
+    const look = async () => {
+      const before = await calls('hget')
+      await redis.client.publish(DUE_CHANNEL, set.id)
+      await waitFor('a look', async () => (await calls('hget')) > before)
+    }
+    await look()
+    const before = await calls('hgetall')
+    await look()
+    await look()
+    expect(await calls('hgetall')).toBe(before)
+
+    // As it was before, after a failover that lost it.
+    await redis.client.hdel(key, `#${set.id}`, 'agent=a', `!F${set.id}`, 'live', 'digest')
+    await look()
+    await waitFor('it to be back', async () => (await redis.client.hget(key, 'agent=a')) === set.id)
+    const digests = await Promise.all((await redis.client.keys('mf:*:freezes')).map((one) => redis.client.hget(one, 'digest')))
+    expect(new Set(digests).size).toBe(1)
+    expect(digests[0]).toMatch(/^[1-9][0-9]+$/)
+    await own.stop()
+  })
+
   it('of so many combinations that it takes several steps holds in every partition, and an emergency is opened after them', async () => {
     const own = await startLedger({ partitions: 8 })
     const { ledger } = own
@@ -290,17 +319,18 @@ describe('a freeze', () => {
 
 describe('what one script may look at together', () => {
   const store = (isCluster: boolean) => ({ nodes: { isCluster }, options: { partitions: 5 } }) as Parameters<typeof together>[0]
+  const inSteps = (of: ReturnType<typeof store>, most: number, first?: number) => together(of, partitionsOf(of, first), most)
 
   it('is each partition once: all of one Redis, in groups where it would be too much, and each by itself in a Cluster', () => {
     expect(together(store(false))).toEqual([[0, 1, 2, 3, 4]])
-    expect(together(store(false), 2)).toEqual([[0, 1], [2, 3], [4]])
+    expect(inSteps(store(false), 2)).toEqual([[0, 1], [2, 3], [4]])
     expect(together(store(true))).toEqual([[0], [1], [2], [3], [4]])
   })
 
   it("begins with a freeze's own partition", () => {
-    expect(together(store(false), 100, 3)).toEqual([[3, 0, 1, 2, 4]])
-    expect(together(store(false), 2, 1)).toEqual([[1, 0], [2, 3], [4]])
-    expect(together(store(false), 0, 1)).toEqual([[1], [0], [2], [3], [4]])
-    expect(together(store(true), 100, 1)).toEqual([[1], [0], [2], [3], [4]])
+    expect(inSteps(store(false), 100, 3)).toEqual([[3, 0, 1, 2, 4]])
+    expect(inSteps(store(false), 2, 1)).toEqual([[1, 0], [2, 3], [4]])
+    expect(inSteps(store(false), 0, 1)).toEqual([[1], [0], [2], [3], [4]])
+    expect(inSteps(store(true), 100, 1)).toEqual([[1], [0], [2], [3], [4]])
   })
 })

@@ -17,9 +17,17 @@ if (kind ~= 'F' and kind ~= 'T') or generation < 0 then return redis.error_reply
 
 -- All that is there is read before anything is written: a script that fails in between leaves half of it.
 local function add_place(freezes, there)
-  local got = redis.call('HMGET', freezes, '#' .. id, 'mark')
-  local is_live, was = string.match(got[1] or '', '^(%a)(%d+)')
-  places[#places + 1] = { freezes = freezes, there = there, is_live = is_live == 'F', was = tonumber(was or -1), mark = tonumber(got[2] or nil) }
+  local got = redis.call('HMGET', freezes, '#' .. id, 'mark', 'digest')
+  local before = string.match(got[1] or '', '^%a%d+')
+  places[#places + 1] = {
+    freezes = freezes,
+    there = there,
+    before = before,
+    is_live = before and string.sub(before, 1, 1) == 'F',
+    was = before and tonumber(string.sub(before, 2)) or -1,
+    mark = tonumber(got[2] or nil),
+    digest = tonumber(got[3] or 0),
+  }
 end
 add_place(KEYS[1], known)
 for i = rest, #ARGV, 2 do
@@ -28,7 +36,12 @@ for i = rest, #ARGV, 2 do
   add_place(ARGV[i], there)
 end
 
-local function write_one(freezes, was_live)
+local function hash(version)
+  return version and tonumber(string.sub(redis.sha1hex(id .. ' ' .. version), 1, 12), 16) or 0
+end
+
+local function write_one(place)
+  local freezes, was_live = place.freezes, place.is_live
   for _, name in ipairs(names) do
     local ids = {}
     for one in string.gmatch(redis.call('HGET', freezes, name) or '', '%S+') do
@@ -46,7 +59,9 @@ local function write_one(freezes, was_live)
   elseif kind == 'T' and was_live then
     redis.call('HINCRBY', freezes, 'live', -1)
   end
-  redis.call('HSET', freezes, '#' .. id, kind .. string.format('%.0f', generation) .. ' ' .. json)
+  local version = kind .. string.format('%.0f', generation)
+  local digest = (place.digest - hash(place.before) + hash(version)) % 2 ^ 48
+  redis.call('HSET', freezes, '#' .. id, version .. ' ' .. json, 'digest', string.format('%.0f', digest))
   -- By the clock that the leases of this partition were issued by: what came after the thaw is no part of an emergency.
   -- Of one that is brought back, what is known of when that was.
   if kind == 'T' then redis.call('HSETNX', freezes, '@' .. id, string.format('%.0f', told == 1 and math.min(generation, now) or now)) end
@@ -81,7 +96,7 @@ for n, place in ipairs(places) do
   if place.was >= generation then
     answer[n + 1] = string.format('%.0f', place.mark or 0)
   else
-    write_one(place.freezes, place.is_live)
+    write_one(place)
     answer[n + 1] = string.format('%.0f', raised(place))
   end
 end

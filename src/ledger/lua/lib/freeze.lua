@@ -1,6 +1,7 @@
 -- include: clock
 -- Freezes of this partition, in one hash: `live` counts them, `all` and `<dimension>=<value>` (joined by `&` in a fixed order, values
--- percent-encoded) hold the ids of those in force, `shapes` lists the combinations of dimensions in use, `#<id>` holds the records.
+-- percent-encoded) hold the ids of those in force, `shapes` lists the combinations of dimensions in use, `#<id>` holds the records, `digest` is a sum over
+-- the hashes of all of these, whatever their order.
 
 local function any_freeze()
   local live = redis.call('HGET', base .. 'freezes', 'live')
