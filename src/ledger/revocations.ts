@@ -29,7 +29,7 @@ const unfinishedScript = defineScript('unfinished', 'revocations', [], { rest: '
 const finishScript = defineScript('finish-revocation', 'revocation', ['id', 'sums', 'event', 'retention'])
 
 /** Leases that one step looks at in one partition, and partitions at once: what else goes on, the next freeze too, waits for no more than these. */
-const PAGE = 50
+const PAGE = 25
 const PAGES_AT_ONCE = 2
 /** Of all partitions, to be driven by whoever took the step; the rest is due at once. */
 const MOST_CLAIMS = 256

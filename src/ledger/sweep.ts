@@ -1,3 +1,4 @@
+import pLimit from 'p-limit'
 import type { Claim } from '../types.js'
 import { keys } from './keys.js'
 import type { Ledger } from './ledger.js'
@@ -25,6 +26,8 @@ const MOST_CHECKS = 50
 const CLOSE_BUDGET = 200
 /** Of one provider; more only where there is room for more in every partition. */
 const MOST_CLAIMS = 50
+/** Steps that one Redis has to do one behind the other before it comes to what else is asked, a freeze too. */
+const STEPS_AT_ONCE = 2
 
 type Swept = Awaited<ReturnType<Ledger['claim']>>
 
@@ -58,11 +61,10 @@ export function sweepCalls(
       visibility: store.options.visibilityMs,
       retention: store.options.settledRetentionSeconds,
     }
-    const replies = await Promise.allSettled(
-      shares.map(({ partition, outage, rooms }) =>
-        store.run(claimScript, keys.providers(partition), { ...args, ...outage, event: internalEvent('lease.closing') }, rooms),
-      ),
-    )
+    const limit = pLimit(store.nodes.isCluster ? Number.POSITIVE_INFINITY : STEPS_AT_ONCE)
+    const claim = ({ partition, outage, rooms }: (typeof shares)[number]) =>
+      store.run(claimScript, keys.providers(partition), { ...args, ...outage, event: internalEvent('lease.closing') }, rooms)
+    const replies = await Promise.allSettled(shares.map((share) => limit(claim, share)))
     const taken = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
     const failed = replies.find((reply) => reply.status === 'rejected')
     // What was claimed must reach its caller, even where another partition failed.
