@@ -101,7 +101,8 @@ const ROOMS: Readonly<Record<string, Arrows>> = {
   },
 
   contain: { types: ['paths'] },
-  serve: { values: ['config', 'broker', 'contain'] },
+  'thread-priority': {},
+  serve: { values: ['config', 'broker', 'contain', 'thread-priority'] },
   // Mints and takes back through the paths of a broker that serves nobody.
   rehearse: { values: [...COMMON, 'paths', 'broker'], types: ['config'] },
   // Says what is wrong with a configuration and all that it names: opens each domain by itself, as the broker would.

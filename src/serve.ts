@@ -3,6 +3,7 @@ import { pino } from 'pino'
 import { createBroker, type Overrides } from './broker.js'
 import { loadConfig } from './config.js'
 import { containDrivers } from './contain.js'
+import { putHelpersBehind } from './thread-priority.js'
 
 export interface ServeOptions {
   readonly config: string
@@ -29,6 +30,7 @@ export async function serve({ config: path, initLedger, env, stop, onHangup, ove
   // From the first moment on: a hangup that nobody listens to ends the process.
   let reload = () => {}
   onHangup(() => reload())
+  putHelpersBehind()
   const config = await loadConfig(path, env)
   // One write for many lines: at thousands of requests a second the system calls cost more than the lines. What must not be lost with a
   // killed process is in the events, never in the log.
