@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { setPriority } from 'node:os'
+import { getPriority, setPriority } from 'node:os'
 
-/** Before them comes, tenfold, whatever is at the usual priority of 0; on a core that is idle they run as ever. */
-const PRIORITY = 10
+/** By so much the event loop comes before them, about ten times as often; on a core that is idle they run as ever. */
+const BEHIND = 10
+const LEAST_PRIORITY = 19
 /** What Node 24 calls them; before, threads had no names. The others, libuv's, write the audit log and check signatures. */
 const NAME = 'V8Worker'
 const THREADS = '/proc/self/task'
@@ -14,7 +15,8 @@ const THREADS = '/proc/self/task'
  * @returns how many were put behind the event loop
  */
 export function putHelpersBehind(): number {
-  return threads().filter((thread) => isHelper(thread) && yields(thread)).length
+  const priority = Math.min(LEAST_PRIORITY, getPriority() + BEHIND)
+  return threads().filter((thread) => isHelper(thread) && isPut(thread, priority)).length
 }
 
 function threads(): readonly number[] {
@@ -33,9 +35,9 @@ function isHelper(thread: number): boolean {
   }
 }
 
-function yields(thread: number): boolean {
+function isPut(thread: number, priority: number): boolean {
   try {
-    setPriority(thread, PRIORITY)
+    setPriority(thread, priority)
     return true
   } catch {
     // A thread that is over, or a kernel that does not allow it: it is as it was.

@@ -19,13 +19,14 @@ it("puts V8's helpers behind the event loop, and no other thread", () => {
   for (const thread of helpers) writeFileSync(`${THREADS}/${thread}/comm`, 'V8Worker')
   try {
     expect(putHelpersBehind()).toBe(helpers.length)
-    expect(helpers.map((thread) => getPriority(thread))).toEqual(helpers.map(() => 10))
-    expect(getPriority(process.pid)).toBeLessThan(10)
+    // However this process was started itself.
+    const behind = Math.min(19, getPriority(process.pid) + 10)
+    expect(helpers.map((thread) => getPriority(thread))).toEqual(helpers.map(() => behind))
     expect(rest.map((thread) => getPriority(thread))).toEqual(restBefore)
   } finally {
     for (const [thread, name] of before) {
       writeFileSync(`${THREADS}/${thread}/comm`, name)
-      setPriority(thread, 0)
+      setPriority(thread, getPriority(process.pid))
     }
   }
 })
