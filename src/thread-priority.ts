@@ -15,8 +15,7 @@ const THREADS = '/proc/self/task'
  * @returns how many were put behind the event loop
  */
 export function putHelpersBehind(): number {
-  const priority = Math.min(LEAST_PRIORITY, getPriority() + BEHIND)
-  return threads().filter((thread) => isHelper(thread) && isPut(thread, priority)).length
+  return threads().filter((thread) => isHelper(thread) && isPut(thread)).length
 }
 
 function threads(): readonly number[] {
@@ -35,9 +34,9 @@ function isHelper(thread: number): boolean {
   }
 }
 
-function isPut(thread: number, priority: number): boolean {
+function isPut(thread: number): boolean {
   try {
-    setPriority(thread, priority)
+    setPriority(thread, Math.min(LEAST_PRIORITY, getPriority() + BEHIND))
     return true
   } catch {
     // A thread that is over, or a kernel that does not allow it: it is as it was.

@@ -29,6 +29,8 @@ const REPEAT_MS = 1_000
  * when it is told so, and this often.
  */
 const LOOK_MS = 5_000
+/** One look in so many reads all of them, whatever the digests say: they tell nothing of what was told, nor of what an older broker wrote. */
+const LOOKS_TO_FULL = 12
 /** Until then whoever was asked for a freeze tells of it, and after that nobody comes to tell of it any more. */
 const TELL_AFTER_MS = 3_000
 const TELL_UNTIL_MS = 3_600_000
@@ -79,6 +81,7 @@ export function freezeCalls(store: Store): FreezeCalls {
   let isOver = false
   /** Some freeze could not be brought, or was told by nobody, when they were last read. */
   let isPending = false
+  let looks = 0
 
   /** @returns when the emergency that it opens started, where it could be opened */
   const write = async ({ partitions, frozen, freeze, thaw, event, isTold, opening }: Write): Promise<number | undefined> => {
@@ -224,7 +227,8 @@ export function freezeCalls(store: Store): FreezeCalls {
   }
 
   const lookOnce = async (): Promise<void> => {
-    if (isPending || !(await isSameEverywhere())) await reconcile()
+    looks = (looks + 1) % LOOKS_TO_FULL
+    if (looks === 0 || isPending || !(await isSameEverywhere())) await reconcile()
   }
 
   /** One look at a time; one that was asked for meanwhile follows. */

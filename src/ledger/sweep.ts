@@ -1,4 +1,5 @@
 import pLimit from 'p-limit'
+import { MayflyError } from '../errors.js'
 import type { Claim } from '../types.js'
 import { keys } from './keys.js'
 import type { Ledger } from './ledger.js'
@@ -61,9 +62,19 @@ export function sweepCalls(
       visibility: store.options.visibilityMs,
       retention: store.options.settledRetentionSeconds,
     }
-    const limit = pLimit(store.nodes.isCluster ? Number.POSITIVE_INFINITY : STEPS_AT_ONCE)
-    const claim = ({ partition, outage, rooms }: (typeof shares)[number]) =>
-      store.run(claimScript, keys.providers(partition), { ...args, ...outage, event: internalEvent('lease.closing') }, rooms)
+    const { isCluster } = store.nodes
+    const limit = pLimit(isCluster ? Number.POSITIVE_INFINITY : STEPS_AT_ONCE)
+    /** One Redis that does not answer is not waited for once more by each step that follows. */
+    let away: unknown
+    const claim = async ({ partition, outage, rooms }: (typeof shares)[number]): Promise<unknown> => {
+      if (away !== undefined) throw away
+      try {
+        return await store.run(claimScript, keys.providers(partition), { ...args, ...outage, event: internalEvent('lease.closing') }, rooms)
+      } catch (error) {
+        if (!isCluster && error instanceof MayflyError && error.code === 'ledger_unavailable') away = error
+        throw error
+      }
+    }
     const replies = await Promise.allSettled(shares.map((share) => limit(claim, share)))
     const taken = replies.flatMap((reply) => (reply.status === 'fulfilled' ? [listOf(reply.value)] : []))
     const failed = replies.find((reply) => reply.status === 'rejected')
