@@ -15,7 +15,7 @@ const THREADS = '/proc/self/task'
  * @returns how many were put behind the event loop
  */
 export function putHelpersBehind(): number {
-  return threads().filter((thread) => isHelper(thread) && isPut(thread)).length
+  return threads().filter((thread) => isPutBehind(thread)).length
 }
 
 function threads(): readonly number[] {
@@ -26,16 +26,9 @@ function threads(): readonly number[] {
   }
 }
 
-function isHelper(thread: number): boolean {
+function isPutBehind(thread: number): boolean {
   try {
-    return readFileSync(`${THREADS}/${thread}/comm`, 'utf8').trim() === NAME
-  } catch {
-    return false
-  }
-}
-
-function isPut(thread: number): boolean {
-  try {
+    if (readFileSync(`${THREADS}/${thread}/comm`, 'utf8').trim() !== NAME) return false
     setPriority(thread, Math.min(LEAST_PRIORITY, getPriority() + BEHIND))
     return true
   } catch {

@@ -9,7 +9,7 @@ import { listOf, numberOf } from './reply.js'
 import { justOpened, type Opening, openingOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { freezeFields } from './selectors.js'
-import { ofReachable, ofReachableTogether, partitionsOf, type Store, together } from './store.js'
+import { ofReachable, ofReachableTogether, partitionsOf, runOver, type Store, together } from './store.js'
 
 const freezeScript = defineScript(
   'freeze',
@@ -188,9 +188,8 @@ export function freezeCalls(store: Store): FreezeCalls {
 
   /** However many freezes there are: a few bytes of each partition. */
   const isSameEverywhere = async (): Promise<boolean> => {
-    const { answers, unreachable } = await ofReachableTogether(store, async ([first = 0, ...others]) =>
-      listOf(await store.run(digestsScript, keys.freezes(first), {}, others.map(keys.freezes))),
-    )
+    const digests = async (partitions: readonly number[]) => listOf(await runOver(store, digestsScript, partitions, keys.freezes, {}))
+    const { answers, unreachable } = await ofReachableTogether(store, digests)
     return unreachable.length === 0 && new Set(answers.values()).size === 1
   }
 

@@ -10,7 +10,7 @@ import { revocationLeaseCalls } from './revocation-leases.js'
 import { justOpened, openingOf, revocationOf } from './revocation-opening.js'
 import { defineScript } from './script.js'
 import { matcherOf } from './selectors.js'
-import { internalEvent, partitionOfTask, partitionsOf, type Store, together } from './store.js'
+import { internalEvent, partitionOfTask, partitionsOf, runOver, type Store, together } from './store.js'
 
 const openScript = defineScript('open-revocation', 'revocation', ['id', 'selector', 'reason', 'by', 'freeze', 'verify', 'event'], {
   isUrgent: true,
@@ -63,7 +63,9 @@ export function revocationCalls(store: Store): RevocationCalls {
 
   const sumsOf = async (id: string, home: Home): Promise<Sums> => {
     if (home.fields.sums !== undefined) return JSON.parse(home.fields.sums) as Sums
-    const groups = await Promise.all(together(store, placesOf(store, home.selector)).map((partitions) => progressIn(partitions, id)))
+    const progressIn = async (partitions: readonly number[]) =>
+      fieldsOf(await runOver(store, sumsScript, partitions, (partition) => keys.progress(partition, id), {}))
+    const groups = await Promise.all(together(store, placesOf(store, home.selector)).map(progressIn))
     const sums = (of = '') => {
       const each = (name: string) => groups.map((progress) => Number(progress[`${name}${of}`] ?? 0))
       const [matched, revoked, expired, failed] = ['matched', 'revoked', 'expired', 'failed'].map((name) => each(name).reduce((a, b) => a + b, 0))
@@ -71,10 +73,6 @@ export function revocationCalls(store: Store): RevocationCalls {
     }
     const named = groups.flatMap((progress) => Object.keys(progress)).flatMap((field) => /^matched:(.+)$/.exec(field)?.[1] ?? [])
     return { ...sums(), providers: Object.fromEntries([...new Set(named)].sort().map((name) => [name, sums(`:${name}`)])) }
-  }
-  const progressIn = async ([first = 0, ...others]: readonly number[], id: string): Promise<Record<string, string>> => {
-    const keyOf = (partition: number) => keys.progress(partition, id)
-    return fieldsOf(await store.run(sumsScript, keyOf(first), {}, others.map(keyOf)))
   }
 
   /** The last step: told once, by whoever finds that all is settled. */
@@ -191,11 +189,9 @@ export function revocationCalls(store: Store): RevocationCalls {
     },
 
     openRevocations: async () => {
-      const open = await Promise.all(
-        together(store).map(async ([first = 0, ...others]) =>
-          listOf(await store.run(unfinishedScript, keys.revocations(first), {}, others.map(keys.revocations))).map(textOf),
-        ),
-      )
+      const openIn = async (partitions: readonly number[]) =>
+        listOf(await runOver(store, unfinishedScript, partitions, keys.revocations, {})).map(textOf)
+      const open = await Promise.all(together(store).map(openIn))
       return open.flat()
     },
   }

@@ -88,6 +88,17 @@ export function together(
   return Array.from({ length: Math.ceil(partitions.length / size) }, (_, n) => partitions.slice(n * size, (n + 1) * size))
 }
 
+/** A script over partitions that it may look at together: the first one's key is declared, the others' follow as its `rest`. */
+export function runOver<Arg extends string>(
+  store: Pick<Store, 'run'>,
+  script: Script<Arg>,
+  [first = 0, ...others]: readonly number[],
+  keyOf: (partition: number) => string,
+  args: Readonly<Record<Arg, string | number>>,
+): Promise<unknown> {
+  return store.run(script, keyOf(first), args, others.map(keyOf))
+}
+
 interface Reached<T> {
   readonly answers: Map<number, T>
   readonly unreachable: number[]

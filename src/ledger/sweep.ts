@@ -7,7 +7,7 @@ import { leaveAgent } from './places.js'
 import { claimOf } from './records.js'
 import { listOf, numberOf, textOf } from './reply.js'
 import { defineScript } from './script.js'
-import { internalEvent, ofReachable, ofReachableTogether, type Store } from './store.js'
+import { internalEvent, ofReachable, ofReachableTogether, runOver, type Store } from './store.js'
 import { type Standing, standingOf } from './witness.js'
 
 const peekScript = defineScript('peek', 'providers', ['standings'], { rest: 'others' })
@@ -153,8 +153,8 @@ interface Due {
   readonly leases: readonly { provider: string; due: number }[]
 }
 
-async function peek(store: Store, [first = 0, ...others]: readonly number[], full: boolean): Promise<Due[]> {
-  return listOf(await store.run(peekScript, keys.providers(first), { standings: full ? 1 : 0 }, others.map(keys.providers))).map(dueOf)
+async function peek(store: Store, partitions: readonly number[], full: boolean): Promise<Due[]> {
+  return listOf(await runOver(store, peekScript, partitions, keys.providers, { standings: full ? 1 : 0 })).map(dueOf)
 }
 
 function dueOf(found: unknown): Due {
